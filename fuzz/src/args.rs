@@ -1,0 +1,238 @@
+//! Command lines against an oracle that follows the table of the arguments.
+//!
+//! An input is the arguments, one a line; they need not be UTF-8.
+
+use std::ffi::{OsStr, OsString};
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::os::unix::ffi::OsStrExt;
+
+use tcprelay::cli::{Refusal, Request, parse};
+
+use super::acl::Meaning;
+
+/// What must come of a command line.
+enum Expected {
+    /// It is accepted, and prints like this.
+    Accepted(String),
+    /// It is refused with one line, which begins like this.
+    Refused(String),
+}
+
+/// Checks one input.
+///
+/// # Panics
+/// Where the parser and the oracle disagree, or what is accepted does not print back.
+pub fn check(input: &[u8]) {
+    let lines = input.split(|&byte| byte == b'\n');
+    let arguments: Vec<_> = lines.map(|bytes| OsStr::from_bytes(bytes).to_owned()).collect();
+    let arguments = if input.is_empty() { Vec::new() } else { arguments };
+    let parsed = parse(arguments.clone());
+    match &parsed {
+        Ok(Request::Run(config) | Request::Check(config)) => {
+            let printed = config.to_string();
+            let again = parse(printed.split(' ').map(OsString::from));
+            assert_eq!(again, Ok(Request::Run(config.clone())), "{arguments:?} prints {printed:?}");
+        }
+        Ok(Request::Print(text)) => assert!(!text.is_empty(), "{arguments:?} prints nothing"),
+        Err(Refusal::Value(message)) => {
+            let text = message.to_string();
+            assert!(text.starts_with("Error: ") && text.lines().count() == 1, "{arguments:?}: {text:?}");
+        }
+        Err(Refusal::Usage(text)) => {
+            assert!(text.contains("Usage: tcprelay [OPTIONS] <fwd port>"), "{arguments:?}: {text:?}");
+        }
+    }
+    match expect(&arguments) {
+        Some(Expected::Accepted(text)) => {
+            let Ok(Request::Run(config)) = parsed else { panic!("{arguments:?}: {parsed:?}, not {text:?}") };
+            assert_eq!(config.to_string(), text, "{arguments:?}");
+        }
+        Some(Expected::Refused(start)) => {
+            let Err(Refusal::Value(message)) = parsed else {
+                panic!("{arguments:?}: {parsed:?}, not {start:?}")
+            };
+            assert!(message.to_string().starts_with(&start), "{arguments:?}: {message}, not {start:?}");
+        }
+        None => {}
+    }
+}
+
+/// Of options, none but the repeatable ones given twice, and then eight arguments. Of anything
+/// else the oracle has no opinion.
+fn expect(arguments: &[OsString]) -> Option<Expected> {
+    let (options, arguments) = arguments.split_at_checked(arguments.len().checked_sub(8)?)?;
+    // Negative numbers are arguments like others; what else begins with a hyphen is an option.
+    let number = |bytes: &[u8]| bytes.iter().all(u8::is_ascii_digit);
+    if arguments.iter().any(|text| text.as_bytes().strip_prefix(b"-").is_some_and(|rest| !number(rest))) {
+        return None;
+    }
+    let options = Options::read(options)?;
+    let words: Vec<_> = arguments.iter().map(|argument| argument.to_str()).collect();
+    let text = match positional(&words) {
+        Ok(text) => text,
+        Err(line) => return Some(Expected::Refused(line.into())),
+    };
+    Some(match options.text(host(words[1])?.is_ipv4()) {
+        Ok(options) => Expected::Accepted(options + &text),
+        Err((option, given)) => Expected::Refused(format!("Error: {option} cannot be {given:?}. It takes ")),
+    })
+}
+
+/// The text of eight arguments, or the message that refuses the first wrong one.
+fn positional(words: &[Option<&str>]) -> Result<String, &'static str> {
+    let check = |index: usize, range, message| number(words[index], range).ok_or(message);
+    let fwd_port = check(0, 1..=65535, "Error: <fwd port> must be between 1 and 65535 inclusive.")?;
+    let trg_host = host(words[1]).ok_or("Error: Invalid IP address specified for <trg host>.")?;
+    let trg_port = check(2, 1..=65535, "Error: <trg port> must be between 1 and 65535 inclusive.")?;
+    let acl = words[3].and_then(Meaning::read);
+    let acl = acl.ok_or("Error: <ACL> needs to be keyword ANY, or dotted decimal IP/mask notation.")?.text();
+    let connect = check(4, 1..=3, "Error: <c t/o> must be between 1 and 3 inclusive.")?;
+    let idle = check(5, 1..=1800, "Error: <i t/o> must be between 1 and 1800 inclusive.")?;
+    let absolute = check(6, 0..=4_294_967_295, "Error: <a t/o> must be between 0 and 4294967295 inclusive.")?;
+    let buf = check(7, 100..=4000, "Error: <buf> must be between 100 and 4000 inclusive.")?;
+    Ok(format!("{fwd_port} {trg_host} {trg_port} {acl} {connect} {idle} {absolute} {buf}"))
+}
+
+/// Decimal digits that make a number in `range`, however many zeros come first.
+fn number(word: Option<&str>, range: RangeInclusive<u64>) -> Option<u64> {
+    let word = word.filter(|word| !word.is_empty() && word.chars().all(|letter| letter.is_ascii_digit()))?;
+    let significant = word.trim_start_matches('0');
+    if significant.len() > 10 {
+        return None;
+    }
+    let number =
+        significant.chars().fold(0, |number, digit| number * 10 + (u64::from(digit) - u64::from('0')));
+    range.contains(&number).then_some(number)
+}
+
+fn address(word: Option<&str>) -> Option<IpAddr> {
+    Some(word?.parse::<IpAddr>().ok()?.to_canonical())
+}
+
+/// An address that can be connected to.
+fn host(word: Option<&str>) -> Option<IpAddr> {
+    address(word).filter(|address| match address {
+        IpAddr::V4(four) => {
+            u32::from(*four) != 0 && !(224..=239).contains(&four.octets()[0]) && !four.is_broadcast()
+        }
+        IpAddr::V6(six) => u128::from(*six) != 0 && six.octets()[0] != 0xff,
+    })
+}
+
+/// The values of the options, as they were given.
+#[derive(Default)]
+struct Options<'a> {
+    bind: Option<&'a OsStr>,
+    source: Option<&'a OsStr>,
+    reuse_port: bool,
+    allow: Vec<&'a OsStr>,
+    deny: Vec<&'a OsStr>,
+    max_per_source: Option<&'a OsStr>,
+    sessions: Option<&'a OsStr>,
+    proxy_protocol: Option<&'a OsStr>,
+    log_format: Option<&'a OsStr>,
+    timestamps: bool,
+    no_splice: bool,
+}
+
+impl<'a> Options<'a> {
+    /// Options in the form `--option value`; `None` where there is anything else.
+    fn read(arguments: &'a [OsString]) -> Option<Self> {
+        let mut options = Self::default();
+        let mut arguments = arguments.iter();
+        while let Some(option) = arguments.next() {
+            let flag = match option.to_str()? {
+                "--reuse-port" => Some(&mut options.reuse_port),
+                "--timestamps" => Some(&mut options.timestamps),
+                "--no-splice" => Some(&mut options.no_splice),
+                _ => None,
+            };
+            if let Some(flag) = flag {
+                if std::mem::replace(flag, true) {
+                    return None;
+                }
+                continue;
+            }
+            let slot = match option.to_str()? {
+                "--bind" => &mut options.bind,
+                "--source" => &mut options.source,
+                "--max-per-source" => &mut options.max_per_source,
+                "--sessions" => &mut options.sessions,
+                "--proxy-protocol" => &mut options.proxy_protocol,
+                "--log-format" => &mut options.log_format,
+                "--allow" => {
+                    options.allow.push(arguments.next()?);
+                    continue;
+                }
+                "--deny" => {
+                    options.deny.push(arguments.next()?);
+                    continue;
+                }
+                _ => return None,
+            };
+            if slot.replace(arguments.next()?).is_some() {
+                return None;
+            }
+        }
+        Some(options)
+    }
+
+    /// The text of the options that say something else than the defaults, or the first wrong one.
+    fn text(&self, ipv4: bool) -> Result<String, (&'static str, String)> {
+        let mut bind = given("--bind", self.bind, address)?;
+        let source = given("--source", self.source, |word| {
+            address(word).filter(|address| address.is_ipv4() == ipv4 && !address.is_unspecified())
+        })?;
+        let net = |word: Option<&str>| Some(Meaning::read(word?)?.text());
+        let allow = all("--allow", &self.allow, net)?;
+        let deny = all("--deny", &self.deny, net)?;
+        let count = |word: Option<&str>| number(word, 1..=100_000);
+        let max_per_source = given("--max-per-source", self.max_per_source, count)?;
+        let sessions = given("--sessions", self.sessions, count)?;
+        let version = |word: Option<&str>| word.filter(|word| ["v1", "v2"].contains(word)).map(str::to_owned);
+        let proxy_protocol = given("--proxy-protocol", self.proxy_protocol, version)?;
+        let format =
+            |word: Option<&str>| word.filter(|word| ["text", "json"].contains(word)).map(str::to_owned);
+        let mut log_format = given("--log-format", self.log_format, format)?;
+
+        bind = bind.filter(|bind| bind != "--bind 0.0.0.0 ");
+        log_format = log_format.filter(|format| format != "--log-format text ");
+        let flag = |name: &str, on| if on { format!("{name} ") } else { String::new() };
+        let parts = [
+            bind.unwrap_or_default(),
+            source.unwrap_or_default(),
+            flag("--reuse-port", self.reuse_port),
+            allow,
+            deny,
+            max_per_source.unwrap_or_default(),
+            sessions.unwrap_or_default(),
+            proxy_protocol.unwrap_or_default(),
+            log_format.unwrap_or_default(),
+            flag("--timestamps", self.timestamps),
+            flag("--no-splice", self.no_splice),
+        ];
+        Ok(parts.concat())
+    }
+}
+
+/// An option with its value, where it was given: its text.
+fn given<T: ToString>(
+    option: &'static str,
+    value: Option<&OsStr>,
+    read: impl Fn(Option<&str>) -> Option<T>,
+) -> Result<Option<String>, (&'static str, String)> {
+    let Some(value) = value else { return Ok(None) };
+    match read(value.to_str()) {
+        Some(read) => Ok(Some(format!("{option} {} ", read.to_string()))),
+        None => Err((option, value.to_string_lossy().into_owned())),
+    }
+}
+
+fn all(
+    option: &'static str,
+    values: &[&OsStr],
+    read: impl Fn(Option<&str>) -> Option<String>,
+) -> Result<String, (&'static str, String)> {
+    values.iter().map(|value| Ok(given(option, Some(*value), &read)?.unwrap_or_default())).collect()
+}

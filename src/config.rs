@@ -1,0 +1,145 @@
+//! What the relay was asked to do.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::acl::Acl;
+
+/// The accepted range of `<c t/o>`, in seconds.
+pub const CONNECT_SECONDS: std::ops::RangeInclusive<u64> = 1..=3;
+/// The accepted range of `<i t/o>`, in seconds.
+pub const IDLE_SECONDS: std::ops::RangeInclusive<u64> = 1..=1800;
+/// The accepted range of `<a t/o>`, in seconds. 0: no absolute timeout.
+pub const ABSOLUTE_SECONDS: std::ops::RangeInclusive<u64> = 0..=u32::MAX as u64;
+/// The largest `<buf>`, in bytes.
+pub const MOST_BUF: usize = 4000;
+/// The accepted range of `<buf>`, in bytes.
+pub const BUF: std::ops::RangeInclusive<u64> = 100..=MOST_BUF as u64;
+
+/// A checked command line. It is only made by [`cli::parse`](crate::cli::parse), so every value is
+/// in its range. `Display` writes the options and arguments that parse to the same `Config`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `--bind` and `<fwd port>`.
+    pub(crate) listen: SocketAddr,
+    /// `<trg host>` and `<trg port>`.
+    pub(crate) target: SocketAddr,
+    /// `<ACL>`, `--allow` and `--deny`.
+    pub(crate) acl: Acl,
+    /// `<c t/o>`.
+    pub(crate) connect_timeout: Duration,
+    /// `<i t/o>`.
+    pub(crate) idle_timeout: Duration,
+    /// `<a t/o>`; zero: none.
+    pub(crate) absolute_timeout: Duration,
+    /// `<buf>`, in bytes.
+    pub(crate) buf: usize,
+    /// `--source`.
+    pub(crate) source: Option<IpAddr>,
+    /// `--reuse-port`.
+    pub(crate) reuse_port: bool,
+    /// `--sessions`, where it was given.
+    pub(crate) sessions: Option<usize>,
+    /// `--max-per-source`.
+    pub(crate) max_per_source: Option<usize>,
+    /// `--proxy-protocol`.
+    pub(crate) proxy_protocol: Option<ProxyProtocol>,
+    /// `--log-format`.
+    pub(crate) log_format: LogFormat,
+    /// `--timestamps`.
+    pub(crate) timestamps: bool,
+    /// Not `--no-splice`.
+    pub(crate) splice: bool,
+}
+
+/// Versions of the PROXY protocol header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// The line of text.
+    V1,
+    /// The binary header.
+    V2,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// The catalogue's texts.
+    #[default]
+    Text,
+    /// An object a line.
+    Json,
+}
+
+impl Config {
+    /// The sessions of the pool.
+    #[must_use]
+    pub fn pool(&self) -> usize {
+        self.sessions.unwrap_or(crate::limits::SESSIONS)
+    }
+
+    /// Where the relay is to listen.
+    #[must_use]
+    pub fn listener(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// How the log is to be written: its format, and whether lines carry the time.
+    #[must_use]
+    pub fn log(&self) -> (LogFormat, bool) {
+        (self.log_format, self.timestamps)
+    }
+}
+
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !(self.listen.is_ipv4() && self.listen.ip().is_unspecified()) {
+            write!(f, "--bind {} ", self.listen.ip())?;
+        }
+        if let Some(source) = self.source {
+            write!(f, "--source {source} ")?;
+        }
+        if self.reuse_port {
+            f.write_str("--reuse-port ")?;
+        }
+        for entry in &self.acl.admit[1..] {
+            write!(f, "--allow {entry} ")?;
+        }
+        for entry in &self.acl.deny {
+            write!(f, "--deny {entry} ")?;
+        }
+        if let Some(most) = self.max_per_source {
+            write!(f, "--max-per-source {most} ")?;
+        }
+        if let Some(sessions) = self.sessions {
+            write!(f, "--sessions {sessions} ")?;
+        }
+        match self.proxy_protocol {
+            Some(ProxyProtocol::V1) => f.write_str("--proxy-protocol v1 ")?,
+            Some(ProxyProtocol::V2) => f.write_str("--proxy-protocol v2 ")?,
+            None => {}
+        }
+        if self.log_format == LogFormat::Json {
+            f.write_str("--log-format json ")?;
+        }
+        if self.timestamps {
+            f.write_str("--timestamps ")?;
+        }
+        if !self.splice {
+            f.write_str("--no-splice ")?;
+        }
+        write!(
+            f,
+            "{} {} {} {} {} {} {} {}",
+            self.listen.port(),
+            self.target.ip(),
+            self.target.port(),
+            self.acl.admit[0],
+            self.connect_timeout.as_secs(),
+            self.idle_timeout.as_secs(),
+            self.absolute_timeout.as_secs(),
+            self.buf
+        )
+    }
+}

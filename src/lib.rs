@@ -1,0 +1,99 @@
+//! A TCP relay: one port in, one target out, one access list, three timeouts, a fixed pool of
+//! sessions, a log in fixed words. One thread, one poll loop, no async runtime.
+//!
+//! # The design on one page
+//!
+//! ```text
+//!   command line ── cli ──► Config ──► Relay::bind ──► Relay::run
+//!
+//!   relay     the loop; sole owner of Poll, tokens, pool and clock
+//!     ├─ listener   the socket that requesters connect to, and when to accept
+//!     ├─ target     the way to the target: socket, connect, PROXY header
+//!     ├─ resources  what the pool needs, and what the limits give
+//!     ├─ wheel      deadlines: connect or idle, one for each session; absolute; accept pause
+//!     ├─ control    stop, drain, report: signals, or an embedder's Handle
+//!     ├─ log        lines out, never blocking  ◄── message  every line that there is
+//!     └─ session    connecting, relaying, ending
+//!          ├─ stream    a side's socket: what is known of its readiness and its first error
+//!          └─ channel   a direction: takes from one side, delivers to the other
+//!               ├─ buffer   <buf> bytes, for small messages
+//!               └─ splice   a pipe, for bulk: the bytes never enter the process
+//! ```
+//!
+//! **A turn of the loop** waits for events, notes readiness, works on the sessions that can go on,
+//! obeys requests, expires what is due, accepts, and writes the turn's log lines out at once.
+//! Slots of the pool are freed before they are given out, so no event reaches the wrong session.
+//! Sessions that carry messages go first; a session's share of a turn is bounded, and so is that of
+//! all streams together. With more to do, it is queued for the next turn, and the loop does not
+//! sleep before. While messages pass, that share is small, and so is what a stream may leave unsent
+//! in its socket: a peer that takes megabytes at once keeps the processors from everybody else.
+//!
+//! **Readiness** of sessions is edge-triggered: it is noted per socket and cleared only by the
+//! kernel's word. That word is "would block", or a transfer that was shorter than offered, which
+//! saves a call a message; [`stream`] says when a short transfer proves nothing.
+//!
+//! **A channel** takes only when all it took before is delivered. So it holds at most one buffer,
+//! or one pipe, and a slow reader stops its writer. A stream that keeps filling the buffer is
+//! spliced instead, until it thins out; a pipe is filled only while it is empty, which makes each
+//! answer of the kernel unambiguous. Pipes belong to all channels and are held only with bytes in
+//! them.
+//!
+//! **The end of a stream travels** as a shutdown of the other side's write half, once everything
+//! before it is delivered; the opposite channel goes on. **An abort travels** as a reset: what the
+//! dead side had sent is delivered, the kernel's acknowledgement of it is awaited for at most two
+//! seconds, and then the living side's socket is reset. Nobody sees a clean end of a stream that
+//! was cut. A refused or expired connect is a reset to the requester, too.
+//!
+//! **Time** is an argument. The wheel rounds deadlines up to 10 ms and lets the loop sleep until
+//! the earliest, so an idle relay makes no wake-ups. Traffic does not touch it: a session notes
+//! when a byte last moved, and a timer that fires too early is armed again. Bytes that still move
+//! inside the kernel, to a slow reader, count as well: [`kernel_queue`] sees them.
+//!
+//! **Memory** is fixed at the start, but for the buffers of relaying sessions. Where it cannot be
+//! had, that session ends. Nothing grows with traffic: not the log, whose lines are dropped and
+//! counted when nobody reads them.
+//!
+//! # In another program
+//!
+//! ```no_run
+//! use tcprelay::cli::{Request, parse};
+//! use tcprelay::{Log, Relay};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let line = "--bind 127.0.0.1 8080 192.0.2.7 80 10.0.0.0/8 1 30 0 4000";
+//! let Ok(Request::Run(config)) = parse(line.split(' ').map(Into::into)) else { unreachable!() };
+//! let log = Log::stdout(config.log())?;
+//! let relay = Relay::bind(config, log).map_err(|message| message.to_string())?;
+//! let handle = relay.handle()?; // stops, drains or asks it, from any thread
+//! std::thread::spawn(move || relay.run());
+//! handle.stop();
+//! # Ok(())
+//! # }
+//! ```
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+
+pub mod acl;
+pub mod buffer;
+pub mod channel;
+pub mod cli;
+pub mod config;
+mod control;
+mod json;
+pub mod kernel_queue;
+pub mod limits;
+mod listener;
+pub mod log;
+pub mod message;
+mod relay;
+mod resources;
+pub mod session;
+pub mod splice;
+pub mod stream;
+mod target;
+pub mod wheel;
+
+pub use config::Config;
+pub use control::Handle;
+pub use log::Log;
+pub use relay::{Outcome, Relay};

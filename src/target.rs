@@ -1,0 +1,70 @@
+//! The way to the target: its socket, the connect, and the header that may go first.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use mio::net::TcpStream;
+use proxy_header::{ProxiedAddress, ProxyHeader};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::config::ProxyProtocol;
+use crate::session::Cause;
+use crate::stream::uninterrupted;
+
+/// A non-blocking socket for a connection to `target`.
+pub(crate) fn socket(target: SocketAddr) -> io::Result<Socket> {
+    let kind = Type::STREAM;
+    #[cfg(target_os = "linux")]
+    let kind = kind.nonblocking();
+    let socket = Socket::new(Domain::for_address(target), kind, Some(Protocol::TCP))?;
+    #[cfg(not(target_os = "linux"))]
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Begins to connect, from `source` if that is given.
+///
+/// # Errors
+/// What ends the session: the socket cannot be prepared, or the kernel refuses at once.
+pub(crate) fn begin_connect(
+    socket: &Socket,
+    target: SocketAddr,
+    source: Option<IpAddr>,
+) -> Result<(), (Cause, io::Error)> {
+    // Urgent bytes stay in the stream, where a relay must find them.
+    socket.set_out_of_band_inline(true).map_err(|error| (Cause::ConnectNotStarted, error))?;
+    connect(socket, target, source).map_err(|error| (Cause::TargetRefused, error))
+}
+
+fn connect(socket: &Socket, target: SocketAddr, source: Option<IpAddr>) -> io::Result<()> {
+    if let Some(source) = source {
+        // The port is chosen with the target in mind, so that ports do not run out sooner.
+        #[cfg(target_os = "linux")]
+        let _ = nix::sys::socket::setsockopt(socket, nix::sys::socket::sockopt::IpBindAddressNoPort, &true);
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+    }
+    match uninterrupted(|| socket.connect(&target.into())) {
+        Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => Ok(()),
+        result => result,
+    }
+}
+
+/// The header that tells the target who connects. Where that cannot be told, the header says so.
+pub(crate) fn proxy_header(version: ProxyProtocol, requester: &TcpStream, address: SocketAddr) -> Vec<u8> {
+    let header = match requester.local_addr() {
+        Ok(local) => ProxyHeader::with_address(ProxiedAddress::stream(canonical(address), canonical(local))),
+        Err(_) => ProxyHeader::with_local(),
+    };
+    let mut bytes = Vec::new();
+    let encoded = match version {
+        ProxyProtocol::V1 => header.encode_v1(&mut bytes),
+        ProxyProtocol::V2 => header.encode_v2(&mut bytes),
+    };
+    debug_assert!(encoded.is_ok());
+    bytes
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

@@ -1,0 +1,205 @@
+//! `cargo bench --bench micro`: nanoseconds of the parts that run for every message or session.
+//!
+//! Each part is timed in batches of many calls; the median batch counts. `cargo test --all-targets`
+//! runs this too: then the batches are short, to show that it works.
+#![allow(missing_docs)]
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
+// Counts become figures with three digits.
+#![allow(clippy::cast_precision_loss)]
+
+mod scripted;
+
+use std::fmt::Write;
+use std::hint::black_box;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use scripted::Scripted;
+use tcprelay::acl::Entry;
+use tcprelay::buffer::Buffer;
+use tcprelay::channel::{Channel, Step};
+use tcprelay::config::{IDLE_SECONDS, MOST_BUF};
+use tcprelay::limits::{BYTES_PER_TURN, LINE_BYTES, SESSIONS};
+use tcprelay::message::{Identity, Message, Serial, Summary};
+use tcprelay::splice::Pipes;
+use tcprelay::stream::{Readiness, Socket};
+use tcprelay::wheel::Wheel;
+
+const BATCHES: usize = 31;
+const BATCH: Duration = Duration::from_millis(10);
+const SMOKE_BATCH: Duration = Duration::from_micros(100);
+
+/// The longest idle timeout, in nanoseconds: no timer here is further away.
+const IDLE_TIMEOUT: u64 = *IDLE_SECONDS.end() * 1_000_000_000;
+
+/// Width of the names in the table.
+const NAMES: usize = 48;
+
+fn main() {
+    // cargo bench says this, cargo test does not.
+    let is_bench = std::env::args().any(|argument| argument == "--bench");
+    let stopwatch = Stopwatch { batch: if is_bench { BATCH } else { SMOKE_BATCH } };
+    println!("| {:<NAMES$} | ns per call | slowest tenth |", "");
+    println!("| {} | ----------: | ------------: |", "-".repeat(NAMES));
+    for armed in [1, SESSIONS] {
+        rearm(&stopwatch, armed);
+        arm_and_disarm(&stopwatch, armed);
+        expire(&stopwatch, armed);
+        next(&stopwatch, armed);
+    }
+    for size in [64, MOST_BUF] {
+        pump(&stopwatch, size);
+    }
+    match_acl(&stopwatch);
+    format_messages(&stopwatch);
+}
+
+// ----- what is timed
+
+/// Moves the deadline of one timer while others are armed: what a timer that fired early costs.
+fn rearm(stopwatch: &Stopwatch, armed: usize) {
+    let (mut wheel, origin) = wheel_with(armed);
+    let mut deadlines = deadlines(origin);
+    stopwatch.time(&format!("wheel: rearm, {armed} armed"), || wheel.arm(0, deadlines()));
+}
+
+/// Arms and disarms a timer while others are armed: what a short session costs.
+fn arm_and_disarm(stopwatch: &Stopwatch, armed: usize) {
+    let (mut wheel, origin) = wheel_with(armed);
+    let mut deadlines = deadlines(origin);
+    stopwatch.time(&format!("wheel: arm and disarm, {armed} armed"), || {
+        wheel.arm(armed, deadlines());
+        wheel.disarm(armed);
+    });
+}
+
+/// Lets the next timer expire and arms it again, so that as many remain. On its way it comes down
+/// through the levels of the wheel, which is part of the cost.
+fn expire(stopwatch: &Stopwatch, armed: usize) {
+    let (mut wheel, _) = wheel_with(armed);
+    stopwatch.time(&format!("wheel: next, expire and rearm, {armed} armed"), || {
+        let now = wheel.next().unwrap();
+        if let Some(timer) = wheel.expire(now) {
+            wheel.arm(timer, now + Duration::from_nanos(IDLE_TIMEOUT));
+        }
+    });
+}
+
+/// Asks when to wake up: done once a turn.
+fn next(stopwatch: &Stopwatch, armed: usize) {
+    let (wheel, _) = wheel_with(armed);
+    stopwatch.time(&format!("wheel: next, {armed} armed"), || wheel.next());
+}
+
+/// Takes a message out of one socket and puts it into the other.
+fn pump(stopwatch: &Stopwatch, size: usize) {
+    let readable = Readiness { readable: true, ..Readiness::default() };
+    let writable = Readiness { writable: true, ..Readiness::default() };
+    let mut channel = Channel::new(Buffer::new(MOST_BUF, b"").unwrap());
+    let mut pipes = Pipes::new(false);
+    let mut from = Socket::accepted(Scripted::default());
+    let mut to = Socket::accepted(Scripted::default());
+    to.note(writable);
+    stopwatch.time(&format!("channel: pump a message of {size} bytes"), || {
+        from.stream_mut().send(size);
+        from.note(readable);
+        to.note(writable);
+        let step = channel.pump(&mut from, &mut to, &mut pipes, BYTES_PER_TURN, false);
+        assert_eq!(step, Step::Waiting);
+    });
+    assert_eq!(to.stream().received(), from.stream().sent());
+}
+
+/// Decides about a requester.
+fn match_acl(stopwatch: &Stopwatch) {
+    let requester: IpAddr = "192.168.100.77".parse().unwrap();
+    let mapped: IpAddr = "::ffff:192.168.100.77".parse().unwrap();
+    for (text, requester) in [
+        ("ANY", requester),
+        ("192.168.100.0/24", requester),
+        ("192.168.100.0/24", mapped),
+        ("10.0.0.0/8", requester),
+    ] {
+        let entry: Entry = text.parse().unwrap();
+        let name = format!("ACL: {requester} in {text}");
+        stopwatch.time(&name, || black_box(&entry).contains(black_box(requester)));
+    }
+}
+
+/// Writes a line of the log as text.
+fn format_messages(stopwatch: &Stopwatch) {
+    let requester: SocketAddr = "192.168.100.77:50123".parse().unwrap();
+    let target = "10.20.30.40:8080".parse().unwrap();
+    let session = Identity { serial: Serial::new(123_456).unwrap(), requester, target };
+    for message in [
+        Message::Attempt(requester),
+        Message::Allocated(session),
+        Message::Connected(session),
+        Message::RequesterReadClosure(session, Summary::default()),
+    ] {
+        let mut line = String::with_capacity(LINE_BYTES);
+        stopwatch.time(&format!("message {}: format as text", message.number()), || {
+            line.clear();
+            write!(line, "{}", black_box(&message)).unwrap();
+            line.len()
+        });
+    }
+}
+
+// ----- wheels
+
+/// A wheel whose timers `0..armed` are armed, and one more that is not.
+fn wheel_with(armed: usize) -> (Wheel, Instant) {
+    let origin = Instant::now();
+    let mut wheel = Wheel::new(armed + 1, origin);
+    let mut deadlines = deadlines(origin);
+    for timer in 0..armed {
+        wheel.arm(timer, deadlines());
+    }
+    (wheel, origin)
+}
+
+/// Deadlines all over the time that an idle timeout may last, without a pattern.
+fn deadlines(origin: Instant) -> impl FnMut() -> Instant {
+    const MULTIPLIER: u64 = 6_364_136_223_846_793_005;
+    let mut state: u64 = 1;
+    move || {
+        state = state.wrapping_mul(MULTIPLIER).wrapping_add(1);
+        origin + Duration::from_nanos((state >> 16) % IDLE_TIMEOUT)
+    }
+}
+
+// ----- time
+
+/// Times calls, and prints a row of the table for each kind.
+struct Stopwatch {
+    /// How long a batch of calls takes, roughly.
+    batch: Duration,
+}
+
+impl Stopwatch {
+    fn time<T>(&self, name: &str, mut call: impl FnMut() -> T) {
+        let calls = self.calls_per_batch(&mut call);
+        let mut batches: Vec<_> = (0..BATCHES).map(|_| nanoseconds_per_call(calls, &mut call)).collect();
+        batches.sort_by(f64::total_cmp);
+        let (median, slow) = (batches[BATCHES / 2], batches[BATCHES * 9 / 10]);
+        println!("| {name:<NAMES$} | {median:>11.1} | {slow:>13.1} |");
+    }
+
+    /// Doubles the calls until they last long enough, which warms everything up as well.
+    fn calls_per_batch<T>(&self, call: &mut impl FnMut() -> T) -> u64 {
+        let mut calls = 1;
+        while nanoseconds_per_call(calls, call) * (calls as f64) < self.batch.as_nanos() as f64 {
+            calls *= 2;
+        }
+        calls
+    }
+}
+
+fn nanoseconds_per_call<T>(calls: u64, call: &mut impl FnMut() -> T) -> f64 {
+    let start = Instant::now();
+    for _ in 0..calls {
+        black_box(call());
+    }
+    start.elapsed().as_nanos() as f64 / calls as f64
+}

@@ -1,0 +1,104 @@
+//! The command line behind `cargo bench --bench peers --`.
+
+use std::env;
+use std::time::Duration;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use crate::contestants;
+use crate::loads::Load;
+
+/// With these, six relays take five minutes and a half.
+const ROUNDS: u16 = 6;
+const SECONDS: f64 = 1.5;
+
+/// What to measure, and for how long.
+pub struct Options {
+    pub rounds: u16,
+    /// Of one load on one relay.
+    pub time: Duration,
+    /// Names of relays; `None`: all.
+    pub relays: Option<Vec<String>>,
+    pub loads: Vec<Load>,
+    /// Every load on every relay, measured properly.
+    pub is_whole: bool,
+}
+
+impl Options {
+    /// Ends the program with an explanation if the command line is wrong.
+    pub fn from_command_line() -> Self {
+        // cargo bench says this. cargo test does not, and what it says is meant for a test harness.
+        if env::args().any(|argument| argument == "--bench") {
+            Self::from(&command().get_matches())
+        } else {
+            Self::smoke()
+        }
+    }
+
+    /// As in `median of 3 rounds`.
+    pub fn rounds(&self) -> String {
+        match self.rounds {
+            1 => "one round".to_owned(),
+            rounds => format!("median of {rounds} rounds"),
+        }
+    }
+
+    /// As little as shows that everything works.
+    fn smoke() -> Self {
+        Self {
+            rounds: 1,
+            time: Duration::from_millis(100),
+            relays: None,
+            loads: Load::ALL.to_vec(),
+            is_whole: false,
+        }
+    }
+}
+
+impl From<&ArgMatches> for Options {
+    fn from(matches: &ArgMatches) -> Self {
+        let listed =
+            |name| matches.get_many::<String>(name).map(|values| values.cloned().collect::<Vec<_>>());
+        let (relays, loads) = (listed("only"), listed("loads"));
+        let is_listed =
+            |load: &Load| loads.as_ref().is_none_or(|names| names.iter().any(|name| name == load.name()));
+        Self {
+            rounds: matches.get_one("rounds").copied().unwrap_or(ROUNDS),
+            time: Duration::from_secs_f64(matches.get_one("seconds").copied().unwrap_or(SECONDS)),
+            is_whole: relays.is_none() && loads.is_none(),
+            loads: Load::ALL.into_iter().filter(is_listed).collect(),
+            relays,
+        }
+    }
+}
+
+fn command() -> Command {
+    let rounds = format!("Rounds, of which the median counts [default: {ROUNDS}]");
+    let seconds = format!("Seconds of one load on one relay [default: {SECONDS}]");
+    Command::new("peers")
+        .bin_name("cargo bench --bench peers --")
+        .about("Measures the relay beside its peers on loopback.")
+        .arg(option("rounds", "N").help(rounds).value_parser(value_parser!(u16).range(1..=99)))
+        .arg(option("seconds", "N").help(seconds).value_parser(parse_seconds))
+        .arg(list("only", "RELAY,...", every_relay()).help("Only these relays"))
+        .arg(list("loads", "LOAD,...", Load::ALL.map(Load::name)).help("Only these loads"))
+        .arg(Arg::new("bench").long("bench").action(ArgAction::SetTrue).hide(true))
+}
+
+fn option(name: &'static str, value: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value)
+}
+
+fn list(name: &'static str, value: &'static str, of: impl Into<PossibleValuesParser>) -> Arg {
+    option(name, value).value_delimiter(',').value_parser(of.into())
+}
+
+fn every_relay() -> Vec<&'static str> {
+    contestants::ALL.iter().map(|contestant| contestant.name).collect()
+}
+
+fn parse_seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.1..=60.0).contains(seconds));
+    seconds.ok_or_else(|| "it takes 0.1 to 60".to_owned())
+}

@@ -1,0 +1,100 @@
+//! What the kernel tells about processes, and about the machine.
+
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// The unit of /proc/PID/stat: `USER_HZ` is 100 on every architecture that has a Debian.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Descriptors for 400 sessions, here and in a relay, with plenty to spare.
+const DESCRIPTORS: u64 = 4096;
+
+/// The processor time of a process and its descendants, those that have ended included.
+pub fn processor_time(pid: u32) -> io::Result<Duration> {
+    // Without the process itself, the figure would be nonsense.
+    own_processor_time(pid)?;
+    Ok(family(pid).into_iter().filter_map(|member| own_processor_time(member).ok()).sum())
+}
+
+/// The memory of a process and its descendants in KiB, shared pages counted in proportion.
+pub fn memory_kib(pid: u32) -> io::Result<u64> {
+    own_memory_kib(pid)?;
+    Ok(family(pid).into_iter().filter_map(|member| own_memory_kib(member).ok()).sum())
+}
+
+/// Whether a process has children that run or wait for it.
+pub fn has_children(pid: u32) -> bool {
+    !children(pid).is_empty()
+}
+
+/// Lets this process, and the relays that it starts, have as many descriptors as the loads need.
+pub fn raise_descriptor_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_some_and(|current| current < DESCRIPTORS) {
+        let raised = Some(maximum.map_or(DESCRIPTORS, |maximum| maximum.min(DESCRIPTORS)));
+        // Where it cannot be raised, the load of 400 sessions fails and tells.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: raised, maximum });
+    }
+}
+
+/// The kernel and the processor, in a few words.
+pub fn machine() -> String {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let models = cpuinfo.lines().filter_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = models.map(|(_, model)| model).next().unwrap_or("processor of unknown model");
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("Linux {}, {cores} cores of {model}", release.trim())
+}
+
+/// A process and its descendants.
+fn family(pid: u32) -> Vec<u32> {
+    let mut members = vec![pid];
+    let mut asked = 0;
+    while let Some(&member) = members.get(asked) {
+        members.extend(children(member));
+        asked += 1;
+    }
+    members
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let lists = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
+}
+
+/// Of the process, and of its children that have ended.
+fn own_processor_time(pid: u32) -> io::Result<Duration> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The second field is the program's name and may hold anything, even a bracket.
+    let (_, fields) = text.rsplit_once(") ").ok_or(io::ErrorKind::InvalidData)?;
+    let fields: Vec<u32> = fields.split(' ').map(|field| field.parse().unwrap_or_default()).collect();
+    let [user, kernel, ended_user, ended_kernel] =
+        fields.get(11..15).and_then(|times| times.try_into().ok()).ok_or(io::ErrorKind::InvalidData)?;
+    // A tick is too coarse for a process that is one of many.
+    let own = scheduled(pid).unwrap_or(TICK * (user + kernel));
+    Ok(own + TICK * (ended_user + ended_kernel))
+}
+
+/// The processor time of the threads of a process, to the nanosecond, where the kernel counts it.
+fn scheduled(pid: u32) -> Option<Duration> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    let times = threads.map(|thread| {
+        let text = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
+    });
+    times.sum()
+}
+
+fn own_memory_kib(pid: u32) -> io::Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    number.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}

@@ -1,0 +1,22 @@
+//! Being asked to stop: the run ends in an orderly way, and takes the relays that it started along.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+static REQUESTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// Lets the usual signals ask for a stop, instead of ending the program at once.
+pub fn on_signals() -> io::Result<()> {
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&REQUESTED))?;
+    }
+    Ok(())
+}
+
+/// Whether somebody asked.
+pub fn requested() -> bool {
+    REQUESTED.load(Ordering::Relaxed)
+}

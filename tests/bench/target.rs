@@ -1,0 +1,199 @@
+//! The target behind every relay: one thread that answers requests, takes uploads and sends
+//! downloads, as the first byte of a connection asks.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Token, Waker};
+use slab::Slab;
+
+use crate::turns::{Next, Turns};
+
+/// Size of a request, in bytes: a short HTTP one.
+pub const REQUEST_BYTES: usize = 64;
+/// Size of a reply, in bytes: a short HTTP one.
+pub const REPLY_BYTES: usize = 192;
+
+/// Requests with this first byte are answered one after another on one connection.
+pub const ASK: u8 = b'a';
+/// A request with this first byte is answered, and the connection closed.
+pub const ASK_ONCE: u8 = b'o';
+/// What follows this first byte is taken and counted.
+pub const UPLOAD: u8 = b'u';
+/// After this first byte, bytes come until the connection is closed.
+pub const DOWNLOAD: u8 = b'd';
+
+/// What is taken in at once.
+const TAKE_BYTES: usize = 256 << 10;
+/// What is sent at once, so that no request waits long behind a download.
+const SEND_BYTES: usize = 64 << 10;
+
+/// The longest wait; what ends one early is the waker.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const LISTENER: usize = usize::MAX;
+const WAKER: usize = usize::MAX - 1;
+
+/// The running target. It ends when this is dropped.
+pub struct Target {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    waker: Waker,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    uploaded: AtomicU64,
+    stop: AtomicBool,
+}
+
+impl Target {
+    pub fn start() -> io::Result<Self> {
+        let turns = Turns::new()?;
+        let mut listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0).into())?;
+        let address = listener.local_addr()?;
+        // mio listens with a short queue.
+        socket2::SockRef::from(&listener).listen(4096)?;
+        turns.register(&mut listener, LISTENER)?;
+        let waker = Waker::new(turns.registry(), Token(WAKER))?;
+        let shared = Arc::new(Shared::default());
+        let server = Server::new(turns, listener, Arc::clone(&shared));
+        // If its loop fails, nobody is answered, and the loads tell.
+        let thread = thread::spawn(move || server.run().unwrap_or_default());
+        Ok(Self { address, shared, waker, thread: Some(thread) })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Bytes of uploads that have arrived up to now.
+    pub fn uploaded(&self) -> u64 {
+        self.shared.uploaded.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        if self.waker.wake().is_ok()
+            && let Some(thread) = self.thread.take()
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Server {
+    turns: Turns,
+    listener: TcpListener,
+    connections: Slab<Connection>,
+    shared: Arc<Shared>,
+    room: Vec<u8>,
+    bytes: Vec<u8>,
+}
+
+struct Connection {
+    stream: TcpStream,
+    /// The first byte, once it is there.
+    wish: Option<u8>,
+    /// Bytes of a request that is not whole yet.
+    pending: usize,
+}
+
+impl Server {
+    fn new(turns: Turns, listener: TcpListener, shared: Arc<Shared>) -> Self {
+        let connections = Slab::new();
+        Self {
+            turns,
+            listener,
+            connections,
+            shared,
+            room: vec![0; TAKE_BYTES],
+            bytes: vec![b'x'; SEND_BYTES],
+        }
+    }
+
+    fn run(mut self) -> io::Result<()> {
+        while !self.shared.stop.load(Ordering::Relaxed) {
+            for number in self.turns.next(PATIENCE)? {
+                match number {
+                    LISTENER => self.accept()?,
+                    WAKER => {}
+                    number => self.serve(number),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self) -> io::Result<()> {
+        loop {
+            let mut stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                // A connection that is gone already.
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
+                Err(error) => return Err(error),
+            };
+            let slot = self.connections.vacant_entry();
+            self.turns.register(&mut stream, slot.key())?;
+            slot.insert(Connection { stream, wish: None, pending: 0 });
+        }
+    }
+
+    fn serve(&mut self, number: usize) {
+        let Some(connection) = self.connections.get_mut(number) else { return };
+        let result = match connection.wish {
+            Some(DOWNLOAD) => connection.send(&self.bytes),
+            _ => connection.take(&mut self.room, &self.bytes, &self.shared.uploaded),
+        };
+        match result {
+            Ok(Next::Wait) => {}
+            Ok(Next::Again) => self.turns.again(number),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Ok(Next::Close) | Err(_) => drop(self.connections.remove(number)),
+        }
+    }
+}
+
+impl Connection {
+    fn send(&mut self, bytes: &[u8]) -> io::Result<Next> {
+        self.stream.write(bytes).map(|_| Next::Again)
+    }
+
+    fn take(&mut self, room: &mut [u8], reply: &[u8], uploaded: &AtomicU64) -> io::Result<Next> {
+        let count = self.stream.read(room)?;
+        if count == 0 {
+            return Ok(Next::Close);
+        }
+        match *self.wish.get_or_insert(room[0]) {
+            UPLOAD => {
+                uploaded.fetch_add(count as u64, Ordering::Relaxed);
+                Ok(Next::Again)
+            }
+            DOWNLOAD => {
+                self.stream.set_nodelay(true)?;
+                Ok(Next::Again)
+            }
+            wish => self.answer(wish, count, &reply[..REPLY_BYTES]),
+        }
+    }
+
+    fn answer(&mut self, wish: u8, count: usize, reply: &[u8]) -> io::Result<Next> {
+        self.pending += count;
+        if self.pending < REQUEST_BYTES {
+            return Ok(Next::Again);
+        }
+        // A requester waits for its reply before it asks again, so there is nothing left to read.
+        self.pending = 0;
+        self.stream.write_all(reply)?;
+        Ok(if wish == ASK { Next::Wait } else { Next::Close })
+    }
+}

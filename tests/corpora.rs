@@ -1,0 +1,47 @@
+//! The seed corpora of the fuzz targets, replayed without a fuzzer.
+
+// A test that cannot go on says so by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+#![allow(clippy::cast_possible_truncation, missing_docs, unreachable_pub)]
+#![cfg(target_os = "linux")]
+
+#[path = "../fuzz/src/lib.rs"]
+mod fuzz;
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+/// Checks every input of a corpus; one that fails is named.
+fn replay(corpus: &str, check: fn(&[u8])) {
+    let folder = format!("{}/fuzz/corpus/{corpus}", env!("CARGO_MANIFEST_DIR"));
+    let mut inputs: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    inputs.sort();
+    assert!(!inputs.is_empty(), "{folder} is empty");
+    for input in inputs {
+        let bytes = fs::read(&input).unwrap();
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| check(&bytes))) {
+            eprintln!("The input {} has failed.", input.display());
+            resume_unwind(panic);
+        }
+    }
+}
+
+#[test]
+fn access_lists_mean_what_an_oracle_says() {
+    replay("acl", fuzz::acl::check);
+}
+
+#[test]
+fn command_lines_are_taken_or_refused_as_an_oracle_says() {
+    replay("args", fuzz::args::check);
+}
+
+#[test]
+fn the_wheel_fires_what_a_list_of_deadlines_would() {
+    replay("wheel", fuzz::wheel::check);
+}
+
+#[test]
+fn a_channel_delivers_everything_in_order_and_ends_as_its_source_did() {
+    replay("channel", fuzz::channel::check);
+}

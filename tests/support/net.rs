@@ -1,0 +1,258 @@
+//! Sockets of both sides: requesters and targets, well-behaved and not.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::thread;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use socket2::{Domain, SockRef, Socket, Type};
+
+use super::PATIENCE;
+
+/// Any address of this machine, any port.
+const ANYWHERE: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
+
+/// How a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The other side closed it.
+    Clean,
+    /// It was cut.
+    Reset,
+}
+
+fn patient(stream: TcpStream) -> TcpStream {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+#[track_caller]
+pub fn connect(to: SocketAddr) -> TcpStream {
+    connect_from(Ipv4Addr::UNSPECIFIED, to)
+}
+
+/// A connection, established. If it was cut in the same moment, the first read tells: unlike the standard
+/// library's connect, this one leaves the error in the socket.
+#[track_caller]
+pub fn connect_from(ip: Ipv4Addr, to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    if !ip.is_unspecified() {
+        socket.bind(&SocketAddr::from((ip, 0)).into()).unwrap();
+    }
+    socket.set_nonblocking(true).unwrap();
+    if let Err(error) = socket.connect(&to.into()) {
+        assert_eq!(error.raw_os_error(), Some(Errno::INPROGRESS.raw_os_error()));
+    }
+    assert!(ready_within(&socket, PollFlags::OUT, PATIENCE), "nobody answers");
+    socket.set_nonblocking(false).unwrap();
+    patient(socket.into())
+}
+
+/// A target's listener.
+pub fn listen() -> TcpListener {
+    listen_on(ANYWHERE.into(), 1024)
+}
+
+pub fn listen_on(address: SocketAddr, backlog: i32) -> TcpListener {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&address.into()).unwrap();
+    socket.listen(backlog).unwrap();
+    socket.into()
+}
+
+/// Whether anybody listens on `port`. The kernel's table tells too, but it is long after many connections.
+pub fn is_listened_on(port: u16) -> bool {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    // With this, only a listener is in the way, and this socket is in nobody's.
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into()).is_err()
+}
+
+pub fn address(listener: &TcpListener) -> SocketAddr {
+    listener.local_addr().unwrap()
+}
+
+/// Whether `file` becomes readable within this time.
+pub fn readable_within(file: &impl AsFd, time: Duration) -> bool {
+    ready_within(file, PollFlags::IN, time)
+}
+
+fn ready_within(file: &impl AsFd, what: PollFlags, time: Duration) -> bool {
+    let mut files = [PollFd::new(file, what)];
+    let time = Timespec::try_from(time).unwrap();
+    poll(&mut files, Some(&time)).unwrap() > 0
+}
+
+/// The next connection to `listener`.
+#[track_caller]
+pub fn accept(listener: &TcpListener) -> TcpStream {
+    assert!(readable_within(listener, PATIENCE), "nobody connects");
+    patient(listener.accept().unwrap().0)
+}
+
+/// Takes the next connection to `listener`, which may be cut already, and lets it go.
+#[track_caller]
+pub fn turn_away(listener: &TcpListener) {
+    assert!(readable_within(listener, PATIENCE), "nobody connects");
+    drop(listener.accept());
+}
+
+/// An address that refuses connections for as long as this lives: bound, not listening.
+pub fn refusing() -> (Socket, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(ANYWHERE).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, address)
+}
+
+/// A target that does not answer: its queue is full, so the kernel drops what comes.
+pub struct Silent {
+    listener: TcpListener,
+    fillers: Vec<TcpStream>,
+}
+
+impl Silent {
+    pub fn new() -> Self {
+        let listener = listen_on(ANYWHERE.into(), 0);
+        let mut fillers = Vec::new();
+        // The kernel takes one or two more than it was asked to.
+        while let Ok(filler) = TcpStream::connect_timeout(&address(&listener), Duration::from_millis(200)) {
+            fillers.push(filler);
+        }
+        Self { listener, fillers }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        address(&self.listener)
+    }
+
+    /// Makes it an ordinary target: whoever is knocking gets in with the next knock, in a second or two.
+    pub fn wake(self) -> TcpListener {
+        for _ in self.fillers {
+            drop(accept(&self.listener));
+        }
+        SockRef::from(&self.listener).listen(1024).unwrap();
+        self.listener
+    }
+}
+
+/// A target that sends back what it gets and ends when its requester ends.
+pub fn echo() -> SocketAddr {
+    let listener = listen();
+    let address = address(&listener);
+    // It lives as long as the test's process: nothing is left of it then.
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(stream) = stream.map(patient) else {
+                return;
+            };
+            thread::spawn(move || {
+                // A reset ends it too; tests that care serve themselves.
+                let _ = io::copy(&mut &stream, &mut &stream);
+                let _ = stream.shutdown(Shutdown::Write);
+            });
+        }
+    });
+    address
+}
+
+/// Cuts these connections when a test is done with them, by a failed assertion too: a scope waits for its
+/// threads, and these must not wait for each other.
+pub struct Cut<'a>(pub &'a [(TcpStream, TcpStream)]);
+
+impl Drop for Cut<'_> {
+    fn drop(&mut self) {
+        for stream in self.0.iter().flat_map(|(requester, target)| [requester, target]) {
+            // Fails where it is cut already.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// Ends a connection with a reset.
+pub fn reset(stream: TcpStream) {
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(stream);
+}
+
+/// Sends a byte as urgent data.
+pub fn send_urgent(stream: &TcpStream, byte: u8) {
+    let sent = SockRef::from(stream).send_out_of_band(&[byte]).unwrap();
+    assert_eq!(sent, 1);
+}
+
+/// Repeats a call that a stop of the whole process has interrupted, as it does where a timeout is set.
+pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+/// Reads to the end of the stream, whichever end that is.
+#[track_caller]
+pub fn read_all(stream: &mut impl Read) -> (Vec<u8>, End) {
+    let mut bytes = Vec::new();
+    let mut chunk = vec![0; 64 * 1024];
+    loop {
+        match uninterrupted(|| stream.read(&mut chunk)) {
+            Ok(0) => return (bytes, End::Clean),
+            Ok(count) => bytes.extend_from_slice(&chunk[..count]),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                return (bytes, End::Reset);
+            }
+            Err(error) => panic!("after {} bytes: {error}", bytes.len()),
+        }
+    }
+}
+
+/// Reads exactly this many bytes.
+#[track_caller]
+pub fn read_exactly(stream: &mut impl Read, count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    stream.read_exact(&mut bytes).unwrap();
+    bytes
+}
+
+/// Sends these bytes into `from` and finds them coming out of `to`.
+#[track_caller]
+pub fn assert_passes(from: &mut TcpStream, to: &mut TcpStream, bytes: &[u8]) {
+    from.write_all(bytes).unwrap();
+    assert_eq!(read_exactly(to, bytes.len()), bytes);
+}
+
+/// Fails without printing megabytes.
+#[track_caller]
+pub fn assert_same(got: &[u8], sent: &[u8]) {
+    if got == sent {
+        return;
+    }
+    let same = got.iter().zip(sent).take_while(|(a, b)| a == b).count();
+    panic!("{} bytes came of {}, and only the first {same} are right", got.len(), sent.len());
+}
+
+/// Bytes that hold no pattern, the same for the same seed.
+pub fn random(seed: u64, count: usize) -> Vec<u8> {
+    // The generator is SplitMix64.
+    let mut state = seed;
+    let mut word = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    };
+    let mut bytes = Vec::with_capacity(count + 8);
+    while bytes.len() < count {
+        bytes.extend_from_slice(&word().to_le_bytes());
+    }
+    bytes.truncate(count);
+    bytes
+}
