@@ -95,9 +95,9 @@ pub struct Faults(UnixStream);
 /// A relay in a host.
 #[track_caller]
 pub fn start_hosted(start: Start, options: &str) -> (Relay, Faults) {
-    // A stage for each errno, all at once, take more than the 256 that some systems begin with.
-    process::raise_own_descriptor_limit();
     static COUNT: AtomicU32 = AtomicU32::new(0);
+    // A stage for each errno, all at once, takes more than the 256 that some systems begin with.
+    process::raise_own_descriptor_limit();
     let name = format!("tcprelay-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
     let relay = start.shell(script(&format!("{CONTROL}='{name}'"), options)).start();
