@@ -9,6 +9,7 @@
 //!   relay     the loop; sole owner of Poll, tokens, pool and clock
 //!     ├─ listener   the socket that requesters connect to, and when to accept
 //!     ├─ target     the way to the target: socket, connect, PROXY header
+//!     ├─ pool       the slots of the sessions, and what is asked of all of them
 //!     ├─ resources  what the pool needs, and what the limits give
 //!     ├─ wheel      deadlines: connect or idle, one for each session; absolute; accept pause
 //!     ├─ control    stop, drain, report: signals, or an embedder's Handle
@@ -85,6 +86,7 @@ pub mod limits;
 mod listener;
 pub mod log;
 pub mod message;
+mod pool;
 mod relay;
 mod resources;
 pub mod session;

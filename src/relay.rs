@@ -5,8 +5,8 @@
 //! A slot of the pool is freed only in work and expire and given out only in accept, when the
 //! turn's events are done with: no event can reach a session that it was not meant for.
 
-use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 use std::{io, mem};
@@ -14,18 +14,16 @@ use std::{io, mem};
 use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use slab::Slab;
 use socket2::Socket;
 
 use crate::config::Config;
 use crate::control::{Control, Handle};
 use crate::kernel_queue::KernelQueue;
-use crate::limits::{
-    ACCEPT_PAUSE, ACCEPTS_PER_TURN, BACKLOG, EVENTS_PER_TURN, MESSAGES_LINGER, OWN_CONNECTION_CHAIN, TICK,
-};
+use crate::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN, BACKLOG, EVENTS_PER_TURN, MESSAGES_LINGER, TICK};
 use crate::listener::{self, Accepted, Listener};
 use crate::log::Log;
 use crate::message::{Identity, Message, Serial, Totals};
+use crate::pool::{Pool, Slot};
 use crate::resources::Needs;
 use crate::session::{Cause, Session, Shared, Side, Timeouts, Verdict};
 use crate::splice::Pipes;
@@ -41,9 +39,6 @@ const FIRST_SESSION: usize = 4;
 
 /// Rounds of accepting that take in a full backlog.
 const BACKLOG_TURNS: usize = BACKLOG as usize / ACCEPTS_PER_TURN + ACCEPTS_PER_TURN.ilog2() as usize;
-
-/// A session's share of the ready queue, the wheel and the two allocations of its buffers, in bytes.
-const SLOT_BYTES: usize = 64;
 
 fn token(key: usize, side: Side) -> Token {
     Token(FIRST_SESSION + 2 * key + usize::from(side == Side::Target))
@@ -88,7 +83,7 @@ pub struct Relay {
     poll: Poll,
     /// `None` while draining.
     listener: Option<Listener>,
-    sessions: Slab<Pooled>,
+    pool: Pool,
     /// Keys of sessions to work on in this turn, each once.
     ready: VecDeque<usize>,
     /// Those of sessions that stream, which wait for the others and share what a turn moves.
@@ -99,8 +94,6 @@ pub struct Relay {
     wheel: Wheel,
     shared: Shared,
     last_serial: u64,
-    /// Sessions from each address, where `--max-per-source` counts them.
-    sources: HashMap<IpAddr, usize>,
     totals: Totals,
     /// What the status is to tell of next.
     reporting: Option<Report>,
@@ -117,29 +110,6 @@ enum Report {
     Totals,
     /// The sessions from this key on.
     Sessions(usize),
-}
-
-/// A session in its slot.
-#[derive(Debug)]
-struct Pooled {
-    session: Session<TcpStream>,
-    /// It is in the ready queue.
-    queued: bool,
-    /// For each side, whether what arrives there is not reported, as the session asked.
-    muted: [bool; 2],
-    /// The local port of its connection to the target, once it was asked for.
-    target_end: Option<u16>,
-}
-
-impl Pooled {
-    /// The local port of the connection to the target, asked for once.
-    fn target_end(&mut self) -> Option<u16> {
-        if self.target_end.is_none() {
-            let address = self.session.socket(Side::Target).stream().local_addr();
-            self.target_end = address.ok().map(|address| address.port());
-        }
-        self.target_end
-    }
 }
 
 impl Relay {
@@ -203,7 +173,7 @@ impl Relay {
             control,
             poll,
             listener: Some(listener),
-            sessions: Slab::with_capacity(slots),
+            pool: Pool::new(&config),
             ready: VecDeque::with_capacity(slots),
             streaming: VecDeque::with_capacity(slots),
             last_message: None,
@@ -217,7 +187,6 @@ impl Relay {
                 timeouts: Timeouts { connect: config.connect_timeout, idle: config.idle_timeout },
             },
             last_serial: 0,
-            sources: HashMap::new(),
             totals: Totals::default(),
             reporting: None,
             log_registered: None,
@@ -326,8 +295,8 @@ impl Relay {
                 LOG => self.log.flush(),
                 token => {
                     let Some((key, side)) = session_side(token) else { continue };
-                    let Some(pooled) = self.sessions.get_mut(key) else { continue };
-                    pooled.session.note(side, Readiness::from(event));
+                    let Some(slot) = self.pool.get_mut(key) else { continue };
+                    slot.session.note(side, Readiness::from(event));
                     self.enqueue(key);
                 }
             }
@@ -335,10 +304,10 @@ impl Relay {
     }
 
     fn enqueue(&mut self, key: usize) {
-        if let Some(pooled) = self.sessions.get_mut(key)
-            && !mem::replace(&mut pooled.queued, true)
+        if let Some(slot) = self.pool.get_mut(key)
+            && !mem::replace(&mut slot.queued, true)
         {
-            let queue = if pooled.session.streams() { &mut self.streaming } else { &mut self.ready };
+            let queue = if slot.session.streams() { &mut self.streaming } else { &mut self.ready };
             queue.push_back(key);
         }
     }
@@ -368,16 +337,16 @@ impl Relay {
     /// Whether a message has passed of late. A session that streams by now only paused for a moment.
     fn messages_linger(&self) -> bool {
         self.last_message.is_some_and(|(key, at)| {
-            let streams = self.sessions.get(key).is_some_and(|pooled| pooled.session.streams());
+            let streams = self.pool.get(key).is_some_and(|slot| slot.session.streams());
             self.now < at + MESSAGES_LINGER && !streams
         })
     }
 
     fn work_on(&mut self, key: usize) {
         // A session that ended while it was queued has left its key behind.
-        let Some(pooled) = self.sessions.get_mut(key) else { return };
-        pooled.queued = false;
-        let verdict = pooled.session.work(self.now, &mut self.shared);
+        let Some(slot) = self.pool.get_mut(key) else { return };
+        slot.queued = false;
+        let verdict = slot.session.work(self.now, &mut self.shared);
         self.settle(key, verdict);
     }
 
@@ -398,14 +367,14 @@ impl Relay {
             return self.fail(key, cause, Some(errno(&error)));
         }
         // A later deadline is found when the timer fires; only an earlier one must be told.
-        let deadline = self.sessions[key].session.deadline(self.shared.timeouts);
+        let deadline = self.pool[key].session.deadline(self.shared.timeouts);
         if self.wheel.deadline(key).is_none_or(|armed| deadline + TICK < armed) {
             self.wheel.arm(key, deadline);
         }
     }
 
     fn start_relaying(&mut self, key: usize) -> Result<(), Cause> {
-        let session = &mut self.sessions[key].session;
+        let session = &mut self.pool[key].session;
         let identity = session.identity(self.config.target);
         self.log.say(&Message::Connected(identity));
         self.log.say(&Message::RelaysStarted(identity));
@@ -423,15 +392,14 @@ impl Relay {
     }
 
     fn fail(&mut self, key: usize, cause: Cause, errno: Option<i32>) {
-        self.sessions[key].session.blame(cause, errno);
+        self.pool[key].session.blame(cause, errno);
         self.end(key);
     }
 
     /// Frees a slot: the only place where sessions end.
     fn end(&mut self, key: usize) {
         self.wheel.disarm(key);
-        let session = self.sessions.remove(key).session;
-        let source = session.address().ip().to_canonical();
+        let session = self.pool.remove(key);
         let (message, summary) = session.end(self.now, &mut self.shared);
         match message {
             Message::TargetRefused(..) => self.totals.refused += 1,
@@ -440,12 +408,6 @@ impl Relay {
         }
         self.totals.to_target += summary.to_target;
         self.totals.to_requester += summary.to_requester;
-        if let Some(count) = self.sources.get_mut(&source) {
-            *count -= 1;
-            if *count == 0 {
-                self.sources.remove(&source);
-            }
-        }
         self.log.say(&message);
         // It gave descriptors and memory back.
         self.resume_accepting();
@@ -462,7 +424,7 @@ impl Relay {
                 return Some(Outcome::Stopped);
             }
             self.stop_listening();
-            self.log.say(&Message::DrainSignal(self.sessions.len()));
+            self.log.say(&Message::DrainSignal(self.pool.len()));
         }
         if self.control.take_report() {
             self.reporting = Some(Report::Totals);
@@ -481,10 +443,10 @@ impl Relay {
                 }
             } else if timer == self.accept_timer() {
                 self.resume_accepting();
-            } else if more_events || self.sessions[timer].queued {
+            } else if more_events || self.pool[timer].queued {
                 self.wheel.arm(timer, self.now);
             } else {
-                let verdict = self.sessions[timer].session.expire(self.now, &mut self.shared);
+                let verdict = self.pool[timer].session.expire(self.now, &mut self.shared);
                 self.settle(timer, verdict);
             }
         }
@@ -492,7 +454,7 @@ impl Relay {
     }
 
     fn drained(&self) -> Option<Outcome> {
-        (self.listener.is_none() && self.sessions.is_empty()).then_some(Outcome::Drained)
+        (self.listener.is_none() && self.pool.is_empty()).then_some(Outcome::Drained)
     }
 
     fn absolute_timer(&self) -> usize {
@@ -575,11 +537,11 @@ impl Relay {
         }
         self.totals.accepted += 1;
         self.log.say(&Message::Accepted(address));
-        let refusal = if self.is_own_connection(address) {
+        let refusal = if self.pool.has_made(address) {
             Some(Message::OwnConnection(address, target))
-        } else if let Some(most) = self.source_is_full(address) {
+        } else if let Some(most) = self.pool.source_limit_reached(address) {
             Some(Message::SourceLimit(address, most))
-        } else if self.sessions.len() == self.config.pool() {
+        } else if self.pool.is_full() {
             Some(Message::PoolExhausted(address))
         } else {
             None
@@ -609,11 +571,7 @@ impl Relay {
         let begun = target::begin_connect(&socket, self.config.target, self.config.source);
         let target = TcpStream::from_std(socket.into());
         let session = Session::new(serial, address, requester, target, self.now);
-        let key =
-            self.sessions.insert(Pooled { session, queued: false, muted: [false; 2], target_end: None });
-        if self.config.max_per_source.is_some() {
-            *self.sources.entry(address.ip().to_canonical()).or_default() += 1;
-        }
+        let key = self.pool.insert(session);
         let begun = begun
             .and_then(|()| {
                 self.register(key, Side::Target).map_err(|error| (Cause::ConnectNotStarted, error))
@@ -629,13 +587,13 @@ impl Relay {
     }
 
     fn register(&mut self, key: usize, side: Side) -> io::Result<()> {
-        let stream = self.sessions[key].session.socket(side).stream_mut();
+        let stream = self.pool[key].session.socket(side).stream_mut();
         self.poll.registry().register(stream, token(key, side), interest(false))
     }
 
     /// Registers again the sockets of which a session wants other reports than before.
     fn follow_muting(&mut self, key: usize) -> Result<(), (Cause, io::Error)> {
-        let Pooled { session, muted, .. } = &mut self.sessions[key];
+        let Slot { session, muted, .. } = &mut self.pool[key];
         for side in [Side::Requester, Side::Target] {
             let socket = session.socket(side);
             let (before, now) = (&mut muted[usize::from(side == Side::Target)], socket.is_muted());
@@ -650,33 +608,6 @@ impl Relay {
         Ok(())
     }
 
-    fn source_is_full(&self, requester: SocketAddr) -> Option<usize> {
-        let most = self.config.max_per_source?;
-        let count = self.sources.get(&requester.ip().to_canonical());
-        count.filter(|&&count| count >= most).map(|_| most)
-    }
-
-    /// Whether the requester is one of our own connections: the target leads back here in a way
-    /// that could not be seen at start. Unchecked, each such session would make the next.
-    ///
-    /// One port that is the same proves nothing: the kernel lets two connections to different
-    /// places share one. A whole chain of sessions, each the requester of the next, is a loop.
-    fn is_own_connection(&mut self, requester: SocketAddr) -> bool {
-        // While there is plenty of room, the question is not worth a call for each session.
-        if self.sessions.len() < self.config.pool() / 2 {
-            return false;
-        }
-        let mut link = requester.port();
-        (0..OWN_CONNECTION_CHAIN).all(|_| {
-            let mut sessions = self.sessions.iter_mut().map(|(_, pooled)| pooled);
-            let maker = sessions.find_map(|pooled| {
-                let made = pooled.target_end() == Some(link);
-                made.then(|| pooled.session.address().port())
-            });
-            maker.inspect(|&port| link = port).is_some()
-        })
-    }
-
     // ----- status, log and limits
 
     /// Tells the totals and as many live sessions as the log has room for; goes on in the next turn.
@@ -689,17 +620,16 @@ impl Relay {
                     return;
                 }
                 let totals = self.totals_with_live();
-                self.log.say(&Message::Status(self.sessions.len(), self.log.dropped(), totals));
+                self.log.say(&Message::Status(self.pool.len(), self.log.dropped(), totals));
                 0
             }
         };
-        for key in first..self.sessions.capacity() {
-            let Some(pooled) = self.sessions.get(key) else { continue };
+        for (key, session) in self.pool.sessions_from(first) {
             if !self.log.make_room() {
                 self.reporting = Some(Report::Sessions(key));
                 return;
             }
-            self.log.say(&Message::StatusSession(pooled.session.live(self.now, self.config.target)));
+            self.log.say(&Message::StatusSession(session.live(self.now, self.config.target)));
         }
         self.reporting = None;
     }
@@ -707,8 +637,8 @@ impl Relay {
     /// The totals, with what the live sessions have moved up to now.
     fn totals_with_live(&self) -> Totals {
         let mut totals = self.totals;
-        for (_, pooled) in &self.sessions {
-            let live = pooled.session.live(self.now, self.config.target);
+        for (_, session) in self.pool.sessions_from(0) {
+            let live = session.live(self.now, self.config.target);
             totals.to_target += live.summary.to_target;
             totals.to_requester += live.summary.to_requester;
         }
@@ -733,8 +663,8 @@ impl Relay {
 
     /// The last line, and the end of the sessions, which are cut.
     fn finish(&mut self, message: &Message) {
-        for pooled in self.sessions.drain() {
-            let _ = pooled.session.end(self.now, &mut self.shared);
+        for session in self.pool.drain() {
+            let _ = session.end(self.now, &mut self.shared);
         }
         self.log.say(message);
         self.log.flush();
@@ -755,7 +685,7 @@ fn check_clock() -> Result<(), Message> {
 }
 
 fn needs(config: &Config) -> Needs {
-    Needs::of_pool(config.pool(), 2 * config.buf + size_of::<Pooled>() + SLOT_BYTES)
+    Needs::of_pool(config.pool(), Pool::session_bytes(config))
 }
 
 #[cfg(test)]
