@@ -312,7 +312,7 @@ fn bytes_behind_an_urgent_one_arrive_though_only_the_end_was_reported() {
     let listener = net::listen();
     // The less fits in, the sooner the stream stands still.
     SockRef::from(&listener).set_recv_buffer_size(4096).unwrap();
-    let start = Start::to(net::address(&listener)).shell(r#"exec "$0" --no-splice "$@""#);
+    let start = Start::to(net::address(&listener)).options("--no-splice");
     let relay = start.start();
     let (mut requester, mut target) = relay.session(&listener);
     let mut sent = Vec::new();

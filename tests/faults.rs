@@ -84,7 +84,7 @@ impl Stage {
     ) -> Self {
         let rules: Vec<_> = (0..victims).flat_map(|number| rules(number, descriptors(number + 1))).collect();
         let listener = net::listen();
-        let relay = start_with(start(net::address(&listener)), "", &rules);
+        let relay = start_with(start(net::address(&listener)), &rules);
         let stage = Self::set(relay, listener, victims);
         for (number, victim) in (1..).zip(&stage.victims) {
             assert_eq!(victim.descriptors, descriptors(number));
@@ -137,7 +137,7 @@ impl Stage {
 fn descriptors(number: usize) -> Descriptors {
     static OPEN: OnceLock<std::collections::BTreeSet<u32>> = OnceLock::new();
     let open = OPEN.get_or_init(|| {
-        let twin = start_with(Start::to(net::address(&net::listen())), "", &[]);
+        let twin = start_with(Start::to(net::address(&net::listen())), &[]);
         process::settle(twin.pid);
         process::descriptors(twin.pid)
     });
@@ -521,7 +521,7 @@ fn a_refusal_is_a_refusal_though_nothing_more_can_be_asked_of_the_socket() {
     for call in [GET_PEER_NAME, GET_SOCK_OPT] {
         for errno in [Errno::NOBUFS, Errno::NOTCONN] {
             let (_bound, address) = net::refusing();
-            let mut relay = start_with(Start::to(address), "", &[Rule::fail(call, errno)]);
+            let mut relay = start_with(Start::to(address), &[Rule::fail(call, errno)]);
             for serial in 1..=3 {
                 let mut requester = relay.connect();
                 assert_eq!(net::read_all(&mut requester), (Vec::new(), End::Reset));
@@ -536,7 +536,7 @@ fn a_refusal_is_a_refusal_though_nothing_more_can_be_asked_of_the_socket() {
 fn a_connection_that_cannot_be_told_from_none_is_given_up_in_time() {
     let silent = net::Silent::new();
     let start = Start::to(silent.address()).connect_timeout(3);
-    let mut relay = start_with(start, "", &[Rule::fail(GET_PEER_NAME, Errno::NOBUFS)]);
+    let mut relay = start_with(start, &[Rule::fail(GET_PEER_NAME, Errno::NOBUFS)]);
     let mut requester = relay.connect();
     relay.log.expect_all(&[16, 18, 26], 1);
     // That the target answers and that it ends are one report.
@@ -568,7 +568,7 @@ fn the_idle_timeout_needs_no_answer_about_the_kernels_queues() {
             scope.spawn(move || {
                 let start = |target| Start::to(target).idle_timeout(1);
                 let listener = net::listen();
-                let (relay, mut faults) = start_hosted(start(net::address(&listener)), "");
+                let (relay, mut faults) = start_hosted(start(net::address(&listener)));
                 let mut stage = Stage::set(relay, listener, 1);
                 faults.begin(&[fault]);
                 let victim = stage.victims.remove(0);
@@ -598,7 +598,7 @@ fn the_idle_timeout_needs_no_answer_about_the_kernels_queues() {
 #[track_caller]
 fn hosted(options: &str, victims: usize) -> (Stage, host::Faults) {
     let listener = net::listen();
-    let (relay, faults) = start_hosted(Start::to(net::address(&listener)), options);
+    let (relay, faults) = start_hosted(Start::to(net::address(&listener)).options(options));
     (Stage::set(relay, listener, victims), faults)
 }
 
@@ -868,7 +868,7 @@ fn a_log_that_cannot_be_asked_not_to_wait_and_is_not_read_stops_nothing() {
     let (reader, writer) = std::io::pipe().unwrap();
     rustix::pipe::fcntl_setpipe_size(&writer, 4096).unwrap();
     let unsupported = [Rule::fail(POSITIONED_WRITE, Errno::NOSYS)];
-    siege::goes_on_unread_as(|start| start_with(start, "", &unsupported), writer.into(), reader);
+    siege::goes_on_unread_as(|start| start_with(start, &unsupported), writer.into(), reader);
 }
 
 #[test]
@@ -898,7 +898,7 @@ fn a_wake_up_that_fails_does_not_lose_the_signal() {
     for_each(rules, |rule| {
         let mut stage = Stage::real(0, |_, _| Vec::new());
         drop(stage.relay);
-        stage.relay = start_with(Start::to(net::address(&stage.listener)), "", std::slice::from_ref(&rule));
+        stage.relay = start_with(Start::to(net::address(&stage.listener)), std::slice::from_ref(&rule));
         stage.bystander = session(&mut stage.relay, &stage.listener, 1);
         process::settle(stage.relay.pid);
         stage.relay.signal(Signal::USR1);
@@ -962,7 +962,7 @@ fn to_a_target_that_cannot_be_told_who_connects_the_header_says_so() {
     {
         let listener = net::listen();
         let rule = Rule::fail(GET_SOCK_NAME, Errno::NOBUFS).when(0, descriptors(0).requester);
-        let relay = start_with(Start::to(net::address(&listener)), options, &[rule]);
+        let relay = start_with(Start::to(net::address(&listener)).options(options), &[rule]);
         let (mut requester, mut target) = relay.session(&listener);
         requester.write_all(b"words").unwrap();
         assert_eq!(net::read_exactly(&mut target, header.len() + 5), [header, b"words"].concat());
@@ -988,7 +988,7 @@ fn goes_through_everything(log_to_file: bool, rules: &[Rule]) {
     let options = "--source 127.0.0.1 --proxy-protocol v2 --max-per-source 100 --timestamps";
     // A log with time stamps has no line that a start knows, so the file's relay alone has them.
     let options = if log_to_file { options } else { options.trim_end_matches(" --timestamps") };
-    let (mut relay, mut faults) = start_hosted(start, options);
+    let (mut relay, mut faults) = start_hosted(start.options(options));
     if log_to_file {
         eventually("it runs", || fs::read_to_string(&scratch).unwrap().contains(" is now active."));
     }

@@ -39,10 +39,10 @@ struct Route {
 
 /// The relays: their buffers, and their options.
 const RELAYS: [(&str, usize, &str); 4] = [
-    ("buffers of 100 bytes", 100, r#"exec "$0" "$@""#),
-    ("buffers of 4000 bytes", 4000, r#"exec "$0" "$@""#),
-    ("buffers of 100 bytes, copied", 100, r#"exec "$0" --no-splice "$@""#),
-    ("buffers of 4000 bytes, copied", 4000, r#"exec "$0" --no-splice "$@""#),
+    ("buffers of 100 bytes", 100, ""),
+    ("buffers of 4000 bytes", 4000, ""),
+    ("buffers of 100 bytes, copied", 100, "--no-splice"),
+    ("buffers of 4000 bytes, copied", 4000, "--no-splice"),
 ];
 
 impl Route {
@@ -53,7 +53,7 @@ impl Route {
     /// Over a relay that is started with `start`'s settings.
     fn over((name, buf, options): (&'static str, usize, &'static str), start: fn(Start) -> Start) -> Self {
         let listener = net::listen();
-        let relay = start(Start::to(net::address(&listener))).buf(buf).shell(options).start();
+        let relay = start(Start::to(net::address(&listener))).buf(buf).options(options).start();
         Self { name, relay: Some(relay), listener }
     }
 
@@ -382,7 +382,7 @@ fn resets_within(target: SocketAddr, number: u8, least: Duration) {
     thread::scope(|scope| {
         for (name, buf, options) in RELAYS {
             scope.spawn(move || {
-                let start = Start::to(target).connect_timeout(1).buf(buf).shell(options);
+                let start = Start::to(target).connect_timeout(1).buf(buf).options(options);
                 let mut relay = start.start();
                 let start = Instant::now();
                 let mut requester = relay.connect();

@@ -18,13 +18,6 @@ use support::catalogue::{STOPPED, filled, message};
 use support::net::{self, End};
 use support::{Log, Relay, STARTED, Start, TCPRELAY, eventually, run};
 
-/// The script that gives the relay these options before its arguments.
-macro_rules! options {
-    ($options:literal) => {
-        concat!(r#"exec "$0" "#, $options, r#" "$@""#)
-    };
-}
-
 /// A command line that is right. Should it ever be run, it ends by itself.
 const RIGHT: [&str; 8] = ["8080", "192.0.2.7", "80", "ANY", "1", "30", "1", "4000"];
 
@@ -103,8 +96,8 @@ fn bound_to_both_families_it_takes_requesters_of_ipv4_for_what_they_are() {
         return;
     }
     let listener = net::listen();
-    let script = options!("--bind :: --allow ::1/128");
-    let mut relay = Start::to(net::address(&listener)).acl("127.0.0.1/32").shell(script).start();
+    let options = "--bind :: --allow ::1/128";
+    let mut relay = Start::to(net::address(&listener)).acl("127.0.0.1/32").options(options).start();
     relay.assert_relays(&listener);
     relay.log.expect_all(&STARTED, 1);
     relay.log.expect(34, 1);
@@ -123,7 +116,7 @@ fn bound_to_both_families_it_takes_requesters_of_ipv4_for_what_they_are() {
 #[test]
 fn bound_to_one_address_it_is_not_reached_at_another() {
     let listener = net::listen();
-    let relay = Start::to(net::address(&listener)).shell(options!("--bind 127.0.0.2")).start();
+    let relay = Start::to(net::address(&listener)).options("--bind 127.0.0.2").start();
     let mut requester = net::connect(at([127, 0, 0, 2], &relay));
     net::assert_passes(&mut requester, &mut net::accept(&listener), b"hello");
     assert!(TcpStream::connect(at([127, 0, 0, 1], &relay)).is_err());
@@ -138,7 +131,7 @@ fn an_address_of_another_machine_cannot_be_bound_to() {
 #[test]
 fn the_target_sees_the_source() {
     let listener = net::listen();
-    let relay = Start::to(net::address(&listener)).shell(options!("--source 127.0.0.9")).start();
+    let relay = Start::to(net::address(&listener)).options("--source 127.0.0.9").start();
     let _requester = relay.connect();
     let target = net::accept(&listener);
     assert_eq!(target.peer_addr().unwrap().ip(), Ipv4Addr::new(127, 0, 0, 9));
@@ -149,7 +142,7 @@ fn the_target_sees_the_source() {
 #[test]
 fn of_two_that_share_a_port_one_may_go() {
     let listener = net::listen();
-    let start = Start::to(net::address(&listener)).shell(options!("--reuse-port"));
+    let start = Start::to(net::address(&listener)).options("--reuse-port");
     let mut first = start.start();
     let mut second = start.start_on(first.port).unwrap();
 
@@ -179,7 +172,7 @@ fn of_two_that_share_a_port_one_may_go() {
 fn a_port_is_shared_only_by_those_that_all_agree() {
     let start = Start::to(([127, 0, 0, 1], 9).into());
     let relay = start.start();
-    let sharing = Start::to(([127, 0, 0, 1], 9).into()).shell(options!("--reuse-port"));
+    let sharing = Start::to(([127, 0, 0, 1], 9).into()).options("--reuse-port");
     assert!(sharing.start_on(relay.port).is_none());
 }
 
@@ -188,9 +181,8 @@ fn a_port_is_shared_only_by_those_that_all_agree() {
 #[test]
 fn a_deny_wins_and_then_the_acl_or_any_allow_admits() {
     let listener = net::listen();
-    let script =
-        options!("--allow 127.0.1.0/24 --allow 127.0.2.7/32 --deny 127.0.1.9/32 --deny 127.0.0.128/25");
-    let mut relay = Start::to(net::address(&listener)).acl("127.0.0.0/24").shell(script).start();
+    let options = "--allow 127.0.1.0/24 --allow 127.0.2.7/32 --deny 127.0.1.9/32 --deny 127.0.0.128/25";
+    let mut relay = Start::to(net::address(&listener)).acl("127.0.0.0/24").options(options).start();
     let cases = [
         ([127, 0, 0, 1], true),
         ([127, 0, 0, 200], false),
@@ -217,8 +209,8 @@ fn a_deny_wins_and_then_the_acl_or_any_allow_admits() {
 fn a_source_has_its_share_of_the_pool_and_no_more() {
     let (one, other) = (Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2));
     let listener = net::listen();
-    let script = options!("--max-per-source 2");
-    let mut relay = Start::to(net::address(&listener)).shell(script).start();
+    let options = "--max-per-source 2";
+    let mut relay = Start::to(net::address(&listener)).options(options).start();
     let first = session(&relay, one, &listener);
     let _second = session(&relay, one, &listener);
 
@@ -237,7 +229,7 @@ fn a_source_has_its_share_of_the_pool_and_no_more() {
 #[test]
 fn a_pool_of_any_size_says_what_it_needs_and_holds_what_it_was_told() {
     let listener = net::listen();
-    let mut relay = Start::to(net::address(&listener)).shell(options!("--sessions 2")).start();
+    let mut relay = Start::to(net::address(&listener)).options("--sessions 2").start();
     let needs = relay.log.line().text;
     assert!(needs.starts_with("A pool of 2 sessions needs up to "), "{needs}");
     let first = relay.session(&listener);
@@ -292,8 +284,8 @@ fn the_target_is_told_who_connects_before_the_first_byte() {
     }
     let listener = net::listen();
     // Alike for the least buffer, for both versions and both families.
-    for script in [options!("--bind :: --proxy-protocol v1"), options!("--bind :: --proxy-protocol v2")] {
-        let relay = Start::to(net::address(&listener)).buf(100).shell(script).start();
+    for options in ["--bind :: --proxy-protocol v1", "--bind :: --proxy-protocol v2"] {
+        let relay = Start::to(net::address(&listener)).buf(100).options(options).start();
         for ip in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
             let mut requester = connect_to(SocketAddr::new(ip, relay.port));
             let mut target = net::accept(&listener);
@@ -314,8 +306,8 @@ fn the_target_is_told_who_connects_before_the_first_byte() {
 #[test]
 fn the_header_comes_first_though_bytes_wait_already() {
     let listener = net::listen();
-    let script = options!("--proxy-protocol v1");
-    let relay = Start::to(net::address(&listener)).buf(100).shell(script).start();
+    let options = "--proxy-protocol v1";
+    let relay = Start::to(net::address(&listener)).buf(100).options(options).start();
     relay.freeze();
     let mut requester = relay.connect();
     let bytes = net::random(2, 5_000);
@@ -341,7 +333,7 @@ fn object(log: &mut Log) -> Value {
 #[test]
 fn a_line_of_json_tells_what_the_text_tells_and_more() {
     let listener = net::listen();
-    let start = Start::to(net::address(&listener)).shell(options!("--log-format json"));
+    let start = Start::to(net::address(&listener)).options("--log-format json");
     let (relay, mut log) = start_with_log(start);
     let active = object(&mut log);
     assert_eq!((&active["number"], &active["event"]), (&15.into(), &"active".into()));
@@ -381,7 +373,7 @@ fn a_line_of_json_tells_what_the_text_tells_and_more() {
 #[test]
 fn a_line_of_json_carries_the_error_number() {
     let (_refusing, target) = net::refusing();
-    let (relay, mut log) = start_with_log(Start::to(target).shell(options!("--log-format json")));
+    let (relay, mut log) = start_with_log(Start::to(target).options("--log-format json"));
     assert_dropped(relay.connect());
     let refused = loop {
         let line = object(&mut log);
@@ -408,7 +400,7 @@ fn what_keeps_it_from_starting_is_json_too() {
 fn with_timestamps_every_line_begins_with_the_time_it_was_said() {
     let before = SystemTime::now() - Duration::from_secs(1);
     let listener = net::listen();
-    let (relay, mut log) = start_with_log(Start::to(net::address(&listener)).shell(options!("--timestamps")));
+    let (relay, mut log) = start_with_log(Start::to(net::address(&listener)).options("--timestamps"));
     relay.assert_relays(&listener);
     relay.signal(Signal::TERM);
     let lines = log.rest();
@@ -426,8 +418,7 @@ fn with_timestamps_every_line_begins_with_the_time_it_was_said() {
 #[test]
 fn with_timestamps_an_object_has_the_time() {
     let (_refusing, target) = net::refusing();
-    let (relay, mut log) =
-        start_with_log(Start::to(target).shell(options!("--timestamps --log-format json")));
+    let (relay, mut log) = start_with_log(Start::to(target).options("--timestamps --log-format json"));
     // Signals are heard from the first line on, which may come later than the port is open.
     let active = object(&mut log);
     relay.signal(Signal::TERM);
@@ -617,7 +608,7 @@ fn without_splicing_a_stream_comes_through_as_well_and_no_pipe_is_made() {
         })
         .count()
     };
-    let start = Start::to(net::address(&listener)).shell(options!("--no-splice"));
+    let start = Start::to(net::address(&listener)).options("--no-splice");
     let (relay, _log) = start_with_log(start);
     let before = pipes(&relay);
     let (mut requester, mut target) = relay.session(&listener);

@@ -14,7 +14,7 @@ pub mod net;
 pub mod process;
 pub mod siege;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, pipe};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -60,6 +60,7 @@ pub struct Start {
     idle: String,
     absolute: String,
     buf: String,
+    options: String,
     through: Through,
     stdout: Stdout,
 }
@@ -88,6 +89,7 @@ impl Start {
             idle: "1800".into(),
             absolute: "0".into(),
             buf: "4000".into(),
+            options: String::new(),
             through: Through::Nothing,
             stdout: Stdout::Log,
         }
@@ -118,6 +120,12 @@ impl Start {
 
     pub fn buf(mut self, bytes: usize) -> Self {
         self.buf = bytes.to_string();
+        self
+    }
+
+    /// What goes before the arguments, as one would type it.
+    pub fn options(mut self, options: &str) -> Self {
+        self.options = options.into();
         self
     }
 
@@ -177,17 +185,12 @@ impl Start {
         )
     }
 
-    fn arguments(&self, port: u16) -> [OsString; 8] {
-        [
-            port.to_string().into(),
-            self.target.ip().to_string().into(),
-            self.target.port().to_string().into(),
-            self.acl.clone().into(),
-            self.connect.clone().into(),
-            self.idle.clone().into(),
-            self.absolute.clone().into(),
-            self.buf.clone().into(),
-        ]
+    fn arguments(&self, port: u16) -> Vec<String> {
+        let (host, target_port) = (self.target.ip().to_string(), self.target.port().to_string());
+        let (port, options) = (port.to_string(), self.options.split_whitespace());
+        let arguments =
+            [&port, &host, &target_port, &self.acl, &self.connect, &self.idle, &self.absolute, &self.buf];
+        options.chain(arguments.map(String::as_str)).map(str::to_owned).collect()
     }
 }
 
