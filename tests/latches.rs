@@ -26,6 +26,8 @@ struct Fake {
     /// For each write, whether the end was to follow.
     end_follows: Vec<bool>,
     calls: usize,
+    /// How often it was told to send at once.
+    at_once: usize,
     /// What was said of its unsent bytes.
     limited: Vec<bool>,
     /// How often its stream was ended.
@@ -70,7 +72,9 @@ impl Stream for Fake {
         Ok(self.error.map(Into::into))
     }
 
-    fn send_at_once(&mut self) {}
+    fn send_at_once(&mut self) {
+        self.at_once += 1;
+    }
 
     fn limit_unsent(&mut self, limited: bool) {
         self.limited.push(limited);
@@ -193,18 +197,32 @@ fn the_last_bytes_and_the_end_go_out_together() {
 }
 
 #[test]
+fn a_socket_is_told_to_send_at_once_with_its_second_write_unless_it_was_accepted() {
+    let taker = || Fake { left: Some(0), ..Fake::default() };
+    // An accepted one has the option from the listener.
+    for (mut socket, told) in [(Socket::accepted(taker()), [0; 3]), (Socket::connecting(taker()), [0, 1, 1])]
+    {
+        socket.note(READY);
+        for told in told {
+            assert_eq!(socket.write(b"bytes", false), Transfer::Bytes(5));
+            assert_eq!(socket.stream().at_once, told);
+        }
+    }
+}
+
+#[test]
 fn little_of_a_stream_waits_unsent_while_it_goes_on_beside_messages() {
     let (now, mut shared) = (Instant::now(), Shared { beside_messages: true, ..shared() });
     let requester = Fake { left: Some(usize::MAX), ..Fake::default() };
     let mut session = relaying(requester, Fake { left: Some(usize::MAX), ..Fake::default() }, now);
     session.note(Side::Requester, Readiness { readable: true, ..Readiness::default() });
     session.note(Side::Target, Readiness { writable: true, ..Readiness::default() });
-    for _ in 0..3 {
+    for _ in 0..4 {
         assert_eq!(session.work(now, &mut shared), Verdict::Again);
     }
     assert_eq!(session.socket(Side::Target).stream().limited, [true]);
     shared.beside_messages = false;
-    for _ in 0..2 {
+    for _ in 0..3 {
         assert_eq!(session.work(now, &mut shared), Verdict::Again);
     }
     assert_eq!(session.socket(Side::Target).stream().limited, [true, false]);
