@@ -690,16 +690,15 @@ fn needs(config: &Config) -> Needs {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead, BufReader, pipe};
+    use std::io::{BufRead, BufReader, PipeReader, pipe};
     use std::net::{Ipv4Addr, TcpListener};
     use std::thread;
 
     use super::*;
     use crate::cli::{Request, parse};
 
-    #[test]
-    fn a_target_that_leads_back_here_does_not_eat_the_pool() {
-        let line = "8080 127.0.0.1 80 ANY 1 30 0 100";
+    /// A relay of this command line on a port of the system's choice, that address, and the log.
+    fn relay(line: &str) -> (Relay, SocketAddr, PipeReader) {
         let Ok(Request::Run(config)) = parse(line.split(' ').map(Into::into)) else { panic!() };
         let (lines, log) = pipe().unwrap();
         // However late they are read, no line is dropped.
@@ -707,7 +706,30 @@ mod tests {
         let log = Log::to(log.into(), config.log());
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let own = listener.local_addr().unwrap();
-        let mut relay = Relay::with_listener(config, log, listener).unwrap();
+        (Relay::with_listener(config, log, listener).unwrap(), own, lines)
+    }
+
+    #[test]
+    fn an_absolute_timeout_beyond_the_reach_of_the_wheel_ends_the_relay_neither_early_nor_late() {
+        const HOUR: Duration = Duration::from_secs(3600);
+        let (mut relay, ..) = relay("8080 127.0.0.1 80 ANY 1 30 4294967295 100");
+        relay.start();
+        let start = relay.now;
+        let end = start + Duration::from_secs(4_294_967_295);
+        while relay.now + 20 * HOUR < end {
+            relay.now += 20 * HOUR;
+            assert_eq!(relay.expire(false), None);
+            assert!(relay.wheel.next().is_some_and(|next| next <= end + TICK));
+        }
+        relay.now = start + Duration::new(4_294_967_294, 999_999_999);
+        assert_eq!(relay.expire(false), None);
+        relay.now = end + TICK;
+        assert_eq!(relay.expire(false), Some(Outcome::AbsoluteTimeout));
+    }
+
+    #[test]
+    fn a_target_that_leads_back_here_does_not_eat_the_pool() {
+        let (mut relay, own, lines) = relay("8080 127.0.0.1 80 ANY 1 30 0 100");
         // As address translation does it, where the start cannot see it.
         relay.config.target = own;
         relay.shared.target = own;
