@@ -232,6 +232,10 @@ fn a_pool_of_any_size_says_what_it_needs_and_holds_what_it_was_told() {
     let mut relay = Start::to(net::address(&listener)).options("--sessions 2").start();
     let needs = relay.log.line().text;
     assert!(needs.starts_with("A pool of 2 sessions needs up to "), "{needs}");
+    // Two sockets and two buffers each, and little on top.
+    let figures: Vec<u64> = needs.split(' ').filter_map(|word| word.parse().ok()).collect();
+    let [_, descriptors, kib] = figures[..] else { panic!("{needs}") };
+    assert!((4..=64).contains(&descriptors) && (17..=18).contains(&kib), "{needs}");
     let first = relay.session(&listener);
     relay.log.expect_all(&STARTED, 1);
     let _second = relay.session(&listener);
