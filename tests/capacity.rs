@@ -39,7 +39,6 @@ fn open(relay: &mut Relay, listener: &TcpListener, count: usize) -> Vec<(TcpStre
 #[test]
 fn sessions_aborted_in_every_phase_leave_room_for_exactly_500() {
     const EACH: usize = 20;
-    process::raise_own_descriptor_limit();
     let silent = Silent::new();
     let mut relay = Start::to(silent.address()).connect_timeout(3).idle_timeout(60).start();
     let idle = sockets(&relay);
@@ -388,7 +387,6 @@ fn memory_for_500_sessions_buffers_is_all_that_500_sessions_take() {
     const BUF: usize = 4000;
     // What the allocator adds to each buffer, and how it rounds what it asks the kernel for.
     const ALLOCATOR: usize = POOL * 2 * 16 + (256 << 10);
-    process::raise_own_descriptor_limit();
     let listener = net::listen();
     let mut relay = Start::to(net::address(&listener)).buf(BUF).start();
     process::settle(relay.pid);
@@ -416,7 +414,6 @@ fn memory_for_500_sessions_buffers_is_all_that_500_sessions_take() {
 
 #[test]
 fn five_hundred_silent_requesters_cost_no_processor_time_and_time_out_together() {
-    process::raise_own_descriptor_limit();
     let listener = net::listen();
     let mut relay = Start::to(net::address(&listener)).idle_timeout(2).start();
     let sessions = open(&mut relay, &listener, POOL);

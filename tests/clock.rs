@@ -45,7 +45,6 @@ fn a_session_with_bytes_waiting_is_not_idle_after_a_suspension() {
 fn of_many_sessions_only_the_silent_ones_are_idle_after_a_suspension() {
     // More events than the kernel hands over at once: two a session.
     const SESSIONS: usize = 300;
-    process::raise_own_descriptor_limit();
     let listener = net::listen();
     let mut relay = Start::to(net::address(&listener)).idle_timeout(2).start();
     let mut sessions: Vec<_> = (0..SESSIONS).map(|_| relay.session(&listener)).collect();

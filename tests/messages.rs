@@ -335,7 +335,6 @@ fn a_soft_descriptor_limit_that_cannot_be_raised_is_told_at_start() {
 
 #[test]
 fn a_soft_descriptor_limit_is_raised_at_start() {
-    process::raise_own_descriptor_limit();
     let listener = net::listen();
     let start = Start::to(net::address(&listener)).shell("ulimit -S -n 40; exec \"$0\" \"$@\"");
     let mut relay = start.start();

@@ -209,8 +209,7 @@ fn a_deny_wins_and_then_the_acl_or_any_allow_admits() {
 fn a_source_has_its_share_of_the_pool_and_no_more() {
     let (one, other) = (Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2));
     let listener = net::listen();
-    let options = "--max-per-source 2";
-    let mut relay = Start::to(net::address(&listener)).options(options).start();
+    let mut relay = Start::to(net::address(&listener)).options("--max-per-source 2").start();
     let first = session(&relay, one, &listener);
     let _second = session(&relay, one, &listener);
 
@@ -310,8 +309,7 @@ fn the_target_is_told_who_connects_before_the_first_byte() {
 #[test]
 fn the_header_comes_first_though_bytes_wait_already() {
     let listener = net::listen();
-    let options = "--proxy-protocol v1";
-    let relay = Start::to(net::address(&listener)).buf(100).options(options).start();
+    let relay = Start::to(net::address(&listener)).buf(100).options("--proxy-protocol v1").start();
     relay.freeze();
     let mut requester = relay.connect();
     let bytes = net::random(2, 5_000);
@@ -464,7 +462,6 @@ fn the_status_has_the_totals_and_a_line_for_each_session() {
 #[test]
 fn the_status_of_many_sessions_comes_whole_through_a_small_pipe_that_is_read_late() {
     const SESSIONS: usize = 300;
-    support::process::raise_own_descriptor_limit();
     let (mut reader, writer) = pipe().unwrap();
     rustix::pipe::fcntl_setpipe_size(&writer, 4096).unwrap();
     let listener = net::listen();

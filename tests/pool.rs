@@ -27,7 +27,6 @@ fn wait_for_each(log: &mut Log, number: u8, serials: impl Iterator<Item = u64>) 
 
 #[test]
 fn the_pool_holds_500_sessions_and_has_room_again_when_one_ends() {
-    process::raise_own_descriptor_limit();
     let listener = net::listen();
     let mut relay = Start::to(net::address(&listener)).start();
     let mut sessions: Vec<_> = (0..POOL).map(|_| relay.session(&listener)).collect();
@@ -69,7 +68,6 @@ fn the_pool_holds_500_sessions_and_has_room_again_when_one_ends() {
 
 #[test]
 fn sessions_that_are_still_connecting_count() {
-    process::raise_own_descriptor_limit();
     let silent = Silent::new();
     let mut relay = Start::to(silent.address()).connect_timeout(3).start();
     let idle = process::descriptors(relay.pid);
@@ -89,7 +87,6 @@ fn sessions_that_are_still_connecting_count() {
 
 #[test]
 fn five_hundred_requesters_at_once_all_get_in() {
-    process::raise_own_descriptor_limit();
     let listener = net::listen();
     let mut relay = Start::to(net::address(&listener)).start();
     // All of them come while the relay does not look; no more than the system lets wait anywhere.

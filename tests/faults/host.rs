@@ -86,7 +86,7 @@ fn only(calls: &[Call]) -> String {
 /// The real program, under these rules from its first instruction on.
 #[track_caller]
 pub fn start_with(start: Start, rules: &[Rule]) -> Relay {
-    start.shell(script(&format!("{RULES}='{}'", to_text(rules)))).start()
+    start.shell(&script(&format!("{RULES}='{}'", to_text(rules)))).start()
 }
 
 /// A relay whose calls begin to fail when [`Faults::begin`] says so.
@@ -96,11 +96,9 @@ pub struct Faults(UnixStream);
 #[track_caller]
 pub fn start_hosted(start: Start) -> (Relay, Faults) {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    // A stage for each errno, all at once, takes more than the 256 that some systems begin with.
-    process::raise_own_descriptor_limit();
     let name = format!("tcprelay-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
-    let relay = start.shell(script(&format!("{CONTROL}='{name}'"))).start();
+    let relay = start.shell(&script(&format!("{CONTROL}='{name}'"))).start();
     assert!(net::readable_within(&listener, crate::support::PATIENCE), "the host does not answer");
     let (control, _) = listener.accept().unwrap();
     control.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
@@ -128,16 +126,15 @@ impl Faults {
     }
 }
 
-/// Starts this binary again. All its threads share the heap that a process of one thread has. The test harness prints to its STDOUT there, so the relay's log goes by STDIN.
-fn script(variable: &str) -> &'static str {
+/// Starts this binary again. All its threads share the heap that a process of one thread has. The test harness
+/// prints to its STDOUT there, so the relay's log goes by STDIN.
+fn script(variable: &str) -> String {
     let binary = env::current_exe().unwrap();
-    let script = format!(
+    format!(
         "exec 0<&1 1>/dev/null; export MALLOC_ARENA_MAX=1; export {variable}; export {ARGUMENTS}=\"$*\"; \
          exec '{}' --exact host::host --ignored --nocapture --test-threads=1",
         binary.display()
-    );
-    // What starts a relay takes a text that lives as long as the process; there are few of them.
-    Box::leak(script.into_boxed_str())
+    )
 }
 
 #[test]

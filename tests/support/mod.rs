@@ -69,7 +69,7 @@ pub struct Start {
 enum Through {
     Nothing,
     /// A shell script that gets the binary as `$0` and its arguments as `$@`.
-    Shell(&'static str),
+    Shell(String),
     Launcher(Faults),
 }
 
@@ -134,8 +134,8 @@ impl Start {
         self
     }
 
-    pub fn shell(mut self, script: &'static str) -> Self {
-        self.through = Through::Shell(script);
+    pub fn shell(mut self, script: &str) -> Self {
+        self.through = Through::Shell(script.into());
         self
     }
 
@@ -159,6 +159,8 @@ impl Start {
     /// Starts it on `port`, or returns None if somebody else was there first.
     #[track_caller]
     pub fn start_on(&self, port: u16) -> Option<Relay> {
+        // Hundreds of sessions, and many relays at once, take more than the 256 that some systems begin with.
+        process::raise_own_descriptor_limit();
         let (stdout, log) = match &self.stdout {
             Stdout::Log => Log::piped(),
             Stdout::To(file) => (file.try_clone().unwrap(), Log::none()),
@@ -202,7 +204,7 @@ impl Through {
             Through::Nothing => Command::new(TCPRELAY),
             Through::Shell(script) => {
                 let mut shell = Command::new("sh");
-                shell.args(["-c", script, TCPRELAY]);
+                shell.args(["-c", script.as_str(), TCPRELAY]);
                 shell
             }
             Through::Launcher(faults) => return faults.spawn(arguments, stdout),
