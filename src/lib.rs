@@ -31,7 +31,7 @@
 //!
 //! **Readiness** of sessions is edge-triggered: it is noted per socket and cleared only by the
 //! kernel's word. That word is "would block", or a transfer that was shorter than offered, which
-//! saves a call a message; [`stream`] says when a short transfer proves nothing.
+//! saves a call a message; `session::socket` says when a short transfer proves nothing.
 //!
 //! **A channel** takes only when all it took before is delivered. So it holds at most one buffer,
 //! or one pipe, and a slow reader stops its writer. A stream that keeps filling the buffer is
@@ -48,7 +48,7 @@
 //! **Time** is an argument. The wheel rounds deadlines up to 10 ms and lets the loop sleep until
 //! the earliest, so an idle relay makes no wake-ups. Traffic does not touch it: a session notes
 //! when a byte last moved, and a timer that fires too early is armed again. Bytes that still move
-//! inside the kernel, to a slow reader, count as well: [`kernel_queue`] sees them.
+//! inside the kernel, to a slow reader, count as well: the send queues show them.
 //!
 //! **Memory** is fixed at the start, but for the buffers of relaying sessions. Where it cannot be
 //! had, that session ends. Nothing grows with traffic: not the log, whose lines are dropped and
@@ -74,28 +74,57 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
-pub mod acl;
-pub mod buffer;
-pub mod channel;
 pub mod cli;
-pub mod config;
-mod control;
-mod json;
-pub mod kernel_queue;
-pub mod limits;
-mod listener;
-pub mod log;
-pub mod message;
+mod config;
+mod limits;
+mod log;
 mod pool;
 mod relay;
-mod resources;
-pub mod session;
-pub mod splice;
-pub mod stream;
-mod target;
-pub mod wheel;
+mod session;
+mod sys;
+
+/// The inner parts, for this project's own tests, fuzz targets and benchmarks. Not a stable interface.
+#[doc(hidden)]
+pub mod internal {
+    pub mod acl {
+        pub use crate::config::acl::*;
+    }
+    pub mod buffer {
+        pub use crate::session::buffer::*;
+    }
+    pub mod channel {
+        pub use crate::session::channel::*;
+    }
+    pub mod config {
+        pub use crate::config::*;
+    }
+    pub mod limits {
+        pub use crate::limits::*;
+    }
+    pub mod message {
+        pub use crate::log::message::*;
+    }
+    pub mod outq {
+        pub use crate::sys::outq::*;
+    }
+    pub mod session {
+        pub use crate::session::*;
+    }
+    pub mod splice {
+        pub use crate::session::pipes::*;
+        pub use crate::sys::pipe::*;
+    }
+    pub mod stream {
+        pub use crate::session::socket::*;
+        pub use crate::session::stream::*;
+    }
+    pub mod wheel {
+        pub use crate::pool::wheel::*;
+    }
+}
 
 pub use config::Config;
-pub use control::Handle;
 pub use log::Log;
+pub use log::message::Message;
+pub use relay::control::Handle;
 pub use relay::{Outcome, Relay};

@@ -6,8 +6,7 @@ use std::process::ExitCode;
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
 use tcprelay::cli::{self, Request};
-use tcprelay::message::Message;
-use tcprelay::{Config, Log, Relay};
+use tcprelay::{Config, Log, Message, Relay};
 
 /// The relay could not start, or not go on.
 const FAILED: u8 = 1;

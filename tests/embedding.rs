@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::thread::{self, JoinHandle};
 
 use tcprelay::cli::{Request, parse};
-use tcprelay::message::Message;
+use tcprelay::internal::message::Message;
 use tcprelay::{Handle, Outcome, Relay};
 
 use support::catalogue::STOPPED;

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use socket2::SockRef;
-use tcprelay::kernel_queue::KernelQueue;
-use tcprelay::limits::UNSENT_BESIDE_MESSAGES;
-use tcprelay::message::Serial;
-use tcprelay::session::{Session, Shared, Side, Timeouts, Verdict};
-use tcprelay::splice::{Pipe, Pipes};
-use tcprelay::stream::{Connect, Readiness, Socket, Stream, Transfer};
+use tcprelay::internal::limits::UNSENT_BESIDE_MESSAGES;
+use tcprelay::internal::message::Serial;
+use tcprelay::internal::outq::KernelQueue;
+use tcprelay::internal::session::{Session, Shared, Side, Timeouts, Verdict};
+use tcprelay::internal::splice::{Pipe, Pipes};
+use tcprelay::internal::stream::{Connect, Readiness, Socket, Stream, Transfer};
 
 /// A stream of which every answer is set beforehand, and that counts the calls that move bytes.
 #[derive(Default)]

@@ -10,8 +10,8 @@ use std::num::NonZeroU64;
 use serde_json::Value;
 use tcprelay::Log;
 use tcprelay::cli::{Request, parse};
-use tcprelay::config::LogFormat;
-use tcprelay::message::{Identity, Live, Message, Summary, Totals};
+use tcprelay::internal::config::LogFormat;
+use tcprelay::internal::message::{Identity, Live, Message, Summary, Totals};
 
 const README: &str = include_str!("../README.md");
 
@@ -185,7 +185,7 @@ fn the_help_is_the_help() {
 
 #[test]
 fn the_limits_are_the_limits() {
-    use tcprelay::limits::{PIPE_BYTES, PIPES};
+    use tcprelay::internal::limits::{PIPE_BYTES, PIPES};
 
     let bound = format!("{PIPES} pipes of {} MiB", PIPE_BYTES >> 20);
     assert!(README.contains(&bound), "the README does not say {bound:?}");

@@ -31,7 +31,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use kernel::Random;
 use relay::Relay;
-use tcprelay::splice::Pipes;
+use tcprelay::internal::splice::Pipes;
 use world::World;
 
 /// Runs of a `cargo test`: a few seconds' worth.

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use tcprelay::acl::Entry;
+use tcprelay::internal::acl::Entry;
 
 /// What an entry means, as the oracle reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,12 +8,12 @@ use std::io;
 use std::rc::Rc;
 
 use rustix::io::Errno;
-use tcprelay::buffer::Buffer;
-use tcprelay::channel::{Channel, Step};
-use tcprelay::limits::{BYTES_PER_TURN, PIPE_BYTES};
-use tcprelay::session::Side;
-use tcprelay::splice::{Pipe, Pipes};
-use tcprelay::stream::{Readiness, Socket};
+use tcprelay::internal::buffer::Buffer;
+use tcprelay::internal::channel::{Channel, Step};
+use tcprelay::internal::limits::{BYTES_PER_TURN, PIPE_BYTES};
+use tcprelay::internal::session::Side;
+use tcprelay::internal::splice::{Pipe, Pipes};
+use tcprelay::internal::stream::{Readiness, Socket};
 
 use super::kernel::{Call, Connection, PREFACE, Scripted, Seen, Sockets};
 

@@ -5,8 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use tcprelay::limits::TICK;
-use tcprelay::wheel::Wheel;
+use tcprelay::internal::limits::TICK;
+use tcprelay::internal::wheel::Wheel;
 
 const TIMERS: usize = 8;
 /// The wheel reaches at least this far, as its documentation says: 45 hours, in ticks.

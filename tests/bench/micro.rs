@@ -15,15 +15,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use scripted::Scripted;
-use tcprelay::acl::Entry;
-use tcprelay::buffer::Buffer;
-use tcprelay::channel::{Channel, Step};
-use tcprelay::config::{IDLE_SECONDS, MOST_BUF};
-use tcprelay::limits::{BYTES_PER_TURN, LINE_BYTES, SESSIONS};
-use tcprelay::message::{Identity, Message, Serial, Summary};
-use tcprelay::splice::Pipes;
-use tcprelay::stream::{Readiness, Socket};
-use tcprelay::wheel::Wheel;
+use tcprelay::internal::acl::Entry;
+use tcprelay::internal::buffer::Buffer;
+use tcprelay::internal::channel::{Channel, Step};
+use tcprelay::internal::config::{IDLE_SECONDS, MOST_BUF};
+use tcprelay::internal::limits::{BYTES_PER_TURN, LINE_BYTES, SESSIONS};
+use tcprelay::internal::message::{Identity, Message, Serial, Summary};
+use tcprelay::internal::splice::Pipes;
+use tcprelay::internal::stream::{Readiness, Socket};
+use tcprelay::internal::wheel::Wheel;
 
 const BATCHES: usize = 31;
 const BATCH: Duration = Duration::from_millis(10);

@@ -2,9 +2,9 @@
 
 use std::io::{self, ErrorKind};
 
-use tcprelay::kernel_queue::KernelQueue;
-use tcprelay::splice::Pipe;
-use tcprelay::stream::Stream;
+use tcprelay::internal::outq::KernelQueue;
+use tcprelay::internal::splice::Pipe;
+use tcprelay::internal::stream::Stream;
 
 /// Gives what it is told to, takes everything, never ends.
 #[derive(Debug, Default)]

@@ -29,10 +29,10 @@ use std::rc::Rc;
 use std::sync::LazyLock;
 
 use rustix::io::Errno;
-use tcprelay::kernel_queue::KernelQueue;
-use tcprelay::session::Side;
-use tcprelay::splice::Pipe;
-use tcprelay::stream::{Readiness, Stream};
+use tcprelay::internal::outq::KernelQueue;
+use tcprelay::internal::session::Side;
+use tcprelay::internal::splice::Pipe;
+use tcprelay::internal::stream::{Readiness, Stream};
 
 /// A small generator of pseudo-random numbers: `SplitMix64`.
 #[derive(Clone, Debug)]

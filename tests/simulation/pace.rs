@@ -5,12 +5,12 @@ use std::io;
 use std::rc::Rc;
 
 use rustix::io::Errno;
-use tcprelay::buffer::Buffer;
-use tcprelay::channel::{Channel, Step};
-use tcprelay::limits::{BYTES_PER_TURN, FULL_READS_BEFORE_SPLICING, THIN_SPLICES_BEFORE_COPYING};
-use tcprelay::session::Side;
-use tcprelay::splice::Pipes;
-use tcprelay::stream::Socket;
+use tcprelay::internal::buffer::Buffer;
+use tcprelay::internal::channel::{Channel, Step};
+use tcprelay::internal::limits::{BYTES_PER_TURN, FULL_READS_BEFORE_SPLICING, THIN_SPLICES_BEFORE_COPYING};
+use tcprelay::internal::session::Side;
+use tcprelay::internal::splice::Pipes;
+use tcprelay::internal::stream::Socket;
 
 use super::kernel::{Call, Connection, Scripted, Sockets};
 

@@ -5,12 +5,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use tcprelay::kernel_queue::KernelQueue;
-use tcprelay::limits::TICK;
-use tcprelay::message::{Message, Serial, Summary};
-use tcprelay::session::{Session, Shared, Side, Verdict};
-use tcprelay::splice::Pipes;
-use tcprelay::wheel::Wheel;
+use tcprelay::internal::limits::TICK;
+use tcprelay::internal::message::{Message, Serial, Summary};
+use tcprelay::internal::outq::KernelQueue;
+use tcprelay::internal::session::{Session, Shared, Side, Verdict};
+use tcprelay::internal::splice::Pipes;
+use tcprelay::internal::wheel::Wheel;
 
 use super::kernel::{PREFACE, Scripted};
 use super::verdict;

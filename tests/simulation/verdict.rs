@@ -1,9 +1,9 @@
 //! What must be true of every run: while the relay waits, and when all is over.
 
-use tcprelay::limits::{ABORT_GRACE, KERNEL_QUEUE_SETTLE, TICK};
-use tcprelay::message::Message;
-use tcprelay::session::Side;
-use tcprelay::splice::Pipes;
+use tcprelay::internal::limits::{ABORT_GRACE, KERNEL_QUEUE_SETTLE, TICK};
+use tcprelay::internal::message::Message;
+use tcprelay::internal::session::Side;
+use tcprelay::internal::splice::Pipes;
 
 use super::kernel::{Closed, Connection, Seen};
 use super::relay::{Ended, History, Outcome};

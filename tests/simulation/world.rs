@@ -4,8 +4,8 @@ use std::io;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use tcprelay::limits::KERNEL_QUEUE_WATCH;
-use tcprelay::session::{Side, Timeouts};
+use tcprelay::internal::limits::KERNEL_QUEUE_WATCH;
+use tcprelay::internal::session::{Side, Timeouts};
 
 use super::kernel::{Call, Closed, Connection, Random, Sockets};
 

@@ -5,6 +5,11 @@
 //! A slot of the pool is freed only in work and expire and given out only in accept, when the
 //! turn's events are done with: no event can reach a session that it was not meant for.
 
+pub(crate) mod control;
+mod listener;
+mod start;
+mod target;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
@@ -17,19 +22,19 @@ use mio::{Events, Interest, Poll, Token};
 use socket2::Socket;
 
 use crate::config::Config;
-use crate::control::{Control, Handle};
-use crate::kernel_queue::KernelQueue;
 use crate::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN, BACKLOG, EVENTS_PER_TURN, MESSAGES_LINGER, TICK};
-use crate::listener::{self, Accepted, Listener};
 use crate::log::Log;
-use crate::message::{Identity, Message, Serial, Totals};
-use crate::pool::{Pool, Slot};
-use crate::resources::Needs;
+use crate::log::message::{Identity, Message, Serial, Totals};
+use crate::pool::slots::{Pool, Slot};
+use crate::pool::wheel::Wheel;
+use crate::relay::control::{Control, Handle};
+use crate::relay::listener::{Accepted, Listener};
+use crate::relay::start::Needs;
+use crate::session::pipes::Pipes;
+use crate::session::stream::Readiness;
 use crate::session::{Cause, Session, Shared, Side, Timeouts, Verdict};
-use crate::splice::Pipes;
-use crate::stream::{Readiness, errno};
-use crate::target;
-use crate::wheel::Wheel;
+use crate::sys::errno;
+use crate::sys::outq::KernelQueue;
 
 // Tokens: these, and above them two for each session, by its key in the pool.
 const LISTENER: Token = Token(0);

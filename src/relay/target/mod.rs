@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::ProxyProtocol;
 use crate::session::Cause;
-use crate::stream::uninterrupted;
+use crate::sys::uninterrupted;
 
 /// A non-blocking socket for a connection to `target`.
 pub(crate) fn socket(target: SocketAddr) -> io::Result<Socket> {

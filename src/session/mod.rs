@@ -4,19 +4,26 @@
 //! what the dead side had sent is delivered before the living side is told by a reset. Everything
 //! here works on any [`Stream`] and on a given `now`; sockets, timers and the log are the relay's.
 
+pub mod buffer;
+pub mod channel;
+pub mod pipes;
+pub mod socket;
+pub mod stream;
+
 use std::mem;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::buffer::Buffer;
-use crate::channel::{Channel, Step};
-use crate::kernel_queue::KernelQueue;
 use crate::limits::{
     ABORT_CHECK, ABORT_GRACE, BYTES_BESIDE_MESSAGES, BYTES_PER_TURN, KERNEL_QUEUE_SETTLE, KERNEL_QUEUE_WATCH,
 };
-use crate::message::{Identity, Live, Message, Serial, Summary};
-use crate::splice::Pipes;
-use crate::stream::{Connect, Readiness, Socket, Stream};
+use crate::log::message::{Identity, Live, Message, Serial, Summary};
+use crate::session::buffer::Buffer;
+use crate::session::channel::{Channel, Step};
+use crate::session::pipes::Pipes;
+use crate::session::socket::Socket;
+use crate::session::stream::{Connect, Readiness, Stream};
+use crate::sys::outq::KernelQueue;
 
 /// The two ends of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

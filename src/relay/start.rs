@@ -3,7 +3,7 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::limits::{OWN_DESCRIPTORS, PIPES};
-use crate::message::Message;
+use crate::log::message::Message;
 
 /// What a pool needs at the most.
 #[derive(Clone, Copy, Debug)]

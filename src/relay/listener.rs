@@ -12,8 +12,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::config::Config;
 use crate::limits::{ACCEPT_FAILURES_PER_TURN, ACCEPTS_PER_TURN, BACKLOG};
-use crate::message::Message;
-use crate::stream::{errno, uninterrupted};
+use crate::log::message::Message;
+use crate::sys::{errno, uninterrupted};
 
 /// The listener is reported in every turn in which a connection waits, not once for all of them.
 /// Then nobody needs to ask until there are none, which saves a call a connection.

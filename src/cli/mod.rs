@@ -9,10 +9,10 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use crate::acl::{Acl, Entry};
+use crate::config::acl::{Acl, Entry};
 use crate::config::{ABSOLUTE_SECONDS, BUF, CONNECT_SECONDS, Config, IDLE_SECONDS, LogFormat, ProxyProtocol};
 use crate::limits::{MOST_SESSIONS, SESSIONS};
-use crate::message::Message;
+use crate::log::message::Message;
 
 /// What a command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,10 +5,12 @@
 //! everything taken before has been delivered, so it holds one buffer or one pipe at the most,
 //! and a slow reader stops its writer.
 
-use crate::buffer::Buffer;
 use crate::limits::{FULL_READS_BEFORE_SPLICING, THIN_SPLICES_BEFORE_COPYING};
-use crate::splice::{Pipe, Pipes};
-use crate::stream::{Socket, Stream, Transfer};
+use crate::session::buffer::Buffer;
+use crate::session::pipes::Pipes;
+use crate::session::socket::Socket;
+use crate::session::stream::{Stream, Transfer};
+use crate::sys::pipe::Pipe;
 
 /// One direction of a session.
 #[derive(Debug)]

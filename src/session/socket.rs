@@ -10,193 +10,15 @@
 //! The kernel reports an error once. Whichever call gets it keeps it here, because later ones
 //! would see a clean end.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::mem;
 
-use mio::net::TcpStream;
 use rustix::io::Errno;
-use socket2::SockRef;
 
-use crate::kernel_queue::KernelQueue;
-#[cfg(target_os = "linux")]
-use crate::limits::UNSENT_BESIDE_MESSAGES;
-use crate::splice::{self, Pipe};
-
-/// The calls that a session makes on a socket; none of them blocks.
-pub trait Stream {
-    /// Reads into `room`; 0 is the end of the stream.
-    ///
-    /// # Errors
-    /// Those of recv(2).
-    fn read(&mut self, room: &mut [u8]) -> io::Result<usize>;
-
-    /// Writes some of `bytes`. With `end_follows`, the peer may be sent the last of them together with
-    /// the end of the stream.
-    ///
-    /// # Errors
-    /// Those of send(2).
-    fn write(&mut self, bytes: &[u8], end_follows: bool) -> io::Result<usize>;
-
-    /// Moves up to `most` bytes from the socket into an empty pipe.
-    ///
-    /// # Errors
-    /// Those of splice(2).
-    fn fill(&mut self, pipe: &Pipe, most: usize) -> io::Result<usize>;
-
-    /// Moves `count` bytes from the pipe into the socket.
-    ///
-    /// # Errors
-    /// Those of splice(2).
-    fn drain(&mut self, pipe: &Pipe, count: usize) -> io::Result<usize>;
-
-    /// Ends the stream that goes to the peer.
-    ///
-    /// # Errors
-    /// Those of shutdown(2).
-    fn shutdown_write(&mut self) -> io::Result<()>;
-
-    /// Whether the socket has a peer: neither still connecting, nor failed, nor reset.
-    fn has_peer(&self) -> bool;
-
-    /// Takes the error that the kernel holds for the socket.
-    ///
-    /// # Errors
-    /// Those of getsockopt(2).
-    fn take_error(&self) -> io::Result<Option<io::Error>>;
-
-    /// Sends small writes at once, even while an earlier one is unacknowledged.
-    fn send_at_once(&mut self);
-
-    /// Says whether few bytes only may wait unsent inside the kernel, where that can be said.
-    fn limit_unsent(&mut self, limited: bool);
-
-    /// Makes the close that follows a reset, which drops what the peer has not been sent yet.
-    fn reset_on_close(&mut self);
-
-    /// Bytes written that the peer's kernel has not acknowledged, where that can be told.
-    fn unacknowledged(&self, queue: &mut KernelQueue) -> Option<u32>;
-}
-
-impl Stream for TcpStream {
-    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        Read::read(self, room)
-    }
-
-    fn write(&mut self, bytes: &[u8], end_follows: bool) -> io::Result<usize> {
-        // One packet less for each end.
-        #[cfg(target_os = "linux")]
-        if end_follows {
-            use rustix::net::{SendFlags, send};
-            return Ok(send(&*self, bytes, SendFlags::NOSIGNAL | SendFlags::MORE)?);
-        }
-        #[cfg(not(target_os = "linux"))]
-        let _ = end_follows;
-        Write::write(self, bytes)
-    }
-
-    fn fill(&mut self, pipe: &Pipe, most: usize) -> io::Result<usize> {
-        pipe.fill(&*self, most)
-    }
-
-    fn drain(&mut self, pipe: &Pipe, count: usize) -> io::Result<usize> {
-        pipe.drain(&*self, count)
-    }
-
-    fn shutdown_write(&mut self) -> io::Result<()> {
-        self.shutdown(std::net::Shutdown::Write)
-    }
-
-    fn has_peer(&self) -> bool {
-        self.peer_addr().is_ok()
-    }
-
-    fn take_error(&self) -> io::Result<Option<io::Error>> {
-        TcpStream::take_error(self)
-    }
-
-    fn send_at_once(&mut self) {
-        // If it fails, small writes go out late, but they do.
-        let _ = self.set_nodelay(true);
-    }
-
-    fn limit_unsent(&mut self, limited: bool) {
-        // 0 is the system's own limit. If it fails, messages beside the stream may wait longer.
-        #[cfg(target_os = "linux")]
-        let _ = SockRef::from(&*self).set_tcp_notsent_lowat(if limited { UNSENT_BESIDE_MESSAGES } else { 0 });
-        #[cfg(not(target_os = "linux"))]
-        let _ = limited;
-    }
-
-    fn reset_on_close(&mut self) {
-        // If it fails, the close is an orderly one: there is no other way to abort.
-        let _ = SockRef::from(&*self).set_linger(Some(std::time::Duration::ZERO));
-    }
-
-    fn unacknowledged(&self, queue: &mut KernelQueue) -> Option<u32> {
-        queue.unacknowledged(self.local_addr().ok()?, self.peer_addr().ok()?)
-    }
-}
-
-/// What the kernel reported of a socket.
-#[derive(Clone, Copy, Debug, Default)]
-#[allow(clippy::struct_excessive_bools)] // Independent facts.
-pub struct Readiness {
-    /// There are bytes, an end or an error to read.
-    pub readable: bool,
-    /// There is room to write, or an error to get.
-    pub writable: bool,
-    /// Urgent data, an end or an error was reported: a short read proves nothing.
-    pub marked: bool,
-    /// An error was reported.
-    pub failed: bool,
-    /// All that the peer sends has arrived, and nothing stands before the end of the stream but bytes.
-    pub ended: bool,
-}
-
-impl From<&mio::event::Event> for Readiness {
-    fn from(event: &mio::event::Event) -> Self {
-        // These are hints: whatever they mean, the reads and writes that follow will tell.
-        let closed = event.is_read_closed() || event.is_write_closed() || event.is_error();
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        let urgent = event.is_priority();
-        #[cfg(not(any(target_os = "linux", target_os = "android")))]
-        let urgent = true;
-        Self {
-            readable: event.is_readable() || closed || urgent,
-            writable: event.is_writable() || event.is_write_closed() || event.is_error(),
-            marked: closed || urgent,
-            failed: event.is_error(),
-            // While bytes are not to be reported, urgent ones are not either, and may stand in the way.
-            ended: event.is_readable() && event.is_read_closed() && !event.is_error() && !urgent,
-        }
-    }
-}
-
-/// What a transfer came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transfer {
-    /// So many bytes moved, at least one.
-    Bytes(usize),
-    /// The socket has nothing to give, or no room to take.
-    Blocked,
-    /// The stream has ended cleanly.
-    End,
-    /// The connection has failed, with this error number.
-    Failed(i32),
-    /// The kernel does not splice here; nothing moved, and nothing is wrong with the connection.
-    Refused,
-}
-
-/// How a connect stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Connect {
-    /// No answer yet.
-    Pending,
-    /// There is a connection (if it has been reset since, the next transfer says so).
-    Done,
-    /// It failed, with this error number.
-    Failed(i32),
-}
+use crate::session::pipes::{self as splice};
+use crate::session::stream::{Connect, Readiness, Stream, Transfer};
+use crate::sys::pipe::Pipe;
+use crate::sys::{errno, uninterrupted};
 
 /// How near the end of the stream from the peer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -503,20 +325,5 @@ impl<S: Stream> Socket<S> {
 
     fn latch(&mut self, error: &io::Error) -> i32 {
         *self.error.get_or_insert(errno(error))
-    }
-}
-
-/// The operating system's number of an error; 0 for one that is not the system's.
-pub(crate) fn errno(error: &io::Error) -> i32 {
-    error.raw_os_error().unwrap_or(0)
-}
-
-/// Calls again what a signal interrupted.
-pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
     }
 }

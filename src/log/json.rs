@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use crate::message::{Message, Totals};
+use crate::log::message::{Message, Totals};
 
 /// The fields of a line. What a message has no value for is left out.
 #[derive(Serialize)]

@@ -1,10 +1,12 @@
 //! What the relay was asked to do.
 
+pub mod acl;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::acl::Acl;
+use crate::config::acl::Acl;
 
 /// The accepted range of `<c t/o>`, in seconds.
 pub const CONNECT_SECONDS: std::ops::RangeInclusive<u64> = 1..=3;

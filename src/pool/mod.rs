@@ -1,0 +1,4 @@
+//! All sessions, and what runs them.
+
+pub(crate) mod slots;
+pub(crate) mod wheel;

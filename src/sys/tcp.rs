@@ -1,0 +1,91 @@
+//! TCP sockets as a session's streams.
+
+use std::io::{self, Read, Write};
+
+use mio::net::TcpStream;
+use socket2::SockRef;
+
+#[cfg(target_os = "linux")]
+use crate::limits::UNSENT_BESIDE_MESSAGES;
+use crate::session::stream::{Readiness, Stream};
+use crate::sys::outq::KernelQueue;
+use crate::sys::pipe::Pipe;
+
+impl Stream for TcpStream {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        Read::read(self, room)
+    }
+
+    fn write(&mut self, bytes: &[u8], end_follows: bool) -> io::Result<usize> {
+        // One packet less for each end.
+        #[cfg(target_os = "linux")]
+        if end_follows {
+            use rustix::net::{SendFlags, send};
+            return Ok(send(&*self, bytes, SendFlags::NOSIGNAL | SendFlags::MORE)?);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = end_follows;
+        Write::write(self, bytes)
+    }
+
+    fn fill(&mut self, pipe: &Pipe, most: usize) -> io::Result<usize> {
+        pipe.fill(&*self, most)
+    }
+
+    fn drain(&mut self, pipe: &Pipe, count: usize) -> io::Result<usize> {
+        pipe.drain(&*self, count)
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.shutdown(std::net::Shutdown::Write)
+    }
+
+    fn has_peer(&self) -> bool {
+        self.peer_addr().is_ok()
+    }
+
+    fn take_error(&self) -> io::Result<Option<io::Error>> {
+        TcpStream::take_error(self)
+    }
+
+    fn send_at_once(&mut self) {
+        // If it fails, small writes go out late, but they do.
+        let _ = self.set_nodelay(true);
+    }
+
+    fn limit_unsent(&mut self, limited: bool) {
+        // 0 is the system's own limit. If it fails, messages beside the stream may wait longer.
+        #[cfg(target_os = "linux")]
+        let _ = SockRef::from(&*self).set_tcp_notsent_lowat(if limited { UNSENT_BESIDE_MESSAGES } else { 0 });
+        #[cfg(not(target_os = "linux"))]
+        let _ = limited;
+    }
+
+    fn reset_on_close(&mut self) {
+        // If it fails, the close is an orderly one: there is no other way to abort.
+        let _ = SockRef::from(&*self).set_linger(Some(std::time::Duration::ZERO));
+    }
+
+    fn unacknowledged(&self, queue: &mut KernelQueue) -> Option<u32> {
+        queue.unacknowledged(self.local_addr().ok()?, self.peer_addr().ok()?)
+    }
+}
+
+impl From<&mio::event::Event> for Readiness {
+    fn from(event: &mio::event::Event) -> Self {
+        // These are hints: whatever they mean, the reads and writes that follow will tell.
+        let closed = event.is_read_closed() || event.is_write_closed() || event.is_error();
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let urgent = event.is_priority();
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        let urgent = true;
+        Self {
+            readable: event.is_readable() || closed || urgent,
+            writable: event.is_writable() || event.is_write_closed() || event.is_error(),
+            marked: closed || urgent,
+            failed: event.is_error(),
+            // While bytes are not to be reported, urgent ones are not either, and may stand in the way.
+            ended: event.is_readable() && event.is_read_closed() && !event.is_error() && !urgent,
+        }
+    }
+}
