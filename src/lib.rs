@@ -103,6 +103,8 @@ pub mod internal {
     }
     pub mod message {
         pub use crate::log::message::*;
+        pub use crate::pool::totals::*;
+        pub use crate::session::ended::*;
     }
     pub mod outq {
         pub use crate::sys::outq::*;

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use crate::log::message::{Message, Totals};
+use crate::log::message::Message;
+use crate::pool::totals::Totals;
 
 /// The fields of a line. What a message has no value for is left out.
 #[derive(Serialize)]

@@ -5,71 +5,10 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU64;
-use std::time::Duration;
 
-use serde::Serialize;
-
-/// The number of an allocated session: from 1, rising by 1, never used again in a run.
-pub type Serial = NonZeroU64;
-
-/// Who a session is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// Its serial number.
-    pub serial: Serial,
-    /// The address that the requester connected from.
-    pub requester: SocketAddr,
-    /// The address that its bytes go to.
-    pub target: SocketAddr,
-}
-
-/// What a session had done when it ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Bytes delivered to the target.
-    pub to_target: u64,
-    /// Bytes delivered to the requester.
-    pub to_requester: u64,
-    /// From the allocation of the session to its end.
-    pub duration: Duration,
-    /// The operating system's error number, where an error ended the session.
-    pub errno: Option<i32>,
-}
-
-/// What has happened since the start. Its fields are the JSON log's, too.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Totals {
-    /// Connections that passed the ACL.
-    pub accepted: u64,
-    /// Connections that the ACL did not admit.
-    pub rejected: u64,
-    /// Sessions whose target refused the connection.
-    pub refused: u64,
-    /// Sessions ended by the connect or the idle timeout.
-    pub expired: u64,
-    /// Connections dropped after the ACL for lack of a slot, a socket or a share of the pool.
-    pub dropped: u64,
-    /// Bytes delivered to the target by sessions that have ended.
-    #[serde(rename = "bytes_to_target")]
-    pub to_target: u64,
-    /// Bytes delivered to the requester by sessions that have ended.
-    #[serde(rename = "bytes_to_requester")]
-    pub to_requester: u64,
-}
-
-/// One line of the status: a live session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Live {
-    /// Which one.
-    pub identity: Identity,
-    /// `connecting`, `relaying` or `ending`.
-    pub phase: &'static str,
-    /// What it has done up to now; its duration is its age.
-    pub summary: Summary,
-    /// Time since a byte last moved.
-    pub idle: Duration,
-}
+use crate::pool::totals::Totals;
+use crate::session::Side;
+use crate::session::ended::{Cause, Ended, Identity, Live, Summary};
 
 /// A message of the catalogue with its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -324,6 +263,27 @@ impl Message {
             | Self::WaitFailed(errno) => Some(*errno),
             _ => self.session().and_then(|(_, summary)| summary?.errno),
         }
+    }
+}
+
+impl From<Ended> for Message {
+    fn from(ended: Ended) -> Self {
+        use Side::{Requester, Target};
+        let message = match ended.cause {
+            Cause::ConnectNotStarted => Self::ConnectNotStarted,
+            Cause::IdleTimeout => Self::IdleTimeout,
+            Cause::ConnectTimeout => Self::ConnectTimeout,
+            Cause::TargetRefused => Self::TargetRefused,
+            Cause::RelayNotStarted(Requester) => Self::RequesterRelayNotStarted,
+            Cause::RelayNotStarted(Target) => Self::TargetRelayNotStarted,
+            Cause::NoBuffer(Requester) => Self::RequesterBuffer,
+            Cause::NoBuffer(Target) => Self::TargetBuffer,
+            Cause::ReadClosure(Requester) => Self::RequesterReadClosure,
+            Cause::ReadClosure(Target) => Self::TargetReadClosure,
+            Cause::WriteClosure(Requester) => Self::RequesterWriteClosure,
+            Cause::WriteClosure(Target) => Self::TargetWriteClosure,
+        };
+        message(ended.identity, ended.summary)
     }
 }
 

@@ -24,15 +24,17 @@ use socket2::Socket;
 use crate::config::Config;
 use crate::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN, BACKLOG, EVENTS_PER_TURN, MESSAGES_LINGER, TICK};
 use crate::log::Log;
-use crate::log::message::{Identity, Message, Serial, Totals};
+use crate::log::message::Message;
 use crate::pool::slots::{Pool, Slot};
+use crate::pool::totals::Totals;
 use crate::pool::wheel::Wheel;
 use crate::relay::control::{Control, Handle};
 use crate::relay::listener::{Accepted, Listener};
 use crate::relay::start::Needs;
+use crate::session::ended::{Cause, Identity, Serial};
 use crate::session::pipes::Pipes;
 use crate::session::stream::Readiness;
-use crate::session::{Cause, Session, Shared, Side, Timeouts, Verdict};
+use crate::session::{Session, Shared, Side, Timeouts, Verdict};
 use crate::sys::errno;
 use crate::sys::outq::KernelQueue;
 
@@ -405,15 +407,9 @@ impl Relay {
     fn end(&mut self, key: usize) {
         self.wheel.disarm(key);
         let session = self.pool.remove(key);
-        let (message, summary) = session.end(self.now, &mut self.shared);
-        match message {
-            Message::TargetRefused(..) => self.totals.refused += 1,
-            Message::ConnectTimeout(..) | Message::IdleTimeout(..) => self.totals.expired += 1,
-            _ => {}
-        }
-        self.totals.to_target += summary.to_target;
-        self.totals.to_requester += summary.to_requester;
-        self.log.say(&message);
+        let ended = session.end(self.now, &mut self.shared);
+        self.totals.add(&ended);
+        self.log.say(&ended.into());
         // It gave descriptors and memory back.
         self.resume_accepting();
     }

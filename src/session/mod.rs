@@ -6,6 +6,7 @@
 
 pub mod buffer;
 pub mod channel;
+pub mod ended;
 pub mod pipes;
 pub mod socket;
 pub mod stream;
@@ -17,9 +18,9 @@ use std::time::{Duration, Instant};
 use crate::limits::{
     ABORT_CHECK, ABORT_GRACE, BYTES_BESIDE_MESSAGES, BYTES_PER_TURN, KERNEL_QUEUE_SETTLE, KERNEL_QUEUE_WATCH,
 };
-use crate::log::message::{Identity, Live, Message, Serial, Summary};
 use crate::session::buffer::Buffer;
 use crate::session::channel::{Channel, Step};
+use crate::session::ended::{Cause, Ended, Identity, Live, Serial, Summary};
 use crate::session::pipes::Pipes;
 use crate::session::socket::Socket;
 use crate::session::stream::{Connect, Readiness, Stream};
@@ -42,50 +43,6 @@ impl std::ops::Not for Side {
             Self::Requester => Self::Target,
             Self::Target => Self::Requester,
         }
-    }
-}
-
-/// Why a session ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// Message 20.
-    ConnectNotStarted,
-    /// Message 24.
-    IdleTimeout,
-    /// Message 25.
-    ConnectTimeout,
-    /// Message 27.
-    TargetRefused,
-    /// Messages 29 and 30.
-    RelayNotStarted(Side),
-    /// Messages 32 and 36: no memory for the buffer of the channel that reads from this side.
-    NoBuffer(Side),
-    /// Messages 34 and 38: this side closed, or reading from it failed.
-    ReadClosure(Side),
-    /// Messages 35 and 39: writing to this side failed.
-    WriteClosure(Side),
-}
-
-impl Cause {
-    /// The message that tells it.
-    #[must_use]
-    pub fn message(self, identity: Identity, summary: Summary) -> Message {
-        use Side::{Requester, Target};
-        let message = match self {
-            Self::ConnectNotStarted => Message::ConnectNotStarted,
-            Self::IdleTimeout => Message::IdleTimeout,
-            Self::ConnectTimeout => Message::ConnectTimeout,
-            Self::TargetRefused => Message::TargetRefused,
-            Self::RelayNotStarted(Requester) => Message::RequesterRelayNotStarted,
-            Self::RelayNotStarted(Target) => Message::TargetRelayNotStarted,
-            Self::NoBuffer(Requester) => Message::RequesterBuffer,
-            Self::NoBuffer(Target) => Message::TargetBuffer,
-            Self::ReadClosure(Requester) => Message::RequesterReadClosure,
-            Self::ReadClosure(Target) => Message::TargetReadClosure,
-            Self::WriteClosure(Requester) => Message::RequesterWriteClosure,
-            Self::WriteClosure(Target) => Message::TargetWriteClosure,
-        };
-        message(identity, summary)
     }
 }
 
@@ -324,7 +281,7 @@ impl<S: Stream> Session<S> {
 
     /// Closes both connections and says how the session ended. The one way in which sessions end.
     #[must_use]
-    pub fn end(mut self, now: Instant, shared: &mut Shared) -> (Message, Summary) {
+    pub fn end(mut self, now: Instant, shared: &mut Shared) -> Ended {
         let summary = self.summary(now);
         for side in [Side::Requester, Side::Target] {
             if self.was_cut(side, &mut shared.queue) {
@@ -338,7 +295,7 @@ impl<S: Stream> Session<S> {
         }
         // Only a relay that stops ends a session without a cause, and it does not log that.
         let cause = self.cause.unwrap_or(Cause::IdleTimeout);
-        (cause.message(self.identity(shared.target), summary), summary)
+        Ended { identity: self.identity(shared.target), cause, summary }
     }
 
     /// Whether the stream to this side lacks its end, so that a clean close would be a lie: one of

@@ -244,7 +244,8 @@ impl Relay {
         self.wheel.disarm(0);
         let Some(session) = self.session.take() else { return };
         let unreported = SIDES.map(|side| self.world.borrow().connection(side).is_woken());
-        let (message, summary) = session.end(now, &mut self.shared);
+        let ended = session.end(now, &mut self.shared);
+        let (message, summary) = (ended.into(), ended.summary);
         self.ended = Some(Ended { message, summary, at: now - self.origin, unreported });
     }
 }

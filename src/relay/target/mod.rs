@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::ProxyProtocol;
-use crate::session::Cause;
+use crate::session::ended::Cause;
 use crate::sys::uninterrupted;
 
 /// A non-blocking socket for a connection to `target`.
