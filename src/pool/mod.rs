@@ -329,7 +329,10 @@ impl<S: Stream> Pool<S> {
         }
     }
 
-    /// Panics where an invariant of the pool is broken. It looks at every slot.
+    /// Looks at every slot for a broken invariant of the pool.
+    ///
+    /// # Panics
+    /// An invariant is broken.
     pub fn check(&self) {
         let mut pipes = 0;
         for (key, session) in self.slots.iter_from(0) {

@@ -122,6 +122,7 @@ fn pipe_bytes() -> usize {
     #[cfg(target_os = "linux")]
     {
         let info = rustix::system::sysinfo();
+        #[allow(clippy::useless_conversion)] // 32 bits wide on some systems.
         let memory = u64::try_from(info.totalram).unwrap_or(u64::MAX).saturating_mul(info.mem_unit.into());
         usize::try_from(memory / PIPES_MEMORY_SHARE).unwrap_or(usize::MAX).min(PIPES_BYTES_MAX)
     }

@@ -2,7 +2,7 @@
 
 pub(crate) mod output;
 pub(crate) mod outq;
-pub mod pipe;
+pub(crate) mod pipe;
 pub(crate) mod tcp;
 
 use std::io;
