@@ -93,17 +93,14 @@ pub const ABORT_GRACE: Duration = Duration::from_secs(2);
 /// Interval between two looks of an aborting session at the living side's send queue.
 pub const ABORT_LOOK: Duration = TICK;
 
-/// Bytes written since the send queues were last empty that make a look urgent.
-pub const WATCH_BYTES: u32 = 4 << 10;
+/// Bytes written since the send queues were last empty that may not fit a small receive window.
+pub const WATCH_BYTES: u32 = 1 << 10;
 
-/// Silence after which a session that wrote less than [`WATCH_BYTES`] looks at its send queues.
-pub const LOOK_AFTER_LITTLE: Duration = Duration::from_millis(250);
-
-/// Silence after which a session that wrote more looks at them.
-pub const LOOK_AFTER_BULK: Duration = Duration::from_millis(15);
+/// Silence after which a session that wrote [`WATCH_BYTES`] looks at its send queues.
+pub const LOOK_AFTER: Duration = Duration::from_millis(15);
 
 /// Least interval between two looks of a session at its send queues.
-pub const LOOK_PAUSE: Duration = Duration::from_millis(15);
+pub const LOOK_PAUSE: Duration = Duration::from_millis(28);
 
 /// The interval grows to this part of the time since the last write.
 pub const LOOK_SHARE: u32 = 20;

@@ -14,6 +14,7 @@ mod acl;
 mod clock;
 mod command_line;
 mod dist;
+mod edges;
 mod embedding;
 mod endings;
 mod figure_one;
