@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use socket2::SockRef;
-use tcprelay::internal::limits::UNSENT_BESIDE_MESSAGES;
-use tcprelay::internal::message::Serial;
-use tcprelay::internal::outq::KernelQueue;
-use tcprelay::internal::session::{Session, Shared, Side, Timeouts, Verdict};
+use tcprelay::internal::limits::{PIPES_BYTES_MAX, UNSENT_BESIDE_INTERACTIVE};
+use tcprelay::internal::message::{Identity, Serial};
+use tcprelay::internal::session::{Session, Side, Timeouts, Turn, Verdict};
 use tcprelay::internal::splice::{Pipe, Pipes};
 use tcprelay::internal::stream::{Connect, Readiness, Socket, Stream, Transfer};
 
@@ -80,13 +79,17 @@ impl Stream for Fake {
 
     fn reset_on_close(&mut self) {}
 
-    fn unacknowledged(&self, _: &mut KernelQueue) -> Option<u32> {
+    fn unacknowledged(&self) -> Option<u32> {
         None
+    }
+
+    fn certain_room(&self) -> usize {
+        0
     }
 }
 
 const READY: Readiness =
-    Readiness { readable: true, writable: true, marked: true, failed: false, ended: false };
+    Readiness { readable: true, writable: true, marked: true, failed: false, eof: false };
 
 fn ready(stream: Fake) -> Socket<Fake> {
     let mut socket = Socket::connecting(stream);
@@ -98,14 +101,19 @@ const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
 /// A session with buffers of 100 bytes.
 fn relaying(requester: Fake, target: Fake, now: Instant) -> Session<Fake> {
-    let mut session = Session::new(Serial::MIN, ADDRESS, requester, target, now);
+    let mut session = Session::new(
+        Identity { serial: Serial::MIN, requester: ADDRESS, target: ADDRESS },
+        requester,
+        target,
+        now,
+    );
     session.start_relaying(100, &[], now).unwrap();
     session
 }
 
 fn shared() -> Shared {
     Shared {
-        pipes: Pipes::new(false),
+        pipes: Pipes::new(0),
         queue: KernelQueue::default(),
         target: ADDRESS,
         timeouts: Timeouts { connect: Duration::from_secs(1), idle: Duration::from_secs(1) },
@@ -115,7 +123,7 @@ fn shared() -> Shared {
 }
 
 fn pipe() -> Pipe {
-    Pipes::new(true).take().unwrap()
+    Pipes::new(PIPES_BYTES_MAX).take().unwrap()
 }
 
 #[test]
@@ -233,14 +241,14 @@ fn the_limit_of_unsent_bytes_is_the_sockets_own() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let mut stream = mio::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     stream.limit_unsent(true);
-    assert_eq!(SockRef::from(&stream).tcp_notsent_lowat().unwrap(), UNSENT_BESIDE_MESSAGES);
+    assert_eq!(SockRef::from(&stream).tcp_notsent_lowat().unwrap(), UNSENT_BESIDE_INTERACTIVE);
     stream.limit_unsent(false);
     assert_eq!(SockRef::from(&stream).tcp_notsent_lowat().unwrap(), 0);
 }
 
 #[test]
 fn pipes_that_are_not_wanted_are_not_made() {
-    let mut pipes = Pipes::new(false);
+    let mut pipes = Pipes::new(0);
     assert!(pipes.take().is_none());
     assert_eq!(pipes.held(), 0);
 }

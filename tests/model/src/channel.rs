@@ -9,8 +9,8 @@ use std::rc::Rc;
 
 use rustix::io::Errno;
 use tcprelay::internal::buffer::Buffer;
-use tcprelay::internal::channel::{Channel, Step};
-use tcprelay::internal::limits::{BYTES_PER_TURN, PIPE_BYTES};
+use tcprelay::internal::channel::{Channel, Ends, Step};
+use tcprelay::internal::limits::{PIPE_BYTES_MAX, PIPES_BYTES_MAX, SHARE};
 use tcprelay::internal::session::Side;
 use tcprelay::internal::splice::{Pipe, Pipes};
 use tcprelay::internal::stream::{Readiness, Socket};
@@ -72,7 +72,7 @@ thread_local! {
 }
 
 fn one_pipe() -> (Pipes, Vec<Pipe>) {
-    let mut pipes = Pipes::new(true);
+    let mut pipes = Pipes::new(PIPES_BYTES_MAX);
     let mut others: Vec<_> = std::iter::from_fn(|| pipes.take()).collect();
     if let Some(pipe) = others.pop() {
         pipes.put_back(pipe);
@@ -88,7 +88,7 @@ pub fn check(input: &[u8]) {
     let Some((&[shape, sizes, preface], operations)) = input.split_first_chunk() else { return };
     PIPES.with_borrow_mut(|pipes| {
         let splicing = shape & 0x80 == 0;
-        let mut none = Pipes::new(false);
+        let mut none = Pipes::new(0);
         let (pool, others) = &mut *pipes;
         let pool = if splicing { pool } else { &mut none };
         run(usize::from(shape) % BUFS.len(), usize::from(sizes), usize::from(preface), operations, pool);
@@ -133,7 +133,7 @@ fn run(buf: usize, sizes: usize, preface: usize, operations: &[u8], pipes: &mut 
         }
     }
     run.channel.discard(pipes);
-    assert!(run.channel.has_ended() && !run.channel.holds_bytes());
+    assert!(run.channel.is_closed() && !run.channel.holds_bytes());
 }
 
 impl Run {
@@ -174,14 +174,20 @@ impl Run {
         self.to.note(to.unwrap_or_default());
         loop {
             let taken = self.bench.borrow().from.taken();
-            let step = self.channel.pump(&mut self.from, &mut self.to, pipes, BYTES_PER_TURN, self.last);
+            let step = self.channel.pump(Ends {
+                from: &mut self.from,
+                to: &mut self.to,
+                pipes,
+                share: SHARE,
+                last: self.last,
+            });
             let moved = self.bench.borrow().from.taken() - taken;
-            assert!(moved < (BYTES_PER_TURN + PIPE_BYTES) as u64, "{moved} bytes are more than a share");
+            assert!(moved < (SHARE + PIPE_BYTES_MAX) as u64, "{moved} bytes are more than a share");
             self.check(step, moved);
             match step {
                 Step::Again => {}
                 Step::Waiting => return false,
-                Step::Ended | Step::WriteFailed(_) => return true,
+                Step::Closed | Step::WriteFailed(_) => return true,
                 Step::ReadFailed(_) => {
                     // As a session does: what the dead connection left behind is looked for.
                     assert!(!self.cut, "it failed twice");
@@ -200,10 +206,10 @@ impl Run {
         let unread = from.arrived() - from.taken();
         assert_eq!(self.channel.delivered(), to.written(), "what was delivered is miscounted");
         assert_eq!(self.channel.holds_bytes(), held > 0, "what is held is miscounted");
-        assert_eq!(self.channel.saw_end(), from.end_is_known() || self.channel.has_ended());
+        assert_eq!(self.channel.has_read_eof(), from.end_is_known() || self.channel.is_closed());
         let news = from.is_woken() || to.is_woken();
         match step {
-            Step::Again => assert!(moved >= BYTES_PER_TURN as u64, "it did not use its share"),
+            Step::Again => assert!(moved >= SHARE as u64, "it did not use its share"),
             Step::Waiting if news => {}
             Step::Waiting if held > 0 => {
                 assert!(to.owes_report_of_room(), "{held} bytes are held, but there is room");
@@ -211,7 +217,7 @@ impl Run {
             Step::Waiting => {
                 assert!(unread == 0 && !from.end_arrived() && !from.is_dead(), "there is more to read");
             }
-            Step::Ended => {
+            Step::Closed => {
                 assert_eq!(held, 0, "it ended, but holds bytes");
                 assert_eq!(unread, 0, "it ended, but there is more to read");
                 if self.cut {

@@ -3,8 +3,7 @@
 //! What is modelled, because a relay can get each of it wrong:
 //!
 //! - Reports are edge-triggered. Only news wakes the poller, and the report tells the state at the
-//!   time of polling. Where arrivals are muted, they wake nobody; errors always do. Registering
-//!   again brings a fresh report.
+//!   time of polling. Registering brings the first one.
 //! - A read takes what is there; it stops short in front of an urgent byte. An urgent byte that is
 //!   not kept in line is skipped by the read that meets it, and also when the next one comes
 //!   before it was read. A splice never passes an urgent byte: it says "would block", or 0 once
@@ -29,7 +28,6 @@ use std::rc::Rc;
 use std::sync::LazyLock;
 
 use rustix::io::Errno;
-use tcprelay::internal::outq::KernelQueue;
 use tcprelay::internal::session::Side;
 use tcprelay::internal::splice::Pipe;
 use tcprelay::internal::stream::{Readiness, Stream};
@@ -172,7 +170,6 @@ pub struct Connection {
     error: Option<i32>,
     reset_on_close: bool,
     closed: Option<Closed>,
-    muted: bool,
     woken: bool,
     /// The next splice to the socket is cut by this error after so many bytes.
     cut_amid_drain: Option<(u64, i32)>,
@@ -205,7 +202,6 @@ impl Connection {
             error: None,
             reset_on_close: false,
             closed: None,
-            muted: false,
             // Registering brings the first report.
             woken: true,
             cut_amid_drain: None,
@@ -242,7 +238,7 @@ impl Connection {
             self.urgent = Some(self.arrived + count - 1);
         }
         self.arrived += count;
-        self.woken |= !self.muted;
+        self.woken = true;
     }
 
     pub fn arrive_end(&mut self) {
@@ -313,11 +309,6 @@ impl Connection {
 
     // ----- what the poller does
 
-    pub fn set_muted(&mut self, muted: bool) {
-        self.muted = muted;
-        self.woken = true;
-    }
-
     pub fn is_woken(&self) -> bool {
         self.woken
     }
@@ -330,10 +321,9 @@ impl Connection {
         let dead = self.state == State::Dead;
         let hung_up = dead || (self.end_arrived && self.write_shut);
         let bytes = self.arrived > self.taken;
-        let arrivals = !self.muted;
-        let input = arrivals && (bytes || self.end_arrived || dead);
-        let ended = arrivals && (self.end_arrived || dead);
-        let urgent = arrivals && self.urgent.is_some();
+        let input = bytes || self.end_arrived || dead;
+        let ended = self.end_arrived || dead;
+        let urgent = self.urgent.is_some();
         let output = dead || self.write_shut || self.has_poll_room();
         self.no_space |= !output;
         let error = self.error.is_some();
@@ -348,7 +338,7 @@ impl Connection {
             writable: output || hung_up || error,
             marked: closed || urgent,
             failed: error,
-            ended: only_bytes_before_end,
+            eof: only_bytes_before_end,
         })
     }
 
@@ -648,12 +638,16 @@ impl<W: Sockets> Stream for Scripted<W> {
         self.with(|connection| connection.reset_on_close = true);
     }
 
-    fn unacknowledged(&self, _: &mut KernelQueue) -> Option<u32> {
+    fn unacknowledged(&self) -> Option<u32> {
         self.with(|connection| {
             let end = u64::from(connection.write_shut && !connection.end_acknowledged);
             let known = connection.is_connected();
             known.then(|| (connection.unacknowledged() + end) as u32)
         })
+    }
+
+    fn certain_room(&self) -> usize {
+        self.with(|connection| connection.room.saturating_sub(connection.unacknowledged()) as usize / 2)
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use tcprelay::internal::limits::KERNEL_QUEUE_WATCH;
+use tcprelay::internal::limits::WATCH_BYTES;
 use tcprelay::internal::session::{Side, Timeouts};
 
 use super::kernel::{Call, Closed, Connection, Random, Sockets};
@@ -289,8 +289,7 @@ impl World {
                     self.plan(act, side, pause);
                 }
             }
-            self.backlog[index(side)] |=
-                self.connection(side).unacknowledged() >= u64::from(KERNEL_QUEUE_WATCH);
+            self.backlog[index(side)] |= self.connection(side).unacknowledged() >= u64::from(WATCH_BYTES);
         }
     }
 

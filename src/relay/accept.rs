@@ -1,0 +1,138 @@
+//! Accepting: who is let in, who is turned away, and when accepting pauses or ends.
+
+use std::mem;
+use std::net::SocketAddr;
+
+use mio::net::TcpStream;
+use socket2::Socket;
+
+use crate::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN, BACKLOG};
+use crate::log::message::Message;
+use crate::pool::Timer;
+use crate::relay::listener::{self, Accepted};
+use crate::relay::{Doors, LISTENER, Relay, target};
+use crate::session::Session;
+use crate::session::ended::{Identity, Serial};
+use crate::session::stream::Stream as _;
+use crate::sys::errno;
+
+/// Rounds of accepting that take in a full backlog.
+const BACKLOG_TURNS: usize = BACKLOG as usize / ACCEPTS_PER_TURN + ACCEPTS_PER_TURN.ilog2() as usize;
+
+impl Relay {
+    /// Returns whether a connection may be waiting.
+    pub(super) fn can_accept(&self) -> bool {
+        matches!(&self.doors, Doors::Open(listener) if listener.is_ready())
+    }
+
+    /// Accepts a turn's share of the waiting connections.
+    pub(super) fn accept(&mut self) {
+        let Doors::Open(listener) = &mut self.doors else { return };
+        for _ in 0..listener.begin_turn() {
+            let Doors::Open(listener) = &mut self.doors else { return };
+            if !listener.is_ready() {
+                return;
+            }
+            match listener.accept() {
+                Accepted::Connection(requester, address) => self.admit(requester, address),
+                Accepted::Nobody => return,
+                Accepted::Failed { errno, is_news, is_lasting } => {
+                    if is_news {
+                        self.log.say(&Message::AcceptFailed(errno));
+                    }
+                    if is_lasting {
+                        self.pause_accepting();
+                    }
+                }
+            }
+        }
+        if let Doors::Open(listener) = &mut self.doors {
+            listener.end_turn();
+        }
+    }
+
+    /// Stops accepting while descriptors or memory are short. Connections stay in the backlog.
+    fn pause_accepting(&mut self) {
+        self.pool.pipes().close_idle();
+        if let Doors::Open(listener) = &mut self.doors {
+            listener.pause(self.poll.registry());
+            self.pool.arm(Timer::Accept, self.now + ACCEPT_PAUSE);
+        }
+    }
+
+    /// Ends a pause, if there is one.
+    pub(super) fn resume_accepting(&mut self) {
+        let Doors::Open(listener) = &mut self.doors else { return };
+        if listener.resume(self.poll.registry(), LISTENER).is_err() {
+            // Memory is short as well. Try again later.
+            self.pool.arm(Timer::Accept, self.now + ACCEPT_PAUSE);
+        }
+    }
+
+    /// Closes the listener. On a socket that the relay bound, accepts the backlog first, because
+    /// closing would reset it. The backlog of an inherited socket is left for the next process.
+    pub(super) fn stop_listening(&mut self) {
+        for _ in 0..BACKLOG_TURNS {
+            match &mut self.doors {
+                Doors::Open(listener) if !listener.is_inherited() => listener.note_waiting(),
+                _ => break,
+            }
+            self.accept();
+        }
+        if let Doors::Open(listener) = mem::replace(&mut self.doors, Doors::Draining) {
+            listener.close(self.poll.registry());
+        }
+    }
+
+    /// Lets a connection in, or turns it away.
+    fn admit(&mut self, requester: TcpStream, address: SocketAddr) {
+        self.log.say(&Message::Attempt(address));
+        if !self.config.acl.admits(address.ip()) {
+            self.pool.totals.rejected += 1;
+            return self.turn_away(requester, &Message::Rejected(address));
+        }
+        self.pool.totals.accepted += 1;
+        self.log.say(&Message::Accepted(address));
+        match self.target_socket(address) {
+            Ok(socket) => self.allocate(requester, address, socket),
+            Err(message) => {
+                self.pool.totals.dropped += 1;
+                self.turn_away(requester, &message);
+                if matches!(message, Message::TargetSocket(.., errno) if listener::is_shortage(errno)) {
+                    self.pause_accepting();
+                }
+            }
+        }
+    }
+
+    /// Returns a socket for the connection to the target, unless the pool has no place for it.
+    fn target_socket(&self, requester: SocketAddr) -> Result<Socket, Message> {
+        let target = self.config.target;
+        let slots = self.pool.slots();
+        if let Some(limit) = slots.source_limit_reached(requester) {
+            return Err(Message::SourceLimit(requester, limit));
+        }
+        if slots.is_full() {
+            return Err(Message::PoolExhausted(requester));
+        }
+        target::socket(target).map_err(|error| Message::TargetSocket(requester, target, errno(&error)))
+    }
+
+    /// Resets a connection that gets no session, as a refused connect would.
+    fn turn_away(&mut self, mut requester: TcpStream, message: &Message) {
+        self.log.say(message);
+        requester.reset_on_close();
+    }
+
+    /// Takes a slot and begins to connect.
+    fn allocate(&mut self, requester: TcpStream, address: SocketAddr, socket: Socket) {
+        self.last_serial += 1;
+        let serial = Serial::new(self.last_serial).unwrap_or(Serial::MIN);
+        let identity = Identity { serial, requester: address, target: self.config.target };
+        self.log.say(&Message::Allocated(identity));
+        let begun = target::begin_connect(&socket, self.config.target, self.config.source);
+        let session = Session::new(identity, requester, TcpStream::from_std(socket.into()), self.now);
+        let (pool, now, mut edge) = self.pool_and_edge();
+        pool.open(session, begun, now, &mut edge);
+    }
+}
