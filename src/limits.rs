@@ -102,8 +102,11 @@ pub const LOOK_AFTER: Duration = Duration::from_millis(15);
 /// Least interval between two looks of a session at its send queues.
 pub const LOOK_PAUSE: Duration = Duration::from_millis(28);
 
-/// The interval grows to this part of the time since the last write.
+/// The interval grows to this part of the time since the last write, less [`LOOK_MARGIN`].
 pub const LOOK_SHARE: u32 = 20;
+
+/// The lateness that the wheel adds to a look and to the timer that follows.
+pub const LOOK_MARGIN: Duration = Duration::from_millis(22);
 
 /// Slots that one turn looks at for the status.
 pub const STATUS_SLOTS_PER_TURN: usize = 64;

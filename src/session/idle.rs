@@ -13,7 +13,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::limits::{LATE_MAX, LOOK_AFTER, LOOK_PAUSE, LOOK_SHARE, TICK, WATCH_BYTES};
+use crate::limits::{LATE_MAX, LOOK_AFTER, LOOK_MARGIN, LOOK_PAUSE, LOOK_SHARE, TICK, WATCH_BYTES};
 
 /// Measures how long a session has been idle.
 #[derive(Clone, Copy, Debug)]
@@ -85,7 +85,7 @@ impl IdleClock {
         };
         let watched = |queued| {
             let share = now.saturating_duration_since(written_at) / LOOK_SHARE;
-            let pause = share.saturating_sub(LATE_MAX - LOOK_PAUSE).max(LOOK_PAUSE);
+            let pause = share.saturating_sub(LOOK_MARGIN).max(LOOK_PAUSE);
             Queues::Watched { queued, written_at, look_at: now + pause }
         };
         (self.last_moved, self.queues) = match (queued, self.queues) {
@@ -129,3 +129,4 @@ impl IdleClock {
 // one millisecond of epoll each.
 const _: () = assert!(LOOK_PAUSE.as_millis() + 2 * (TICK.as_millis() + 1) <= LATE_MAX.as_millis());
 const _: () = assert!(LOOK_AFTER.as_millis() <= LOOK_PAUSE.as_millis());
+const _: () = assert!(LOOK_MARGIN.as_millis() == 2 * (TICK.as_millis() + 1));
