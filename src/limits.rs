@@ -72,9 +72,6 @@ pub const KERNEL_QUEUE_WATCH: u32 = 4 << 10;
 /// this much later than its idle timeout.
 pub const KERNEL_QUEUE_SETTLE: Duration = Duration::from_millis(30);
 
-/// Sessions in a row, each the requester of the next, that prove that the target leads back here.
-pub const OWN_CONNECTION_CHAIN: usize = 8;
-
 /// Bytes of log lines that may wait for the reader of STDOUT; what comes on top is dropped.
 pub const LOG_BYTES: usize = 32 << 10;
 

@@ -1,12 +1,14 @@
 //! What the relay was asked to do.
 
 pub mod acl;
+pub mod host;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::config::acl::Acl;
+use crate::config::host::Host;
 
 /// The accepted range of `<c t/o>`, in seconds.
 pub const CONNECT_SECONDS: std::ops::RangeInclusive<u64> = 1..=3;
@@ -23,8 +25,10 @@ pub const BUF: std::ops::RangeInclusive<u64> = 100..=MOST_BUF as u64;
 /// in its range. `Display` writes the options and arguments that parse to the same `Config`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// `--bind` and `<fwd port>`.
-    pub(crate) listen: SocketAddr,
+    /// `<fwd port>`.
+    pub(crate) fwd_port: u16,
+    /// `--bind`, where it was given.
+    pub(crate) bind: Option<Host>,
     /// `<trg host>` and `<trg port>`.
     pub(crate) target: SocketAddr,
     /// `<ACL>`, `--allow` and `--deny`.
@@ -38,7 +42,7 @@ pub struct Config {
     /// `<buf>`, in bytes.
     pub(crate) buf: usize,
     /// `--source`.
-    pub(crate) source: Option<IpAddr>,
+    pub(crate) source: Option<Host>,
     /// `--reuse-port`.
     pub(crate) reuse_port: bool,
     /// `--sessions`, where it was given.
@@ -81,10 +85,11 @@ impl Config {
         self.sessions.unwrap_or(crate::limits::SESSIONS)
     }
 
-    /// Where the relay is to listen.
+    /// Returns the address to listen on.
     #[must_use]
     pub fn listener(&self) -> SocketAddr {
-        self.listen
+        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, self.fwd_port));
+        self.bind.map_or(any, |host| host.at(self.fwd_port))
     }
 
     /// How the log is to be written: its format, and whether lines carry the time.
@@ -96,8 +101,8 @@ impl Config {
 
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !(self.listen.is_ipv4() && self.listen.ip().is_unspecified()) {
-            write!(f, "--bind {} ", self.listen.ip())?;
+        if let Some(bind) = self.bind {
+            write!(f, "--bind {bind} ")?;
         }
         if let Some(source) = self.source {
             write!(f, "--source {source} ")?;
@@ -134,8 +139,8 @@ impl fmt::Display for Config {
         write!(
             f,
             "{} {} {} {} {} {} {} {}",
-            self.listen.port(),
-            self.target.ip(),
+            self.fwd_port,
+            Host::from(self.target),
             self.target.port(),
             self.acl.admit[0],
             self.connect_timeout.as_secs(),

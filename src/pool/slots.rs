@@ -1,6 +1,5 @@
 //! The pool: a fixed number of slots for sessions, and what is asked of all sessions together.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::{Index, IndexMut};
 
@@ -8,20 +7,25 @@ use mio::net::TcpStream;
 use slab::Slab;
 
 use crate::config::Config;
-use crate::limits::OWN_CONNECTION_CHAIN;
-use crate::session::{Session, Side};
+use crate::pool::own::OwnEnds;
+use crate::pool::sources::Sources;
+use crate::session::Session;
 
 /// The ready queue, the wheel and the two allocations of its buffers take this of each session, in bytes.
 const SHARE_ELSEWHERE: usize = 64;
+
+/// The tables of sources and of own connections take this of each session, in bytes: two entries for
+/// each in a table of a power of two, and its end by key.
+const SHARE_OF_TABLES: usize = 2 * 5 * 33 + 32;
 
 /// All sessions, by key. A key is given out again once its session is gone.
 #[derive(Debug)]
 pub(crate) struct Pool {
     slots: Slab<Slot>,
     size: usize,
-    /// Sessions from each address, where `--max-per-source` counts them.
-    sources: HashMap<IpAddr, usize>,
-    most_per_source: Option<usize>,
+    /// Sessions from each source; `None`: `--max-per-source` does not limit them.
+    sources: Option<Sources>,
+    own: OwnEnds,
 }
 
 /// A session, and what the loop knows of it.
@@ -32,8 +36,6 @@ pub(crate) struct Slot {
     pub(crate) queued: bool,
     /// For each side, whether what arrives there is not reported, as the session asked.
     pub(crate) muted: [bool; 2],
-    /// The local port of its connection to the target, once it was asked for.
-    target_end: Option<u16>,
 }
 
 impl Pool {
@@ -41,14 +43,14 @@ impl Pool {
         Self {
             slots: Slab::with_capacity(config.pool()),
             size: config.pool(),
-            sources: HashMap::new(),
-            most_per_source: config.max_per_source,
+            sources: config.max_per_source.map(|max| Sources::new(config.pool(), max)),
+            own: OwnEnds::new(config.pool()),
         }
     }
 
     /// Bytes that a session takes, its buffers among them.
     pub(crate) fn session_bytes(config: &Config) -> usize {
-        2 * config.buf + size_of::<Slot>() + SHARE_ELSEWHERE
+        2 * config.buf + size_of::<Slot>() + SHARE_ELSEWHERE + SHARE_OF_TABLES
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -66,21 +68,18 @@ impl Pool {
     /// Takes a slot; the pool must not be full.
     pub(crate) fn insert(&mut self, session: Session<TcpStream>) -> usize {
         debug_assert!(!self.is_full());
-        if self.most_per_source.is_some() {
-            *self.sources.entry(session.address().ip().to_canonical()).or_default() += 1;
+        if let Some(sources) = &mut self.sources {
+            sources.add(session.address().ip());
         }
-        self.slots.insert(Slot { session, queued: false, muted: [false; 2], target_end: None })
+        self.slots.insert(Slot { session, queued: false, muted: [false; 2] })
     }
 
     /// Frees a slot.
     pub(crate) fn remove(&mut self, key: usize) -> Session<TcpStream> {
         let session = self.slots.remove(key).session;
-        let source = session.address().ip().to_canonical();
-        if let Some(count) = self.sources.get_mut(&source) {
-            *count -= 1;
-            if *count == 0 {
-                self.sources.remove(&source);
-            }
+        self.own.remove(key);
+        if let Some(sources) = &mut self.sources {
+            sources.remove(session.address().ip());
         }
         session
     }
@@ -98,36 +97,29 @@ impl Pool {
         (first..self.slots.capacity()).filter_map(|key| Some((key, &self.slots.get(key)?.session)))
     }
 
-    /// Frees all slots.
+    /// Frees all slots, at the end of the relay.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Session<TcpStream>> {
-        self.sources.clear();
         self.slots.drain().map(|slot| slot.session)
     }
 
-    /// What one address may have in the pool, if this requester's has it.
-    pub(crate) fn source_limit_reached(&self, requester: SocketAddr) -> Option<usize> {
-        let count = self.sources.get(&requester.ip().to_canonical())?;
-        self.most_per_source.filter(|most| count >= most)
+    /// Returns the per-source limit if the requester's source has reached it.
+    pub(crate) fn source_limit_reached(&self, requester: IpAddr) -> Option<usize> {
+        self.sources.as_ref()?.limit_reached(requester)
     }
 
-    /// Whether the requester is one of our own connections: the target leads back here in a way
-    /// that could not be seen at start. Unchecked, each such session would make the next.
-    ///
-    /// One port that is the same proves nothing: the kernel lets two connections to different
-    /// places share one. A whole chain of sessions, each the requester of the next, is a loop.
-    pub(crate) fn has_made(&mut self, requester: SocketAddr) -> bool {
-        // While there is plenty of room, the question is not worth a call for each session.
-        if self.len() < self.size / 2 {
-            return false;
-        }
-        let mut link = requester.port();
-        (0..OWN_CONNECTION_CHAIN).all(|_| {
-            let maker = self.slots.iter_mut().find_map(|(_, slot)| {
-                let made = slot.target_end() == Some(link);
-                made.then(|| slot.session.address().port())
-            });
-            maker.inspect(|&port| link = port).is_some()
-        })
+    /// Returns whether half of the slots are taken.
+    pub(crate) fn is_half_full(&self) -> bool {
+        self.len() >= self.size / 2
+    }
+
+    /// Notes the relay's end of a session's connection to the target.
+    pub(crate) fn note_own_end(&mut self, key: usize, end: SocketAddr) {
+        self.own.add(key, end);
+    }
+
+    /// Returns whether the requester comes from the relay's end of a connection to the target.
+    pub(crate) fn is_own_end(&self, requester: SocketAddr) -> bool {
+        self.own.contains(requester)
     }
 }
 
@@ -142,16 +134,5 @@ impl Index<usize> for Pool {
 impl IndexMut<usize> for Pool {
     fn index_mut(&mut self, key: usize) -> &mut Slot {
         &mut self.slots[key]
-    }
-}
-
-impl Slot {
-    /// The local port of the connection to the target, asked for once.
-    fn target_end(&mut self) -> Option<u16> {
-        if self.target_end.is_none() {
-            let address = self.session.socket(Side::Target).stream().local_addr();
-            self.target_end = address.ok().map(|address| address.port());
-        }
-        self.target_end
     }
 }

@@ -5,36 +5,35 @@
 //! A slot of the pool is freed only in work and expire and given out only in accept, when the
 //! turn's events are done with: no event can reach a session that it was not meant for.
 
+mod accept;
 pub(crate) mod control;
 mod listener;
 mod start;
 mod target;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 use std::{io, mem};
 
-use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use socket2::Socket;
 
 use crate::config::Config;
-use crate::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN, BACKLOG, EVENTS_PER_TURN, MESSAGES_LINGER, TICK};
+use crate::limits::{EVENTS_PER_TURN, MESSAGES_LINGER, TICK};
 use crate::log::Log;
 use crate::log::message::Message;
 use crate::pool::slots::{Pool, Slot};
 use crate::pool::totals::Totals;
 use crate::pool::wheel::Wheel;
 use crate::relay::control::{Control, Handle};
-use crate::relay::listener::{Accepted, Listener};
+use crate::relay::listener::Listener;
 use crate::relay::start::Needs;
-use crate::session::ended::{Cause, Identity, Serial};
+use crate::session::ended::Cause;
 use crate::session::pipes::Pipes;
 use crate::session::stream::Readiness;
-use crate::session::{Session, Shared, Side, Timeouts, Verdict};
+use crate::session::{Shared, Side, Timeouts, Verdict};
 use crate::sys::errno;
 use crate::sys::outq::KernelQueue;
 
@@ -43,9 +42,6 @@ const LISTENER: Token = Token(0);
 const CONTROL: Token = Token(1);
 const LOG: Token = Token(2);
 const FIRST_SESSION: usize = 4;
-
-/// Rounds of accepting that take in a full backlog.
-const BACKLOG_TURNS: usize = BACKLOG as usize / ACCEPTS_PER_TURN + ACCEPTS_PER_TURN.ilog2() as usize;
 
 fn token(key: usize, side: Side) -> Token {
     Token(FIRST_SESSION + 2 * key + usize::from(side == Side::Target))
@@ -83,8 +79,8 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Relay {
     config: Config,
-    /// The port that it listens on.
-    port: u16,
+    /// The address that it listens on.
+    listen: SocketAddr,
     log: Log,
     control: Control,
     poll: Poll,
@@ -123,21 +119,21 @@ impl Relay {
     /// Binds the listener. The time of the absolute timeout begins now.
     ///
     /// # Errors
-    /// The message that says why the relay cannot start: 1, 11 to 14, or 112 to 115.
+    /// The message that says why the relay cannot start: 1, 11 to 14, or 112 to 114.
     pub fn bind(config: Config, log: Log) -> Result<Self, Message> {
-        Self::prepare(&config)?;
+        start::check(&config)?;
         let listener = Listener::bind(&config)?;
         Self::assemble(config, log, listener)
     }
 
     /// As [`bind`](Self::bind), with a socket that listens already: that of a service manager.
-    /// It stands in for `--bind`, `--reuse-port` and `<fwd port>`.
+    /// It must be what `--bind`, `--reuse-port` and `<fwd port>` say.
     ///
     /// # Errors
-    /// Those of [`bind`](Self::bind).
+    /// Those of [`bind`](Self::bind), 115 and 130.
     pub fn with_listener(config: Config, log: Log, listener: std::net::TcpListener) -> Result<Self, Message> {
-        Self::prepare(&config)?;
-        let listener = Listener::inherit(listener)?;
+        start::check(&config)?;
+        let listener = Listener::inherit(listener, &config)?;
         Self::assemble(config, log, listener)
     }
 
@@ -147,26 +143,14 @@ impl Relay {
     /// # Errors
     /// The message that says why not: 1 or 112 to 114.
     pub fn check(config: &Config) -> Result<(), Message> {
-        Self::prepare(config)?;
-        check_target(config, config.listen)
-    }
-
-    fn prepare(config: &Config) -> Result<(), Message> {
-        check_clock()?;
-        if let Some(source) = config.source.filter(|&source| !listener::is_own(source)) {
-            let allowed = "an address of this host".to_owned();
-            return Err(Message::InvalidOption("--source", source.to_string(), allowed));
-        }
-        if config.sessions.is_some() {
-            needs(config).check()?;
-        }
-        Ok(())
+        start::check(config)?;
+        start::check_target(config, config.listener())
     }
 
     fn assemble(config: Config, log: Log, mut listener: Listener) -> Result<Self, Message> {
         let unavailable = |error: io::Error| Message::PollUnavailable(errno(&error));
         let address = listener.address().map_err(unavailable)?;
-        check_target(&config, address)?;
+        start::check_target(&config, address)?;
         let poll = Poll::new().map_err(unavailable)?;
         let mut control = Control::new().map_err(unavailable)?;
         listener.watch(poll.registry(), LISTENER).map_err(unavailable)?;
@@ -175,7 +159,7 @@ impl Relay {
         let slots = config.pool();
         let now = Instant::now();
         Ok(Self {
-            port: address.port(),
+            listen: address,
             log,
             control,
             poll,
@@ -252,8 +236,11 @@ impl Relay {
     }
 
     fn start(&mut self) {
-        self.log.say(&Message::Active(self.port, self.config.target));
-        let needs = needs(&self.config);
+        self.log.say(&Message::Active(self.listen.port(), self.config.target));
+        if self.listen.ip() != Ipv4Addr::UNSPECIFIED {
+            self.log.say(&Message::Listening(self.listen));
+        }
+        let needs = Needs::of(&self.config);
         if self.config.sessions.is_some() {
             self.log.say(&Message::PoolNeeds(needs.sessions, needs.descriptors, needs.bytes.div_ceil(1024)));
         }
@@ -466,126 +453,7 @@ impl Relay {
         self.config.pool() + 1
     }
 
-    // ----- accept
-
-    fn can_accept(&self) -> bool {
-        self.listener.as_ref().is_some_and(Listener::is_ready)
-    }
-
-    fn accept(&mut self) {
-        let batch = self.listener.as_mut().map_or(0, Listener::begin_turn);
-        for _ in 0..batch {
-            let Some(listener) = self.listener.as_mut().filter(|listener| listener.is_ready()) else {
-                return;
-            };
-            match listener.accept() {
-                Accepted::Connection(requester, address) => self.admit(requester, address),
-                Accepted::Nobody => return,
-                Accepted::Failed { errno, is_news, is_lasting } => {
-                    if is_news {
-                        self.log.say(&Message::AcceptFailed(errno));
-                    }
-                    if is_lasting {
-                        self.pause_accepting();
-                    }
-                }
-            }
-        }
-        if let Some(listener) = &mut self.listener {
-            listener.end_turn();
-        }
-    }
-
-    /// Lets whoever waits go on waiting, while what a session needs is short.
-    fn pause_accepting(&mut self) {
-        self.shared.pipes.shed();
-        if let Some(listener) = &mut self.listener {
-            listener.pause(self.poll.registry());
-            self.wheel.arm(self.accept_timer(), self.now + ACCEPT_PAUSE);
-        }
-    }
-
-    fn resume_accepting(&mut self) {
-        let Some(listener) = &mut self.listener else { return };
-        if listener.resume(self.poll.registry(), LISTENER).is_err() {
-            // For lack of memory: later, then.
-            self.wheel.arm(self.accept_timer(), self.now + ACCEPT_PAUSE);
-        }
-    }
-
-    /// Closes the listener. Who waits at one of our own is taken in first, because the close would
-    /// cut them; who waits at one that was passed in is left to whoever comes next.
-    fn stop_listening(&mut self) {
-        for _ in 0..BACKLOG_TURNS {
-            match &mut self.listener {
-                Some(listener) if !listener.is_inherited() => listener.note_waiting(),
-                _ => break,
-            }
-            self.accept();
-        }
-        if let Some(listener) = self.listener.take() {
-            listener.close(self.poll.registry());
-        }
-    }
-
-    /// Decides what becomes of a connection.
-    fn admit(&mut self, requester: TcpStream, address: SocketAddr) {
-        let target = self.config.target;
-        self.log.say(&Message::Attempt(address));
-        if !self.config.acl.admits(address.ip()) {
-            self.totals.rejected += 1;
-            return self.log.say(&Message::Rejected(address));
-        }
-        self.totals.accepted += 1;
-        self.log.say(&Message::Accepted(address));
-        let refusal = if self.pool.has_made(address) {
-            Some(Message::OwnConnection(address, target))
-        } else if let Some(most) = self.pool.source_limit_reached(address) {
-            Some(Message::SourceLimit(address, most))
-        } else if self.pool.is_full() {
-            Some(Message::PoolExhausted(address))
-        } else {
-            None
-        };
-        let socket = refusal.map_or_else(
-            || target::socket(target).map_err(|error| Message::TargetSocket(address, target, errno(&error))),
-            Err,
-        );
-        match socket {
-            Ok(socket) => self.allocate(requester, address, socket),
-            Err(message) => {
-                self.totals.dropped += 1;
-                self.log.say(&message);
-                if matches!(message, Message::TargetSocket(.., errno) if listener::is_shortage(errno)) {
-                    self.pause_accepting();
-                }
-            }
-        }
-    }
-
-    /// Takes a slot and begins to connect.
-    fn allocate(&mut self, requester: TcpStream, address: SocketAddr, socket: Socket) {
-        self.last_serial += 1;
-        let serial = Serial::new(self.last_serial).unwrap_or(Serial::MIN);
-        let identity = Identity { serial, requester: address, target: self.config.target };
-        self.log.say(&Message::Allocated(identity));
-        let begun = target::begin_connect(&socket, self.config.target, self.config.source);
-        let target = TcpStream::from_std(socket.into());
-        let session = Session::new(serial, address, requester, target, self.now);
-        let key = self.pool.insert(session);
-        let begun = begun
-            .and_then(|()| {
-                self.register(key, Side::Target).map_err(|error| (Cause::ConnectNotStarted, error))
-            })
-            .and_then(|()| {
-                let registered = self.register(key, Side::Requester);
-                registered.map_err(|error| (Cause::RelayNotStarted(Side::Requester), error))
-            });
-        match begun {
-            Ok(()) => self.settle(key, Verdict::Wait),
-            Err((cause, error)) => self.fail(key, cause, Some(errno(&error))),
-        }
-    }
+    // ----- sockets of sessions
 
     fn register(&mut self, key: usize, side: Side) -> io::Result<()> {
         let stream = self.pool[key].session.socket(side).stream_mut();
@@ -672,48 +540,32 @@ impl Relay {
     }
 }
 
-fn check_target(config: &Config, listen: SocketAddr) -> Result<(), Message> {
-    if listener::reaches(config.target, listen) {
-        return Err(Message::OwnListener(config.target));
-    }
-    Ok(())
-}
-
-fn check_clock() -> Result<(), Message> {
-    let resolution = rustix::time::clock_getres(rustix::time::ClockId::Monotonic);
-    let resolution = Duration::try_from(resolution).unwrap_or(Duration::MAX);
-    if resolution > TICK { Err(Message::ClockTooCoarse) } else { Ok(()) }
-}
-
-fn needs(config: &Config) -> Needs {
-    Needs::of_pool(config.pool(), Pool::session_bytes(config))
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{BufRead, BufReader, PipeReader, pipe};
-    use std::net::{Ipv4Addr, TcpListener};
+    use std::net::TcpListener;
     use std::thread;
 
     use super::*;
     use crate::cli::{Request, parse};
 
-    /// A relay of this command line on a port of the system's choice, that address, and the log.
-    fn relay(line: &str) -> (Relay, SocketAddr, PipeReader) {
+    /// A relay on a port of the system's choice with these arguments behind it, its address, and the log.
+    fn relay(arguments: &str) -> (Relay, SocketAddr, PipeReader) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let own = listener.local_addr().unwrap();
+        let line = format!("{} {arguments}", own.port());
         let Ok(Request::Run(config)) = parse(line.split(' ').map(Into::into)) else { panic!() };
         let (lines, log) = pipe().unwrap();
         // However late they are read, no line is dropped.
         rustix::pipe::fcntl_setpipe_size(&log, 1 << 20).unwrap();
         let log = Log::to(log.into(), config.log());
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let own = listener.local_addr().unwrap();
         (Relay::with_listener(config, log, listener).unwrap(), own, lines)
     }
 
     #[test]
     fn an_absolute_timeout_beyond_the_reach_of_the_wheel_ends_the_relay_neither_early_nor_late() {
         const HOUR: Duration = Duration::from_secs(3600);
-        let (mut relay, ..) = relay("8080 127.0.0.1 80 ANY 1 30 4294967295 100");
+        let (mut relay, ..) = relay("127.0.0.1 80 ANY 1 30 4294967295 100");
         relay.start();
         let start = relay.now;
         let end = start + Duration::from_secs(4_294_967_295);
@@ -730,7 +582,7 @@ mod tests {
 
     #[test]
     fn a_target_that_leads_back_here_does_not_eat_the_pool() {
-        let (mut relay, own, lines) = relay("8080 127.0.0.1 80 ANY 1 30 0 100");
+        let (mut relay, own, lines) = relay("127.0.0.1 80 ANY 1 30 0 100");
         // As address translation does it, where the start cannot see it.
         relay.config.target = own;
         relay.shared.target = own;
