@@ -136,3 +136,35 @@ impl IndexMut<usize> for Pool {
         &mut self.slots[key]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::time::Instant;
+
+    use super::*;
+    use crate::cli::{Request, parse};
+    use crate::session::ended::Serial;
+
+    fn session(requester: SocketAddr) -> Session<TcpStream> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let stream = || TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        Session::new(Serial::MIN, requester, stream(), stream(), Instant::now())
+    }
+
+    #[test]
+    fn a_session_that_is_gone_is_counted_for_no_source_and_has_no_own_end() {
+        let line = "--max-per-source 1 8080 192.0.2.7 80 ANY 1 30 0 4000";
+        let Ok(Request::Run(config)) = parse(line.split(' ').map(Into::into)) else { panic!() };
+        let mut pool = Pool::new(&config);
+        let requester: SocketAddr = "192.0.2.1:4000".parse().unwrap();
+        let end: SocketAddr = "192.0.2.2:5000".parse().unwrap();
+        let key = pool.insert(session(requester));
+        pool.note_own_end(key, end);
+        assert_eq!(pool.source_limit_reached(requester.ip()), Some(1));
+        assert!(pool.is_own_end(end));
+        pool.remove(key);
+        assert_eq!(pool.source_limit_reached(requester.ip()), None);
+        assert!(!pool.is_own_end(end));
+    }
+}

@@ -328,30 +328,46 @@ mod tests {
         }
     }
 
+    /// A turn of the loop, as far as the listener goes.
+    #[cfg(target_os = "linux")]
+    #[derive(Default)]
+    struct Turn {
+        reported: bool,
+        accepted: usize,
+        tried: usize,
+    }
+
+    #[cfg(target_os = "linux")]
+    fn turn(listener: &mut Listener, poll: &mut mio::Poll) -> Turn {
+        let mut events = mio::Events::with_capacity(1);
+        poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+        let mut turn = Turn { reported: !events.is_empty(), ..Turn::default() };
+        if turn.reported {
+            listener.note_waiting();
+        }
+        for _ in 0..listener.begin_turn() {
+            if !listener.is_ready() {
+                break;
+            }
+            turn.tried += 1;
+            match listener.accept() {
+                Accepted::Connection(..) => turn.accepted += 1,
+                Accepted::Nothing => return turn,
+                failed @ Accepted::Failed { .. } => panic!("{failed:?}"),
+            }
+        }
+        listener.end_turn();
+        turn
+    }
+
     /// Runs turns until the kernel reports no backlog. Returns accepted connections, and accepts tried.
     #[cfg(target_os = "linux")]
     fn turns(listener: &mut Listener, poll: &mut mio::Poll) -> (usize, usize) {
-        let mut events = mio::Events::with_capacity(1);
         let (mut accepted, mut tried) = (0, 0);
         loop {
-            poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
-            let reported = !events.is_empty();
-            if reported {
-                listener.note_waiting();
-            }
-            for _ in 0..listener.begin_turn() {
-                if !listener.is_ready() {
-                    break;
-                }
-                tried += 1;
-                match listener.accept() {
-                    Accepted::Connection(..) => accepted += 1,
-                    Accepted::Nothing => break,
-                    failed @ Accepted::Failed { .. } => panic!("{failed:?}"),
-                }
-            }
-            listener.end_turn();
-            if !reported {
+            let turn = turn(listener, poll);
+            (accepted, tried) = (accepted + turn.accepted, tried + turn.tried);
+            if !turn.reported {
                 return (accepted, tried);
             }
         }
@@ -377,6 +393,22 @@ mod tests {
             let _alone = connect();
             assert_eq!(turns(&mut listener, &mut poll), (1, 1));
         }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_connection_in_every_turn_costs_an_accept_and_a_half() {
+        const TURNS: usize = 20;
+        let mut listener = listener();
+        let mut poll = mio::Poll::new().unwrap();
+        listener.watch(poll.registry(), Token(0)).unwrap();
+        let (mut accepted, mut tried) = (0, 0);
+        for _ in 0..TURNS {
+            let _requester = std::net::TcpStream::connect(listener.address().unwrap()).unwrap();
+            let turn = turn(&mut listener, &mut poll);
+            (accepted, tried) = (accepted + turn.accepted, tried + turn.tried);
+        }
+        assert_eq!((accepted, tried), (TURNS, TURNS + TURNS / 2));
     }
 
     #[test]
