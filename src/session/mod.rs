@@ -488,14 +488,17 @@ impl<S: Stream> Session<S> {
         let Phase::Aborting(Abort { dead, .. }) = self.phase else { return Verdict::End };
         let share = share(turn.beside_interactive);
         let Some(Direction { channel, from, to, .. }) = self.direction(dead) else { return Verdict::End };
-        let delivered = channel.delivered();
+        let (moved, delivered) = (channel.movement(), channel.delivered());
         let step = channel.pump(Ends { from, to, pipes: turn.pipes, share, last: false });
         let written = channel.delivered() - delivered;
+        turn.moved += channel.movement() - moved;
         turn.delivered[(!dead).index()] += written;
         let queued = to.stream().unacknowledged();
+        // If the living side has died as well, nothing of it arrives any more.
+        let arrives = queued != Some(0) && to.pending_error().is_none();
         match step {
             Step::ReadFailed(_) | Step::WriteFailed(_) => return Verdict::End,
-            Step::Closed if queued == Some(0) => return Verdict::End,
+            Step::Closed if !arrives => return Verdict::End,
             Step::Closed | Step::Again | Step::Waiting => {}
         }
         let Phase::Aborting(abort) = &mut self.phase else { return Verdict::End };
