@@ -427,6 +427,7 @@ impl<S: Stream> Session<S> {
         let share = share(turn.beside_interactive);
         let Some(Direction { channel, from, to, last }) = self.direction(side) else { return Step::Closed };
         let (moved, delivered) = (channel.movement(), channel.delivered());
+        let was_closed = channel.is_closed();
         if channel.is_bulk() {
             to.limit_unsent(turn.beside_interactive);
         }
@@ -438,6 +439,7 @@ impl<S: Stream> Session<S> {
         {
             step = Step::ReadFailed(errno);
         }
+        let sent_fin = channel.is_closed() && !was_closed;
         if channel.has_read_eof() {
             self.blame(Cause::ReadClosure(side), None);
         }
@@ -445,6 +447,9 @@ impl<S: Stream> Session<S> {
             turn.moved += moved;
             turn.delivered[(!side).index()] += written;
             self.idle.note_movement(written, turn.now);
+        }
+        if sent_fin {
+            self.idle.note_fin();
         }
         step
     }
