@@ -14,7 +14,7 @@ use tcprelay::internal::limits::ACCEPT_PAUSE;
 use tcprelay::internal::message::{Cause, Identity, Serial};
 use tcprelay::internal::pool::{Pool, Settings, Timer, Wake};
 use tcprelay::internal::session::{Session, Side};
-use tcprelay::internal::stream::Stream as _;
+use tcprelay::internal::stream::{Readiness, Stream as _};
 use tcprelay_model::kernel::{Closed, Random, Scripted};
 use tcprelay_model::world::{SIDES, Stage, Terms, World};
 
@@ -56,6 +56,15 @@ enum Doors {
     Paused { until: Duration },
     Draining,
     Stopped,
+}
+
+/// A report of the kernel on one side of a session.
+struct Event {
+    key: usize,
+    side: Side,
+    report: Readiness,
+    /// The session that it is about.
+    serial: u64,
 }
 
 /// What is left of a relay.
@@ -220,7 +229,9 @@ impl Gateway {
         self.turn += 1;
         assert!(self.turn < MOST_TURNS * self.plan.arrivals, "the relay spins");
         let now = self.now();
-        let more_events = self.note();
+        let events = self.poll();
+        let more_events = events.len() >= self.plan.events_per_turn;
+        self.note(&events);
         self.turns.begin_work(&self.pool, &self.edge);
         self.pool.work(now, &mut self.edge);
         self.turns.end_work(&self.pool, &self.edge);
@@ -252,8 +263,8 @@ impl Gateway {
         self.let_happen();
     }
 
-    /// Notes a turn's reports; true if more of them may be waiting.
-    fn note(&mut self) -> bool {
+    /// Takes a turn's reports from the kernel.
+    fn poll(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
         while events.len() < self.plan.events_per_turn {
             let Some(serial) = self.ready.pop_front() else { break };
@@ -262,18 +273,21 @@ impl Gateway {
             let Some(key) = case.key else { continue };
             for side in SIDES {
                 if let Some(report) = case.world.borrow_mut().connection_mut(side).report() {
-                    events.push((key, side, report, serial));
+                    events.push(Event { key, side, report, serial });
                 }
             }
         }
-        let more_events = events.len() >= self.plan.events_per_turn;
-        for (key, side, report, serial) in events {
-            if let Some(session) = self.pool.slots().get(key) {
-                assert_eq!(session.identity().serial.get(), serial, "a report reaches another session");
+        events
+    }
+
+    fn note(&mut self, events: &[Event]) {
+        for event in events {
+            if let Some(session) = self.pool.slots().get(event.key) {
+                let serial = session.identity().serial.get();
+                assert_eq!(serial, event.serial, "a report reaches another session");
             }
-            self.pool.note(key, side, report);
+            self.pool.note(event.key, event.side, event.report);
         }
-        more_events
     }
 
     /// Drains or stops, as it was told.

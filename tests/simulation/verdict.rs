@@ -190,6 +190,10 @@ fn judge_side(world: &World, history: &History, end: &End, side: Side) {
     let gave_up = history.aborted.is_some_and(|aborted| end.at >= aborted.max(moved) + grace);
     if relayed && there.is_dead() && !lost(here) && !gave_up && world.is_reading(side) {
         assert_eq!(here.acknowledged(), whole, "last words to the {side:?} are lost: {end:?}, {history:?}");
+        // An EOF that was known before the death is passed on, too.
+        if matches!(there.seen(), Some((Seen::End, _))) {
+            assert_eq!(world.saw(side), Some(Closed::Orderly), "the end of the {:?} is lost", !side);
+        }
     }
 }
 
