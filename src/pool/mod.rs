@@ -24,7 +24,7 @@ use crate::pool::queues::{Queues, Traffic};
 use crate::pool::slots::Slots;
 use crate::pool::totals::Totals;
 use crate::pool::wheel::Wheel;
-use crate::session::ended::{Cause, Identity};
+use crate::session::ended::{Cause, Ended, Identity};
 use crate::session::pipes::Pipes;
 use crate::session::stream::{Readiness, Stream};
 use crate::session::{Session, Side, Timeouts, Turn, Verdict, share};
@@ -43,6 +43,9 @@ pub trait Host<S> {
 
     /// Returns the first bytes that the target gets.
     fn preface(&mut self, identity: Identity, requester: &S) -> Vec<u8>;
+
+    /// Takes the facts of a session that has ended. Both of its connections are closed by now.
+    fn ended(&mut self, ended: Ended);
 }
 
 /// The size of a pool, and the terms of its sessions.
@@ -118,6 +121,12 @@ impl<S: Stream> Pool<S> {
     #[must_use]
     pub fn slots(&self) -> &Slots<S> {
         &self.slots
+    }
+
+    /// Returns the queues of the sessions that can go on, to ask about them.
+    #[must_use]
+    pub fn queues(&self) -> &Queues {
+        &self.queues
     }
 
     /// Returns the pipes of all sessions.
@@ -303,7 +312,7 @@ impl<S: Stream> Pool<S> {
         let ended = self.slots.remove(key).end(&mut self.pipes, now);
         self.totals.add(&ended);
         self.freed = true;
-        host.log(&ended.into());
+        host.ended(ended);
         debug_assert!(!self.queues.contains(key) && self.slots.get(key).is_none());
     }
 

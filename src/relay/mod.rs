@@ -29,7 +29,7 @@ use crate::pool::{Host, Pool, Timer, Wake};
 use crate::relay::control::{Control, Handle};
 use crate::relay::listener::Listener;
 use crate::session::Side;
-use crate::session::ended::Identity;
+use crate::session::ended::{Ended, Identity};
 use crate::session::stream::Readiness;
 use crate::sys::errno;
 
@@ -118,6 +118,10 @@ impl Host<TcpStream> for Edge<'_> {
             Some(version) => target::proxy_header(version, requester, identity.requester),
             None => Vec::new(),
         }
+    }
+
+    fn ended(&mut self, ended: Ended) {
+        self.log.say(&ended.into());
     }
 }
 
