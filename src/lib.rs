@@ -98,6 +98,9 @@ pub mod internal {
     pub mod config {
         pub use crate::config::*;
     }
+    pub mod idle {
+        pub use crate::session::idle::*;
+    }
     pub mod limits {
         pub use crate::limits::*;
     }
@@ -106,8 +109,10 @@ pub mod internal {
         pub use crate::pool::totals::*;
         pub use crate::session::ended::*;
     }
-    pub mod outq {
-        pub use crate::sys::outq::*;
+    pub mod pool {
+        pub use crate::pool::queues::*;
+        pub use crate::pool::slots::*;
+        pub use crate::pool::*;
     }
     pub mod session {
         pub use crate::session::*;

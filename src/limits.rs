@@ -1,12 +1,24 @@
 //! Every limit of the relay, with its unit, and how the limits relate.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
+
+/// The accepted range of `<c t/o>`, in seconds.
+pub const CONNECT_SECONDS: RangeInclusive<u64> = 1..=3;
+/// The accepted range of `<i t/o>`, in seconds.
+pub const IDLE_SECONDS: RangeInclusive<u64> = 1..=1800;
+/// The accepted range of `<a t/o>`, in seconds. 0: no absolute timeout.
+pub const ABSOLUTE_SECONDS: RangeInclusive<u64> = 0..=u32::MAX as u64;
+/// The largest `<buf>`, in bytes.
+pub const BUF_MAX: usize = 4000;
+/// The accepted range of `<buf>`, in bytes.
+pub const BUF: RangeInclusive<u64> = 100..=BUF_MAX as u64;
 
 /// Sessions in the pool unless `--sessions` says otherwise (the original's 500).
 pub const SESSIONS: usize = 500;
 
 /// Largest pool that `--sessions` takes.
-pub const MOST_SESSIONS: usize = 100_000;
+pub const SESSIONS_MAX: usize = 100_000;
 
 /// Connections that may wait for `accept`; the kernel caps it at `net.core.somaxconn`.
 pub const BACKLOG: i32 = 4096;
@@ -23,29 +35,45 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Readiness events taken from the kernel in one turn.
 pub const EVENTS_PER_TURN: usize = 512;
 
-/// Bytes that one channel may take in one turn, and all streams together, so that a greedy stream
-/// cannot starve the others.
-pub const BYTES_PER_TURN: usize = 2 * PIPE_BYTES;
+/// Sessions that may expire in one turn; the others follow in the next, which comes at once.
+pub const EXPIRES_PER_TURN: usize = 256;
 
-/// The same where other sessions carry messages: these wait for a small part of a stream only.
-pub const BYTES_BESIDE_MESSAGES: usize = 32 << 10;
+/// Bytes that one channel may take in one turn, so that a greedy one cannot starve the others.
+pub const SHARE: usize = 2 * PIPE_BYTES_MAX;
 
-/// Bytes of a stream that may wait unsent in its socket beside messages: what a peer that comes
-/// back takes all at once keeps the processors from everybody else.
-pub const UNSENT_BESIDE_MESSAGES: u32 = 128 << 10;
+/// The same while interactive traffic passes: it waits for a small part of a bulk stream only.
+pub const SHARE_BESIDE_INTERACTIVE: usize = 32 << 10;
 
-/// How long streams go on as beside messages after one has passed.
-pub const MESSAGES_LINGER: Duration = Duration::from_millis(20);
+/// Bytes that all interactive sessions together may move in one turn, in and out. It bounds the time
+/// of a turn, and with it the delay of a timer, to a few milliseconds.
+pub const INTERACTIVE_BYTES_PER_TURN: u64 = 8 << 20;
 
-/// Bytes that one pipe holds. Larger pipes mean fewer system calls for a bulk stream.
-pub const PIPE_BYTES: usize = 1 << 20;
+/// Bytes of a bulk stream that may wait unsent in its socket beside interactive traffic: a peer that
+/// resumes reading takes them all at once, which keeps the processors from everything else.
+pub const UNSENT_BESIDE_INTERACTIVE: u32 = 128 << 10;
 
-/// The smallest pipe worth having: what the kernel hands out when the user's pipe pages run out
-/// is smaller still, and costs more calls than it saves.
-pub const LEAST_PIPE_BYTES: usize = 64 << 10;
+/// How long bulk streams keep the smaller share after interactive traffic has passed.
+pub const INTERACTIVE_LINGER: Duration = Duration::from_millis(20);
 
-/// Pipes of all sessions together: they pin at most `PIPES * PIPE_BYTES` of kernel memory (16 MiB).
-pub const PIPES: usize = 16;
+/// Kernel memory that all pipes together may hold, in bytes.
+pub const PIPES_BYTES_MAX: usize = 16 << 20;
+
+/// They hold no more than this part of the machine's memory.
+pub const PIPES_MEMORY_SHARE: u64 = 16;
+
+/// Pipes of all sessions together.
+pub const PIPES_MAX: usize = 16;
+
+/// Bytes that one pipe holds on a machine with memory to spare. Larger pipes mean fewer system calls.
+pub const PIPE_BYTES_MAX: usize = 1 << 20;
+
+/// The smallest pipe worth having, in bytes. When the user's pipe pages run out, the kernel makes
+/// smaller ones, which cost more calls than they save.
+pub const PIPE_BYTES_MIN: usize = 64 << 10;
+
+/// Takes of a pipe that go without after the kernel refused one, or refused to splice. A host where
+/// that never works does not pay for asking each time.
+pub const TAKES_BEFORE_RETRY: u32 = 256;
 
 /// Reads in a row that fill the buffer before a channel goes over to splicing.
 pub const FULL_READS_BEFORE_SPLICING: u8 = 4;
@@ -57,20 +85,38 @@ pub const THIN_SPLICES_BEFORE_COPYING: u8 = 2;
 pub const TICK: Duration = Duration::from_millis(10);
 
 /// The most that a timer may be late on an idle machine.
-pub const LATEST: Duration = Duration::from_millis(50);
+pub const LATE_MAX: Duration = Duration::from_millis(50);
 
-/// After an abort, how long the other side may take to accept the bytes that were already read.
+/// The grace of an abort, from the last byte that the living side's kernel acknowledged.
 pub const ABORT_GRACE: Duration = Duration::from_secs(2);
 
-/// How often an aborted session looks whether those bytes have arrived.
-pub const ABORT_CHECK: Duration = TICK;
+/// Interval between two looks of an aborting session at the living side's send queue.
+pub const ABORT_LOOK: Duration = TICK;
 
-/// Bytes written before it is worth asking the kernel whether some of them still wait there.
-pub const KERNEL_QUEUE_WATCH: u32 = 4 << 10;
+/// Bytes written since the send queues were last empty that make a look urgent.
+pub const WATCH_BYTES: u32 = 4 << 10;
 
-/// Silence after which the kernel is first asked what still waits in it. Such a session ends by
-/// this much later than its idle timeout.
-pub const KERNEL_QUEUE_SETTLE: Duration = Duration::from_millis(30);
+/// Silence after which a session that wrote less than [`WATCH_BYTES`] looks at its send queues.
+pub const LOOK_AFTER_LITTLE: Duration = Duration::from_millis(250);
+
+/// Silence after which a session that wrote more looks at them.
+pub const LOOK_AFTER_BULK: Duration = Duration::from_millis(15);
+
+/// Least interval between two looks of a session at its send queues.
+pub const LOOK_PAUSE: Duration = Duration::from_millis(15);
+
+/// The interval grows to this part of the time since the last write.
+pub const LOOK_SHARE: u32 = 20;
+
+/// Slots that one turn looks at for the status.
+pub const STATUS_SLOTS_PER_TURN: usize = 64;
+
+/// The largest pool that debug builds check in each turn.
+pub const POOL_CHECK_MAX: usize = 1000;
+
+/// Bytes that the queues, the wheel, the two allocations of its buffers, and the tables of sources and of
+/// own connections take for each session. A table has at most five entries of 33 bytes a session.
+pub const SHARE_ELSEWHERE: usize = 64 + 2 * 5 * 33;
 
 /// Bytes of log lines that may wait for the reader of STDOUT; what comes on top is dropped.
 pub const LOG_BYTES: usize = 32 << 10;
@@ -78,12 +124,11 @@ pub const LOG_BYTES: usize = 32 << 10;
 /// The longest line of the log, in bytes, in either format.
 pub const LINE_BYTES: usize = 1024;
 
-/// Descriptors beside those of sessions and pipes: STDIO, poll, listener, signals, diagnostics.
+/// Descriptors beside those of sessions and pipes: STDIO, poll, listener, signals.
 pub const OWN_DESCRIPTORS: usize = 16;
 
-// Never late by more than promised: one tick of rounding, the settling, one millisecond of epoll.
-const _: () = assert!(TICK.as_millis() + KERNEL_QUEUE_SETTLE.as_millis() < LATEST.as_millis());
 // A pipe of the least size moves more than the largest buffer would.
-const _: () = assert!(LEAST_PIPE_BYTES > crate::config::MOST_BUF && LEAST_PIPE_BYTES <= PIPE_BYTES);
+const _: () = assert!(PIPE_BYTES_MIN > BUF_MAX && PIPE_BYTES_MIN <= PIPE_BYTES_MAX);
+const _: () = assert!(PIPES_MAX * PIPE_BYTES_MAX == PIPES_BYTES_MAX);
 // All that one turn accepts can be logged before the log must be written out: three lines each.
 const _: () = assert!(LOG_BYTES >= ACCEPTS_PER_TURN * 3 * 128 + LINE_BYTES);

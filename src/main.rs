@@ -29,7 +29,7 @@ fn main() -> ExitCode {
 }
 
 fn check(config: &Config) -> ExitCode {
-    match Relay::check(config) {
+    match Relay::check_config(config) {
         Ok(()) => {
             print(&format!("{}\n", Message::WouldRelay(config.listener(), config.to_string())));
             ExitCode::SUCCESS

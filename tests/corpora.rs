@@ -2,11 +2,8 @@
 
 // A test that cannot go on says so by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
-#![allow(clippy::cast_possible_truncation, missing_docs, unreachable_pub)]
+#![allow(missing_docs)]
 #![cfg(target_os = "linux")]
-
-#[path = "../fuzz/src/lib.rs"]
-mod fuzz;
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -28,20 +25,20 @@ fn replay(corpus: &str, check: fn(&[u8])) {
 
 #[test]
 fn access_lists_mean_what_an_oracle_says() {
-    replay("acl", fuzz::acl::check);
+    replay("acl", tcprelay_model::acl::check);
 }
 
 #[test]
 fn command_lines_are_taken_or_refused_as_an_oracle_says() {
-    replay("args", fuzz::args::check);
+    replay("args", tcprelay_model::args::check);
 }
 
 #[test]
 fn the_wheel_fires_what_a_list_of_deadlines_would() {
-    replay("wheel", fuzz::wheel::check);
+    replay("wheel", tcprelay_model::wheel::check);
 }
 
 #[test]
 fn a_channel_delivers_everything_in_order_and_ends_as_its_source_did() {
-    replay("channel", fuzz::channel::check);
+    replay("channel", tcprelay_model::channel::check);
 }

@@ -1,6 +1,6 @@
-//! What is checked, and how an input reads, is told in `src/args.rs`.
+//! What is checked, and how an input reads, is told in `tests/model/src/args.rs`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|input: &[u8]| tcprelay_fuzz::args::check(input));
+fuzz_target!(|input: &[u8]| tcprelay_model::args::check(input));

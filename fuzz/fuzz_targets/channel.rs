@@ -1,6 +1,6 @@
-//! What is checked, and how an input reads, is told in `src/channel.rs`.
+//! What is checked, and how an input reads, is told in `tests/model/src/channel.rs`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|input: &[u8]| tcprelay_fuzz::channel::check(input));
+fuzz_target!(|input: &[u8]| tcprelay_model::channel::check(input));

@@ -1,6 +1,6 @@
-//! What is checked, and how an input reads, is told in `src/wheel.rs`.
+//! What is checked, and how an input reads, is told in `tests/model/src/wheel.rs`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|input: &[u8]| tcprelay_fuzz::wheel::check(input));
+fuzz_target!(|input: &[u8]| tcprelay_model::wheel::check(input));

@@ -10,8 +10,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::config::acl::{Acl, Entry};
 use crate::config::host::Host;
-use crate::config::{ABSOLUTE_SECONDS, BUF, CONNECT_SECONDS, Config, IDLE_SECONDS, LogFormat, ProxyProtocol};
-use crate::limits::{MOST_SESSIONS, SESSIONS};
+use crate::config::{Config, LogFormat, ProxyProtocol};
+use crate::limits::{ABSOLUTE_SECONDS, BUF, BUF_MAX, CONNECT_SECONDS, IDLE_SECONDS, SESSIONS, SESSIONS_MAX};
 use crate::log::message::Message;
 
 /// What a command line asks for.
@@ -178,7 +178,7 @@ fn config(matches: &ArgMatches) -> Result<Config, Message> {
     let mut admit = vec![acl];
     admit.extend(repeated(matches, "allow", "--allow", net)?);
     let deny = repeated(matches, "deny", "--deny", net)?;
-    let most = MOST_SESSIONS as u64;
+    let most = SESSIONS_MAX as u64;
     let counted = format!("a number from 1 to {most}");
     let count = |text: &OsStr| number(text, 1..=most).and_then(|count| count.try_into().ok());
     let max_per_source = optional(matches, "max-per-source", "--max-per-source", &counted, count)?;
@@ -205,7 +205,7 @@ fn config(matches: &ArgMatches) -> Result<Config, Message> {
         idle_timeout,
         absolute_timeout,
         // The range of <buf> fits every usize.
-        buf: usize::try_from(buf).unwrap_or(crate::config::MOST_BUF),
+        buf: usize::try_from(buf).unwrap_or(BUF_MAX),
         source,
         reuse_port: matches.get_flag("reuse-port"),
         sessions,
@@ -273,4 +273,4 @@ fn target_host(text: &OsStr) -> Option<Host> {
     host(text).filter(|host| host.can_be_connected_to())
 }
 
-const _: () = assert!(SESSIONS <= MOST_SESSIONS);
+const _: () = assert!(SESSIONS <= SESSIONS_MAX);

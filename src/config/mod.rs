@@ -10,17 +10,6 @@ use std::time::Duration;
 use crate::config::acl::Acl;
 use crate::config::host::Host;
 
-/// The accepted range of `<c t/o>`, in seconds.
-pub const CONNECT_SECONDS: std::ops::RangeInclusive<u64> = 1..=3;
-/// The accepted range of `<i t/o>`, in seconds.
-pub const IDLE_SECONDS: std::ops::RangeInclusive<u64> = 1..=1800;
-/// The accepted range of `<a t/o>`, in seconds. 0: no absolute timeout.
-pub const ABSOLUTE_SECONDS: std::ops::RangeInclusive<u64> = 0..=u32::MAX as u64;
-/// The largest `<buf>`, in bytes.
-pub const MOST_BUF: usize = 4000;
-/// The accepted range of `<buf>`, in bytes.
-pub const BUF: std::ops::RangeInclusive<u64> = 100..=MOST_BUF as u64;
-
 /// A checked command line. It is only made by [`cli::parse`](crate::cli::parse), so every value is
 /// in its range. `Display` writes the options and arguments that parse to the same `Config`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,360 @@
-//! All sessions, and what runs them.
+//! All sessions, and the scheduler that runs them: who works in a turn, for how long, and who is due.
+//!
+//! The pool makes no system call of its own. It runs over any [`Stream`] and asks its [`Host`] for
+//! the rest, so a simulated world drives the same code as the relay.
+//!
+//! In a turn its owner notes reports, then calls [`Pool::work`] and [`Pool::expire`], and only then
+//! opens new sessions. Slots are freed before they are given out, so no report reaches a session
+//! that it was not meant for.
 
 pub(crate) mod own;
+pub(crate) mod queues;
 pub(crate) mod slots;
 pub(crate) mod sources;
 pub(crate) mod totals;
 pub(crate) mod wheel;
+
+use std::io;
+use std::time::Instant;
+
+use crate::limits::{EXPIRES_PER_TURN, INTERACTIVE_BYTES_PER_TURN, INTERACTIVE_LINGER, TICK};
+use crate::log::message::Message;
+use crate::pool::queues::{Queues, Traffic};
+use crate::pool::slots::Slots;
+use crate::pool::totals::Totals;
+use crate::pool::wheel::Wheel;
+use crate::session::ended::{Cause, Identity};
+use crate::session::pipes::Pipes;
+use crate::session::stream::{Readiness, Stream};
+use crate::session::{Session, Side, Timeouts, Turn, Verdict, share};
+use crate::sys::errno;
+
+/// The pool's view of its owner: the relay, or a simulated world.
+pub trait Host<S> {
+    /// Has the readiness of a session's socket reported, from now on.
+    ///
+    /// # Errors
+    /// The socket cannot be registered.
+    fn watch(&mut self, key: usize, side: Side, stream: &mut S) -> io::Result<()>;
+
+    /// Logs a message.
+    fn log(&mut self, message: &Message);
+
+    /// Returns the first bytes that the target gets.
+    fn preface(&mut self, identity: Identity, requester: &S) -> Vec<u8>;
+}
+
+/// The size of a pool, and the terms of its sessions.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Slots.
+    pub sessions: usize,
+    /// Bytes of each of a session's two buffers.
+    pub buf: usize,
+    /// The timeouts of every session.
+    pub timeouts: Timeouts,
+    /// Sessions that one source may have; `None`: any number.
+    pub max_per_source: Option<usize>,
+    /// Bytes that all pipes together may hold; 0: every byte is copied.
+    pub pipe_bytes: usize,
+}
+
+/// When the pool needs its owner again, events or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// At once: sessions are queued.
+    Now,
+    /// At this time at the latest.
+    At(Instant),
+    /// Never.
+    Never,
+}
+
+/// A timer of the pool's owner, kept in the same wheel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timer {
+    /// The absolute timeout.
+    Absolute,
+    /// The end of a pause in accepting.
+    Accept,
+}
+
+/// All sessions, by key. A key is given out again once its session is gone.
+#[derive(Debug)]
+pub struct Pool<S> {
+    slots: Slots<S>,
+    queues: Queues,
+    /// A timer a session, by key, then those of the owner.
+    wheel: Wheel,
+    pipes: Pipes,
+    settings: Settings,
+    /// The session that last carried interactive traffic, by its key, and when.
+    last_interactive: Option<(usize, Instant)>,
+    /// A session has ended since [`take_freed`](Self::take_freed).
+    freed: bool,
+    /// The counts since the start.
+    pub totals: Totals,
+}
+
+impl<S: Stream> Pool<S> {
+    /// Returns an empty pool. Everything but the sessions' buffers is allocated here.
+    #[must_use]
+    pub fn new(settings: Settings, now: Instant) -> Self {
+        let timers = settings.sessions + Timer::ALL.len();
+        Self {
+            slots: Slots::new(settings.sessions, settings.max_per_source),
+            queues: Queues::new(settings.sessions),
+            wheel: Wheel::new(timers, now),
+            pipes: Pipes::new(settings.pipe_bytes),
+            settings,
+            last_interactive: None,
+            freed: false,
+            totals: Totals::default(),
+        }
+    }
+
+    /// Returns the sessions, to ask about them.
+    #[must_use]
+    pub fn slots(&self) -> &Slots<S> {
+        &self.slots
+    }
+
+    /// Returns the pipes of all sessions.
+    pub fn pipes(&mut self) -> &mut Pipes {
+        &mut self.pipes
+    }
+
+    /// Returns whether a session has ended since the last call: it gave a slot, descriptors and
+    /// memory back.
+    pub fn take_freed(&mut self) -> bool {
+        std::mem::take(&mut self.freed)
+    }
+
+    /// Returns when the pool needs its owner again.
+    #[must_use]
+    pub fn wakes_at(&self) -> Wake {
+        if !self.queues.are_empty() {
+            return Wake::Now;
+        }
+        self.wheel.next().map_or(Wake::Never, Wake::At)
+    }
+
+    /// Arms a timer of the owner. It fires early where the wheel does not reach as far.
+    pub fn arm(&mut self, timer: Timer, at: Instant) {
+        self.wheel.arm(self.index(timer), at);
+    }
+
+    /// Disarms a timer of the owner and returns true, if it is due.
+    pub fn take_due(&mut self, timer: Timer, now: Instant) -> bool {
+        let index = self.index(timer);
+        let due = self.wheel.deadline(index).is_some_and(|deadline| deadline <= now);
+        if due {
+            self.wheel.disarm(index);
+        }
+        due
+    }
+
+    fn index(&self, timer: Timer) -> usize {
+        self.settings.sessions + timer as usize
+    }
+
+    // ----- a session's life
+
+    /// Takes a slot for a session whose connect has begun, or failed to begin. The pool must not be full.
+    pub fn open(
+        &mut self,
+        session: Session<S>,
+        begun: Result<(), (Cause, io::Error)>,
+        now: Instant,
+        host: &mut impl Host<S>,
+    ) {
+        debug_assert!(!self.slots.is_full());
+        let key = self.slots.insert(session);
+        debug_assert!(!self.queues.contains(key) && self.wheel.deadline(key).is_none());
+        let mut watch = |side, cause| {
+            let stream = self.slots[key].socket(side).stream_mut();
+            host.watch(key, side, stream).map_err(|error| (cause, error))
+        };
+        let watched = begun
+            .and_then(|()| watch(Side::Target, Cause::ConnectNotStarted))
+            .and_then(|()| watch(Side::Requester, Cause::RelayNotStarted(Side::Requester)));
+        match watched {
+            Ok(()) => self.settle(key, Verdict::Wait, now, host),
+            Err((cause, error)) => self.fail(key, cause, Some(errno(&error)), now, host),
+        }
+    }
+
+    /// Notes a report on one side of a session, and queues the session.
+    pub fn note(&mut self, key: usize, side: Side, readiness: Readiness) {
+        if let Some(session) = self.slots.get_mut(key) {
+            session.note(side, readiness);
+            self.enqueue(key);
+        }
+    }
+
+    fn enqueue(&mut self, key: usize) {
+        if let Some(session) = self.slots.get(key) {
+            let traffic = if session.is_bulk() { Traffic::Bulk } else { Traffic::Interactive };
+            self.queues.push(key, traffic);
+        }
+    }
+
+    /// Lets the queued sessions work: interactive ones first, then bulk ones, which share what a turn
+    /// may move. Sessions for which the turn is too short stay queued, in front of all others.
+    pub fn work(&mut self, now: Instant, host: &mut impl Host<S>) {
+        let mut moved = 0;
+        let (interactive, bulk) = (self.queues.len(Traffic::Interactive), self.queues.len(Traffic::Bulk));
+        for _ in 0..interactive {
+            if moved >= INTERACTIVE_BYTES_PER_TURN {
+                break;
+            }
+            let Some(key) = self.queues.pop(Traffic::Interactive) else { break };
+            moved += self.work_on(key, now, host);
+            self.last_interactive = Some((key, now));
+        }
+        // Each byte moves twice, in and out.
+        let enough = 2 * share(self.interactive_lingers(now)) as u64;
+        let mut moved = 0;
+        for _ in 0..bulk {
+            if moved >= enough {
+                break;
+            }
+            let Some(key) = self.queues.pop(Traffic::Bulk) else { break };
+            moved += self.work_on(key, now, host);
+        }
+    }
+
+    /// Lets one session work, and returns the bytes that moved.
+    fn work_on(&mut self, key: usize, now: Instant, host: &mut impl Host<S>) -> u64 {
+        let (verdict, moved) = self.with_turn(key, now, Session::work);
+        self.settle(key, verdict, now, host);
+        moved
+    }
+
+    /// Calls one session on the terms of this turn, and counts the bytes that it moved.
+    fn with_turn(
+        &mut self,
+        key: usize,
+        now: Instant,
+        call: impl FnOnce(&mut Session<S>, &mut Turn<'_>) -> Verdict,
+    ) -> (Verdict, u64) {
+        let beside_interactive = self.interactive_lingers(now);
+        let mut turn = Turn::new(now, self.settings.timeouts, &mut self.pipes, beside_interactive);
+        let Some(session) = self.slots.get_mut(key) else { return (Verdict::Wait, 0) };
+        let verdict = call(session, &mut turn);
+        self.totals.add_delivered(turn.delivered);
+        (verdict, turn.moved)
+    }
+
+    /// Returns whether interactive traffic passed lately. A session that is bulk by now only paused.
+    fn interactive_lingers(&self, now: Instant) -> bool {
+        self.last_interactive.is_some_and(|(key, at)| {
+            now < at + INTERACTIVE_LINGER && !self.slots.get(key).is_some_and(Session::is_bulk)
+        })
+    }
+
+    /// Fulfils a session's wish, and keeps its timer in line.
+    fn settle(&mut self, key: usize, verdict: Verdict, now: Instant, host: &mut impl Host<S>) {
+        match verdict {
+            Verdict::End => return self.end(key, now, host),
+            Verdict::Connected => {
+                if let Err(cause) = self.start_relaying(key, now, host) {
+                    return self.fail(key, cause, None, now, host);
+                }
+                self.enqueue(key);
+            }
+            Verdict::Again => self.enqueue(key),
+            Verdict::Wait => {}
+        }
+        // A later deadline is found when the timer fires; only an earlier one touches the wheel.
+        let deadline = self.slots[key].deadline(self.settings.timeouts);
+        if self.wheel.deadline(key).is_none_or(|armed| deadline + TICK < armed) {
+            self.wheel.arm(key, deadline);
+        }
+    }
+
+    fn start_relaying(&mut self, key: usize, now: Instant, host: &mut impl Host<S>) -> Result<(), Cause> {
+        let session = &mut self.slots[key];
+        let identity = session.identity();
+        host.log(&Message::Connected(identity));
+        host.log(&Message::RelaysStarted(identity));
+        let preface = host.preface(identity, session.socket(Side::Requester).stream());
+        session.start_relaying(self.settings.buf, &preface, now)?;
+        host.log(&Message::RequesterChannelActive(identity));
+        host.log(&Message::TargetChannelActive(identity));
+        Ok(())
+    }
+
+    fn fail(&mut self, key: usize, cause: Cause, errno: Option<i32>, now: Instant, host: &mut impl Host<S>) {
+        self.slots[key].blame(cause, errno);
+        self.end(key, now, host);
+    }
+
+    /// Frees a slot: every session that ends, ends here.
+    fn end(&mut self, key: usize, now: Instant, host: &mut impl Host<S>) {
+        self.wheel.disarm(key);
+        self.queues.remove(key);
+        let ended = self.slots.remove(key).end(&mut self.pipes, now);
+        self.totals.add(&ended);
+        self.freed = true;
+        host.log(&ended.into());
+        debug_assert!(!self.queues.contains(key) && self.slots.get(key).is_none());
+    }
+
+    /// Lets the sessions that are due expire. With `more_events`, reports may be waiting that nobody
+    /// has read yet.
+    pub fn expire(&mut self, now: Instant, more_events: bool, host: &mut impl Host<S>) {
+        for _ in 0..EXPIRES_PER_TURN {
+            let Some(key) = self.wheel.expire(now) else { break };
+            debug_assert!(key < self.settings.sessions, "the owner takes its own timers first");
+            // No session is called idle while its bytes are unread: where a report may be waiting,
+            // the kernel is asked about this very session, at once and for a small part of a turn.
+            let is_behind = more_events || self.queues.contains(key);
+            let (verdict, _) = self.with_turn(key, now, |session, turn| {
+                if is_behind && session.deadline(turn.timeouts) <= now {
+                    turn.beside_interactive = true;
+                    match session.catch_up(turn) {
+                        Verdict::Wait => {}
+                        verdict => return verdict,
+                    }
+                }
+                session.expire(turn)
+            });
+            self.settle(key, verdict, now, host);
+        }
+    }
+
+    /// Ends all sessions, because the relay stops.
+    pub fn stop(&mut self) {
+        for session in self.slots.drain() {
+            session.stop(&mut self.pipes);
+        }
+    }
+
+    /// Looks at every slot for a broken invariant of the pool.
+    ///
+    /// # Panics
+    /// An invariant is broken.
+    pub fn check(&self) {
+        let mut pipes = 0;
+        for (key, session) in self.slots.iter_from(0) {
+            pipes += session.pipes_held();
+            let deadline = session.deadline(self.settings.timeouts);
+            // The wheel rounds up by a tick, and a tick later than wished is not worth arming again.
+            let armed = self.wheel.deadline(key);
+            assert!(
+                armed.is_some_and(|armed| armed <= deadline + 2 * TICK),
+                "the timer of session {key} is armed for {armed:?}, its deadline is {deadline:?}"
+            );
+        }
+        let queued = (0..self.settings.sessions).filter(|&key| self.queues.contains(key));
+        let live = queued.filter(|&key| self.slots.get(key).is_some()).count();
+        let listed = self.queues.len(Traffic::Interactive) + self.queues.len(Traffic::Bulk);
+        assert_eq!(live, listed, "each queued key is in one queue and has a session");
+        assert_eq!(pipes, self.pipes.held(), "each pipe that is lent is held by a channel");
+    }
+}
+
+impl Timer {
+    const ALL: [Self; 2] = [Self::Absolute, Self::Accept];
+}

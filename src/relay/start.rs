@@ -1,23 +1,132 @@
-//! What must hold before a relay starts: a clock, addresses that make sense here, and limits that
-//! are high enough.
+//! The start: binding, inheriting, checking, and what the limits of the process give a pool.
 
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
 
+use mio::net::TcpStream;
+use mio::{Interest, Poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
-use crate::limits::{OWN_DESCRIPTORS, PIPES, TICK};
+use crate::limits::{OWN_DESCRIPTORS, PIPES_BYTES_MAX, PIPES_MAX, PIPES_MEMORY_SHARE, SHARE_ELSEWHERE, TICK};
+use crate::log::Log;
 use crate::log::message::Message;
-use crate::pool::slots::Pool;
-use crate::sys::clock_resolution;
+use crate::pool::{Pool, Settings, Timer};
+use crate::relay::control::Control;
+use crate::relay::listener::Listener;
+use crate::relay::{CONTROL, Doors, LISTENER, Relay};
+use crate::session::{Session, Timeouts};
 use crate::sys::net::{can_be_bound, canonical, is_broadcast, is_own};
+use crate::sys::{clock_resolution, errno};
+
+impl Relay {
+    /// Binds the listener. The time of the absolute timeout begins now.
+    ///
+    /// # Errors
+    /// The message that says why the relay cannot start: 1, 11 to 14, or 112 to 114.
+    pub fn bind(config: Config, log: Log) -> Result<Self, Message> {
+        check_before(&config)?;
+        let listener = Listener::bind(&config)?;
+        Self::assemble(config, log, listener)
+    }
+
+    /// As [`bind`](Self::bind), with a socket that listens already: that of a service manager.
+    /// It must be what `--bind`, `--reuse-port` and `<fwd port>` say.
+    ///
+    /// # Errors
+    /// Those of [`bind`](Self::bind), 115 and 130.
+    pub fn with_listener(config: Config, log: Log, listener: std::net::TcpListener) -> Result<Self, Message> {
+        check_before(&config)?;
+        let listener = Listener::inherit(listener, &config)?;
+        Self::assemble(config, log, listener)
+    }
+
+    /// Returns whether a relay with this configuration could start here, as far as that can be said
+    /// before anything is bound.
+    ///
+    /// # Errors
+    /// The message that says why not: 1 or 112 to 114.
+    pub fn check_config(config: &Config) -> Result<(), Message> {
+        check_before(config)?;
+        check_target(config, config.listener())
+    }
+
+    fn assemble(config: Config, log: Log, mut listener: Listener) -> Result<Self, Message> {
+        let unavailable = |error: io::Error| Message::PollUnavailable(errno(&error));
+        let address = listener.address().map_err(unavailable)?;
+        check_target(&config, address)?;
+        let poll = Poll::new().map_err(unavailable)?;
+        let mut control = Control::new().map_err(unavailable)?;
+        listener.watch(poll.registry(), LISTENER).map_err(unavailable)?;
+        poll.registry().register(control.socket(), CONTROL, Interest::READABLE).map_err(unavailable)?;
+
+        let now = Instant::now();
+        Ok(Self {
+            listen: address,
+            log,
+            control,
+            poll,
+            doors: Doors::Open(listener),
+            pool: Pool::new(settings(&config), now),
+            last_serial: 0,
+            report: None,
+            log_registered: None,
+            ends_at: Some(config.absolute_timeout).filter(|time| !time.is_zero()).map(|time| now + time),
+            now,
+            config,
+        })
+    }
+
+    /// Logs that the relay is active, and arms the absolute timeout.
+    pub(super) fn start(&mut self) {
+        self.log.say(&Message::Active(self.listen.port(), self.config.target));
+        if self.listen.ip() != Ipv4Addr::UNSPECIFIED {
+            self.log.say(&Message::Listening(self.listen));
+        }
+        let needs = needs(&self.config);
+        if self.config.sessions.is_some() {
+            self.log.say(&Message::PoolNeeds(needs.sessions, needs.descriptors, needs.bytes.div_ceil(1024)));
+        }
+        if let Err(message) = needs.raise_descriptor_limit() {
+            self.log.say(&message);
+        }
+        self.log.flush();
+        self.watch_log();
+        if let Some(end) = self.ends_at {
+            self.pool.arm(Timer::Absolute, end);
+        }
+    }
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        sessions: config.pool(),
+        buf: config.buf,
+        timeouts: Timeouts { connect: config.connect_timeout, idle: config.idle_timeout },
+        max_per_source: config.max_per_source,
+        pipe_bytes: if config.splice { pipe_bytes() } else { 0 },
+    }
+}
+
+/// Returns the kernel memory that pipes may hold on this machine.
+fn pipe_bytes() -> usize {
+    #[cfg(target_os = "linux")]
+    {
+        let info = rustix::system::sysinfo();
+        #[allow(clippy::useless_conversion)] // 32 bits wide on some systems.
+        let memory = u64::try_from(info.totalram).unwrap_or(u64::MAX).saturating_mul(info.mem_unit.into());
+        usize::try_from(memory / PIPES_MEMORY_SHARE).unwrap_or(usize::MAX).min(PIPES_BYTES_MAX)
+    }
+    #[cfg(not(target_os = "linux"))]
+    0
+}
 
 /// Checks everything that can be checked before a socket is bound.
 ///
 /// # Errors
 /// Message 1, 112 or 114.
-pub(crate) fn check(config: &Config) -> Result<(), Message> {
+fn check_before(config: &Config) -> Result<(), Message> {
     check_clock(clock_resolution())?;
     let invalid = |option, given: &dyn ToString, allowed: &str| {
         Err(Message::InvalidOption(option, given.to_string(), allowed.to_owned()))
@@ -29,7 +138,7 @@ pub(crate) fn check(config: &Config) -> Result<(), Message> {
         return invalid("--source", &source, "an address of this host");
     }
     if config.sessions.is_some() {
-        Needs::of(config).check()?;
+        needs(config).check()?;
     }
     Ok(())
 }
@@ -38,7 +147,7 @@ pub(crate) fn check(config: &Config) -> Result<(), Message> {
 ///
 /// # Errors
 /// Message 113.
-pub(crate) fn check_target(config: &Config, listen: SocketAddr) -> Result<(), Message> {
+fn check_target(config: &Config, listen: SocketAddr) -> Result<(), Message> {
     if reaches(config.target, listen) { Err(Message::OwnListener(config.target)) } else { Ok(()) }
 }
 
@@ -60,6 +169,11 @@ fn check_clock(resolution: Duration) -> Result<(), Message> {
     if resolution > TICK { Err(Message::ClockTooCoarse) } else { Ok(()) }
 }
 
+fn needs(config: &Config) -> Needs {
+    let session_bytes = 2 * config.buf + size_of::<Session<TcpStream>>() + SHARE_ELSEWHERE;
+    Needs::of_pool(config.pool(), session_bytes)
+}
+
 /// What a pool needs at the most.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Needs {
@@ -69,10 +183,9 @@ pub(crate) struct Needs {
 }
 
 impl Needs {
-    /// Returns the needs of the pool that `config` describes.
-    pub(crate) fn of(config: &Config) -> Self {
-        let (sessions, session_bytes) = (config.pool(), Pool::session_bytes(config));
-        let descriptors = 2 * sessions + 2 * PIPES + OWN_DESCRIPTORS;
+    /// Of so many sessions, each of which takes so many bytes.
+    pub(crate) fn of_pool(sessions: usize, session_bytes: usize) -> Self {
+        let descriptors = 2 * sessions + 2 * PIPES_MAX + OWN_DESCRIPTORS;
         Self { sessions, descriptors: descriptors as u64, bytes: (sessions * session_bytes) as u64 }
     }
 

@@ -1,9 +1,9 @@
-//! One direction of a session: bytes taken from one socket and delivered to the other.
+//! One direction of a session: bytes taken from one socket and delivered to the other, then EOF.
 //!
 //! Small messages are copied through the fixed buffer. A stream that keeps filling the buffer is
-//! spliced through a pipe, until it thins out. In either case the channel takes only when
-//! everything taken before has been delivered, so it holds one buffer or one pipe at the most,
-//! and a slow reader stops its writer.
+//! spliced through a pipe, until it thins out. In either case the channel takes only when it has
+//! delivered everything taken before. So it holds one buffer or one pipe at the most, and a slow
+//! reader stops its writer.
 
 use crate::limits::{FULL_READS_BEFORE_SPLICING, THIN_SPLICES_BEFORE_COPYING};
 use crate::session::buffer::Buffer;
@@ -27,157 +27,179 @@ pub struct Channel {
 /// How the next bytes are moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pace {
-    /// Through the buffer; so many reads in a row have filled it.
-    Copying { full_reads: u8 },
-    /// Through a pipe; so many splices in a row brought no more than the buffer could hold.
-    Splicing { thin_splices: u8 },
+    /// Through the buffer.
+    Copying {
+        /// Reads in a row that have filled the buffer.
+        full_reads: u8,
+    },
+    /// Through a pipe.
+    Splicing {
+        /// Splices in a row that brought no more than the buffer could hold.
+        thin_splices: u8,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// More may come.
     Open,
-    /// The end was read; what was taken before is still to be delivered.
-    Ending,
-    /// The connection that feeds the channel is dead. What it left behind is delivered, but no
-    /// end of the stream: it was cut.
+    /// EOF was read. The bytes taken before it are still to be delivered, and then EOF is passed on.
+    Eof,
+    /// The connection that feeds the channel is dead. The bytes that it left behind are delivered,
+    /// but no EOF: the stream was cut.
     Cut,
-    /// Nothing more comes out of the channel.
-    Ended,
+    /// Nothing more comes out of the channel. Unless it was cut or discarded, EOF was passed on.
+    Closed,
 }
 
-/// Where a turn left a channel.
+/// The state in which a turn leaves a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// It waits for one of its sockets.
     Waiting,
-    /// It has had its share of the turn and could go on.
+    /// It has used its share of the turn and could go on.
     Again,
     /// Nothing more comes out of it.
-    Ended,
+    Closed,
     /// The socket that it reads from has failed, with this error number.
     ReadFailed(i32),
     /// The socket that it writes to has failed, with this error number.
     WriteFailed(i32),
 }
 
+/// The two sockets that a channel joins, and the terms of its turn.
+#[derive(Debug)]
+pub struct Ends<'a, S> {
+    /// The socket that the channel reads from.
+    pub from: &'a mut Socket<S>,
+    /// The socket that the channel writes to.
+    pub to: &'a mut Socket<S>,
+    /// The pipes of all sessions.
+    pub pipes: &'a mut Pipes,
+    /// Bytes that the channel may take in this turn.
+    pub share: usize,
+    /// Both sockets are closed as soon as this channel is, which passes EOF by itself.
+    pub last: bool,
+}
+
 impl Channel {
-    /// A channel with nothing taken yet; what `buffer` holds already is delivered first.
+    /// Returns a channel that first delivers what `buffer` holds already.
     #[must_use]
     pub fn new(buffer: Buffer) -> Self {
         Self { buffer, piped: None, pace: Pace::Copying { full_reads: 0 }, state: State::Open, delivered: 0 }
     }
 
-    /// Bytes delivered so far.
+    /// Returns the bytes delivered so far.
     #[must_use]
     pub fn delivered(&self) -> u64 {
         self.delivered
     }
 
-    /// Bytes that have come in and bytes that have gone out: it grows when a byte moves.
+    /// Returns the bytes that have come in and those that have gone out, added up. The sum grows
+    /// whenever a byte moves.
     #[must_use]
     pub fn movement(&self) -> u64 {
         self.taken() + self.delivered
     }
 
-    /// Bytes that have come in.
     fn taken(&self) -> u64 {
         let piped = self.piped.as_ref().map_or(0, |(_, count)| *count);
         self.delivered + self.buffer.waiting().len() as u64 + u64::from(piped)
     }
 
-    /// Whether bytes that were taken wait for the other socket.
+    /// Returns whether bytes that were taken wait for the other socket.
     #[must_use]
     pub fn holds_bytes(&self) -> bool {
         !self.buffer.is_empty() || self.piped.is_some()
     }
 
-    /// Whether the end of the stream was read from `from`.
+    /// Returns whether the channel holds a pipe.
     #[must_use]
-    pub fn saw_end(&self) -> bool {
-        matches!(self.state, State::Ending | State::Ended)
+    pub fn holds_pipe(&self) -> bool {
+        self.piped.is_some()
     }
 
-    /// Whether nothing more comes out of the channel.
+    /// Returns whether EOF was read.
     #[must_use]
-    pub fn has_ended(&self) -> bool {
-        self.state == State::Ended
+    pub fn has_read_eof(&self) -> bool {
+        matches!(self.state, State::Eof | State::Closed)
     }
 
-    /// Whether it carries a stream, and no messages: what it read last filled the buffer again and again.
+    /// Returns whether nothing more comes out of the channel.
     #[must_use]
-    pub fn streams(&self) -> bool {
+    pub fn is_closed(&self) -> bool {
+        self.state == State::Closed
+    }
+
+    /// Returns whether the traffic is bulk: the last reads have filled the buffer again and again.
+    #[must_use]
+    pub fn is_bulk(&self) -> bool {
         match self.pace {
             Pace::Copying { full_reads } => full_reads + 1 == FULL_READS_BEFORE_SPLICING,
             Pace::Splicing { .. } => true,
         }
     }
 
-    /// Moves bytes until a socket blocks, the stream ends, or `share` bytes or more were taken,
-    /// which is all that the channel may take in this turn.
-    ///
-    /// With `last`, both sockets are closed as soon as this channel has ended, which tells the end
-    /// of the stream by itself.
-    pub fn pump<S: Stream>(
-        &mut self,
-        from: &mut Socket<S>,
-        to: &mut Socket<S>,
-        pipes: &mut Pipes,
-        share: usize,
-        last: bool,
-    ) -> Step {
-        let enough = self.taken() + share as u64;
+    /// Moves bytes until a socket blocks, EOF is passed on, or the share is used up. The last take
+    /// may exceed the share by one buffer.
+    pub fn pump<S: Stream>(&mut self, mut ends: Ends<'_, S>) -> Step {
+        let enough = self.taken() + ends.share as u64;
         loop {
             let step = match self.state {
-                State::Ended => Err(Step::Ended),
-                _ => self.deliver(to, pipes).and_then(|()| match self.state {
-                    State::Ending => self.end(to, last),
+                State::Closed => Err(Step::Closed),
+                _ => self.deliver(&mut ends).and_then(|()| match self.state {
+                    State::Eof => self.pass_eof(&mut ends),
                     State::Open | State::Cut if self.taken() >= enough => Err(Step::Again),
-                    _ => self.take(from, pipes, share),
+                    _ => self.take(&mut ends),
                 }),
             };
             if let Err(stop) = step {
-                debug_assert!(stop != Step::Ended || !self.holds_bytes());
+                debug_assert!(stop != Step::Closed || !self.holds_bytes());
                 return stop;
             }
         }
     }
 
-    /// Notes that the connection that feeds the channel is dead: [`pump`](Self::pump) delivers what
-    /// it left behind, and no end.
+    /// Notes that the connection that feeds the channel is dead: [`pump`](Self::pump) delivers the
+    /// bytes that it left behind, and no EOF.
     pub fn cut(&mut self) {
         if self.state == State::Open {
             self.state = State::Cut;
         }
     }
 
-    /// Drops what the channel holds and ends it: nobody is there to take it.
+    /// Drops the bytes that the channel holds and closes it, because nothing takes them any more.
     pub fn discard(&mut self, pipes: &mut Pipes) {
         self.buffer.clear();
         if let Some((pipe, _)) = self.piped.take() {
             pipes.discard(pipe);
         }
-        self.state = State::Ended;
+        self.state = State::Closed;
+        debug_assert!(!self.holds_bytes());
     }
 
     /// Delivers all that was taken.
-    fn deliver<S: Stream>(&mut self, to: &mut Socket<S>, pipes: &mut Pipes) -> Result<(), Step> {
+    fn deliver<S: Stream>(&mut self, ends: &mut Ends<'_, S>) -> Result<(), Step> {
         while self.holds_bytes() {
             let transfer = match &mut self.piped {
-                Some((pipe, count)) if self.buffer.is_empty() => match to.drain(pipe, *count as usize) {
+                Some((pipe, count)) if self.buffer.is_empty() => match ends.to.drain(pipe, *count as usize) {
                     Transfer::Refused => {
-                        pipes.rest();
-                        self.unpipe(pipes)?;
+                        ends.pipes.back_off();
+                        self.pace = Pace::Copying { full_reads: 0 };
+                        self.unpipe(ends.pipes)?;
                         continue;
                     }
                     transfer => transfer,
                 },
-                _ => to.write(self.buffer.waiting(), self.state == State::Ending),
+                _ => ends.to.write(self.buffer.waiting(), self.state == State::Eof),
             };
             match transfer {
-                Transfer::Bytes(count) => self.note_delivered(count, pipes),
+                Transfer::Bytes(count) => self.note_delivered(count, ends.pipes),
                 Transfer::Failed(errno) => return Err(Step::WriteFailed(errno)),
-                _ => return Err(Step::Waiting),
+                _ => {
+                    self.spare_scarce_pipe(ends.pipes)?;
+                    return Err(Step::Waiting);
+                }
             }
         }
         Ok(())
@@ -196,15 +218,29 @@ impl Channel {
         }
     }
 
-    /// The kernel takes no splice any more: the next bytes of the pipe come through the buffer.
+    /// Gives a scarce pipe back where the buffer can hold its bytes instead.
+    fn spare_scarce_pipe(&mut self, pipes: &mut Pipes) -> Result<(), Step> {
+        match self.piped {
+            Some((_, held))
+                if pipes.are_scarce()
+                    && self.buffer.is_empty()
+                    && held as usize <= self.buffer.capacity() =>
+            {
+                self.unpipe(pipes)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Moves the next bytes of the pipe into the empty buffer.
     fn unpipe(&mut self, pipes: &mut Pipes) -> Result<(), Step> {
-        self.pace = Pace::Copying { full_reads: 0 };
+        debug_assert!(self.buffer.is_empty());
         let Some((pipe, held)) = self.piped.take() else { return Ok(()) };
         match pipe.read(self.buffer.room()) {
             Ok(count) if count > 0 => {
                 self.buffer.filled(count);
                 match held - pipe_count(count) {
-                    0 => pipes.discard(pipe),
+                    0 => pipes.put_back(pipe),
                     left => self.piped = Some((pipe, left)),
                 }
                 Ok(())
@@ -212,71 +248,72 @@ impl Channel {
             result => {
                 // Its bytes are lost, and nothing that comes after them may be delivered.
                 pipes.discard(pipe);
-                self.state = State::Ended;
+                self.state = State::Closed;
                 let errno = result.err().and_then(|error| error.raw_os_error());
                 Err(Step::ReadFailed(errno.unwrap_or(0)))
             }
         }
     }
 
-    /// Takes the next bytes, or the end, out of `from`.
-    fn take<S: Stream>(&mut self, from: &mut Socket<S>, pipes: &mut Pipes, share: usize) -> Result<(), Step> {
+    /// Takes the next bytes, or EOF.
+    fn take<S: Stream>(&mut self, ends: &mut Ends<'_, S>) -> Result<(), Step> {
+        debug_assert!(!self.holds_bytes());
         if let Pace::Splicing { thin_splices } = self.pace
-            && from.is_readable()
-            && self.fill(from, thin_splices, pipes, share)?
+            && ends.from.is_readable()
+            && self.fill(ends, thin_splices)?
         {
             return Ok(());
         }
-        let transfer = from.read(self.buffer.room());
-        match transfer {
+        match ends.from.read(self.buffer.room()) {
             Transfer::Bytes(count) => {
                 self.buffer.filled(count);
-                self.set_pace_after_read(count, pipes);
-                if self.state == State::Open && from.is_at_end() {
-                    self.state = State::Ending;
+                self.set_pace_after_read(count, ends.pipes);
+                if self.state == State::Open && ends.from.eof_is_next() {
+                    self.state = State::Eof;
                 }
                 Ok(())
             }
-            Transfer::End => {
-                self.state = State::Ending;
+            Transfer::Eof => {
+                self.state = State::Eof;
                 Ok(())
             }
             Transfer::Failed(errno) if self.state == State::Open => Err(Step::ReadFailed(errno)),
             // A dead connection brings no more, whatever the kernel calls it.
             _ if self.state == State::Cut => {
-                self.state = State::Ended;
+                self.state = State::Closed;
                 Ok(())
             }
             _ => Err(Step::Waiting),
         }
     }
 
-    /// Takes a pipe's fill; `Ok(false)` where a read must tell how things are.
-    fn fill<S: Stream>(
-        &mut self,
-        from: &mut Socket<S>,
-        thin_splices: u8,
-        pipes: &mut Pipes,
-        share: usize,
-    ) -> Result<bool, Step> {
-        let Some(pipe) = pipes.take() else {
+    /// Takes a pipe's fill. `Ok(false)`: only a read can find out how things are, or copying is due.
+    fn fill<S: Stream>(&mut self, ends: &mut Ends<'_, S>, thin_splices: u8) -> Result<bool, Step> {
+        let mut share = ends.share;
+        if ends.pipes.are_scarce() {
+            share = share.min(ends.to.certain_room());
+            if share <= self.buffer.capacity() {
+                return Ok(false);
+            }
+        }
+        let Some(pipe) = ends.pipes.take() else {
             self.pace = Pace::Copying { full_reads: 0 };
             return Ok(false);
         };
-        match from.fill(&pipe, share) {
+        match ends.from.fill(&pipe, share) {
             Transfer::Bytes(count) => {
                 self.set_pace_after_splice(count, thin_splices);
                 self.piped = Some((pipe, pipe_count(count)));
                 Ok(true)
             }
             Transfer::Failed(errno) if self.state == State::Open => {
-                pipes.put_back(pipe);
+                ends.pipes.put_back(pipe);
                 Err(Step::ReadFailed(errno))
             }
             transfer => {
-                pipes.put_back(pipe);
+                ends.pipes.put_back(pipe);
                 if transfer == Transfer::Refused {
-                    pipes.rest();
+                    ends.pipes.back_off();
                     self.pace = Pace::Copying { full_reads: 0 };
                 }
                 Ok(false)
@@ -303,16 +340,17 @@ impl Channel {
         };
     }
 
-    fn end<S: Stream>(&mut self, to: &mut Socket<S>, last: bool) -> Result<(), Step> {
-        if !last {
-            to.shutdown_write().map_err(Step::WriteFailed)?;
+    fn pass_eof<S: Stream>(&mut self, ends: &mut Ends<'_, S>) -> Result<(), Step> {
+        debug_assert!(!self.holds_bytes());
+        if !ends.last {
+            ends.to.shutdown_write().map_err(Step::WriteFailed)?;
         }
-        self.state = State::Ended;
+        self.state = State::Closed;
         Ok(())
     }
 }
 
-/// A number of bytes in a pipe, which never holds as many as the type can tell.
+/// Converts a number of bytes in a pipe, which never holds as many as the type can tell.
 #[allow(clippy::cast_possible_truncation)]
 fn pipe_count(count: usize) -> u32 {
     count as u32

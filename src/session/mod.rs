@@ -1,12 +1,13 @@
-//! One session: a requester, a target, the two channels between them, and how it ends.
+//! One session: a requester, a target, the two channels between them, and its end.
 //!
-//! A session connects, relays, and, where one of its sockets failed, spends a short while ending:
-//! what the dead side had sent is delivered before the living side is told by a reset. Everything
-//! here works on any [`Stream`] and on a given `now`; sockets, timers and the log are the relay's.
+//! A session connects, relays, and, where one of its sockets failed, spends a short while aborting:
+//! it delivers what the dead side had sent before it resets the living side. Everything here works on
+//! any [`Stream`] and on a given `now`. Sockets, timers and the log belong to the floors above.
 
 pub mod buffer;
 pub mod channel;
 pub mod ended;
+pub mod idle;
 pub mod pipes;
 pub mod socket;
 pub mod stream;
@@ -15,24 +16,36 @@ use std::mem;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::limits::{
-    ABORT_CHECK, ABORT_GRACE, BYTES_BESIDE_MESSAGES, BYTES_PER_TURN, KERNEL_QUEUE_SETTLE, KERNEL_QUEUE_WATCH,
-};
+use crate::limits::{ABORT_GRACE, ABORT_LOOK, SHARE, SHARE_BESIDE_INTERACTIVE};
 use crate::session::buffer::Buffer;
-use crate::session::channel::{Channel, Step};
-use crate::session::ended::{Cause, Ended, Identity, Live, Serial, Summary};
+use crate::session::channel::{Channel, Ends, Step};
+use crate::session::ended::{Cause, Ended, Identity, Live, Summary};
+use crate::session::idle::IdleClock;
 use crate::session::pipes::Pipes;
 use crate::session::socket::Socket;
 use crate::session::stream::{Connect, Readiness, Stream};
-use crate::sys::outq::KernelQueue;
 
-/// The two ends of a session.
+/// The two sides of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// Who connected to the relay.
+    /// The side that connected to the relay.
     Requester,
-    /// Whom the relay connected to.
+    /// The side that the relay connected to.
     Target,
+}
+
+impl Side {
+    /// Both sides, in the order of [`index`](Self::index).
+    pub const BOTH: [Self; 2] = [Self::Requester, Self::Target];
+
+    /// Returns 0 or 1.
+    #[must_use]
+    pub fn index(self) -> usize {
+        match self {
+            Self::Requester => 0,
+            Self::Target => 1,
+        }
+    }
 }
 
 impl std::ops::Not for Side {
@@ -55,32 +68,38 @@ pub struct Timeouts {
     pub idle: Duration,
 }
 
-/// What all sessions share while they work.
+/// The terms on which a session works in a turn, and what it has moved.
 #[derive(Debug)]
-pub struct Shared {
-    /// The pipes of bulk streams.
-    pub pipes: Pipes,
-    /// How bytes inside the kernel are seen to move.
-    pub queue: KernelQueue,
-    /// Where every session's bytes go.
-    pub target: SocketAddr,
-    /// The same for every session.
+pub struct Turn<'a> {
+    /// The time of the turn.
+    pub now: Instant,
+    /// The timeouts of every session.
     pub timeouts: Timeouts,
-    /// Messages have passed of late, and streams are not to keep the next ones waiting.
-    pub beside_messages: bool,
-    /// Bytes that have gone into and out of all channels.
+    /// The pipes of all sessions.
+    pub pipes: &'a mut Pipes,
+    /// Interactive traffic passed lately, so bulk traffic must not keep the next of it waiting.
+    pub beside_interactive: bool,
+    /// Bytes that have gone into and out of the session's channels.
     pub moved: u64,
+    /// Bytes delivered to each side, by [`Side::index`].
+    pub delivered: [u64; 2],
 }
 
-impl Shared {
-    /// Bytes that one channel may take in this turn, and all streams together.
+impl<'a> Turn<'a> {
+    /// Returns the terms for one session; nothing has moved yet.
     #[must_use]
-    pub fn share(&self) -> usize {
-        if self.beside_messages { BYTES_BESIDE_MESSAGES } else { BYTES_PER_TURN }
+    pub fn new(now: Instant, timeouts: Timeouts, pipes: &'a mut Pipes, beside_interactive: bool) -> Self {
+        Self { now, timeouts, pipes, beside_interactive, moved: 0, delivered: [0; 2] }
     }
 }
 
-/// What a session wants after a turn.
+/// Returns the bytes that one channel may take in a turn.
+#[must_use]
+pub fn share(beside_interactive: bool) -> usize {
+    if beside_interactive { SHARE_BESIDE_INTERACTIVE } else { SHARE }
+}
+
+/// A session's wish after it has worked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// To be called when one of its sockets or its deadline is ready.
@@ -96,17 +115,15 @@ pub enum Verdict {
 /// A session over two streams.
 #[derive(Debug)]
 pub struct Session<S> {
-    serial: Serial,
-    address: SocketAddr,
+    identity: Identity,
+    /// The relay's end of the connection to the target, where the pool looks for a loop; `None`: nowhere.
+    own_end: Option<SocketAddr>,
     requester: Socket<S>,
     target: Socket<S>,
     phase: Phase,
     started: Instant,
-    /// When a byte was last seen to move; in the phase `Ending`, when that began.
-    last_moved: Instant,
-    /// Whether and how the kernel's queues are being watched.
-    watch: Watch,
-    /// What ended the session, or will; the first cause stays.
+    idle: IdleClock,
+    /// The event that ended the session, or will; the first one stays.
     cause: Option<Cause>,
     /// The error number behind the cause; 0: none.
     errno: i32,
@@ -114,13 +131,12 @@ pub struct Session<S> {
 
 #[derive(Debug)]
 enum Phase {
-    /// The target has not answered yet. What the requester sends waits in its socket.
+    /// The target has not answered yet. The requester's bytes wait in its socket.
     Connecting,
     /// Bytes move.
     Relaying(Channels),
-    /// This side's connection is dead. What it sent is being delivered to the other side, which has
-    /// [`ABORT_GRACE`] to take it.
-    Ending(Side, Channels),
+    /// One side's connection is dead.
+    Aborting(Abort),
 }
 
 #[derive(Debug)]
@@ -131,58 +147,63 @@ struct Channels {
     to_requester: Channel,
 }
 
+/// The delivery of the bytes that a dead side had sent. The session ends when the living side's
+/// kernel has acknowledged them all, or when it has acknowledged none for the grace.
+#[derive(Debug)]
+struct Abort {
+    dead: Side,
+    channels: Channels,
+    /// When a byte was last written to the living side, or seen to be acknowledged.
+    moved_at: Instant,
+    /// The length of the living side's send queue at the last look; `None`: unknown.
+    queued: Option<u32>,
+    look_at: Instant,
+}
+
 /// A channel with the sockets that it joins.
 struct Direction<'a, S> {
     channel: &'a mut Channel,
     from: &'a mut Socket<S>,
     to: &'a mut Socket<S>,
-    /// The opposite channel has ended.
+    /// The opposite channel is closed.
     last: bool,
 }
 
-/// Bytes that were written may still wait inside the kernel for a slow reader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Watch {
-    /// So many bytes were written since the queues were last seen empty: nothing to watch yet.
-    Off { written: u32 },
-    /// Much was written; the queues are looked at once the session falls silent.
-    Due,
-    /// The queues held so many bytes when they were last looked at, which was for so many times
-    /// since a byte moved.
-    On { queued: u32, looks: u32 },
-}
-
 impl<S: Stream> Session<S> {
-    /// A session whose connect has begun.
+    /// Returns a session whose connect has begun.
     #[must_use]
-    pub fn new(serial: Serial, address: SocketAddr, requester: S, target: S, now: Instant) -> Self {
+    pub fn new(identity: Identity, requester: S, target: S, now: Instant) -> Self {
         Self {
-            serial,
-            address,
+            identity,
+            own_end: None,
             requester: Socket::accepted(requester),
             target: Socket::connecting(target),
             phase: Phase::Connecting,
             started: now,
-            last_moved: now,
-            watch: Watch::Off { written: 0 },
+            idle: IdleClock::new(now),
             cause: None,
             errno: 0,
         }
     }
 
-    /// Who the session is, given where its bytes go.
-    #[must_use]
-    pub fn identity(&self, target: SocketAddr) -> Identity {
-        Identity { serial: self.serial, requester: self.address, target }
+    /// Notes the relay's end of the connection to the target.
+    pub fn note_own_end(&mut self, end: SocketAddr) {
+        self.own_end = Some(end);
     }
 
-    /// The address that the requester connected from.
+    /// Returns that end, if it was noted.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn own_end(&self) -> Option<SocketAddr> {
+        self.own_end
     }
 
-    /// The socket of one side.
+    /// Returns the session's serial number and addresses.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Returns the socket of one side.
     pub fn socket(&mut self, side: Side) -> &mut Socket<S> {
         match side {
             Side::Requester => &mut self.requester,
@@ -190,18 +211,22 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    /// Whether either channel carries a stream, and no messages.
+    /// Returns whether the traffic of either channel is bulk.
     #[must_use]
-    pub fn streams(&self) -> bool {
-        match &self.phase {
-            Phase::Connecting => false,
-            Phase::Relaying(channels) | Phase::Ending(_, channels) => {
-                channels.to_target.streams() || channels.to_requester.streams()
-            }
-        }
+    pub fn is_bulk(&self) -> bool {
+        self.channels()
+            .is_some_and(|channels| channels.to_target.is_bulk() || channels.to_requester.is_bulk())
     }
 
-    /// Notes what the kernel reported of one side.
+    /// Returns the number of pipes that the session holds.
+    #[must_use]
+    pub fn pipes_held(&self) -> usize {
+        self.channels().map_or(0, |channels| {
+            usize::from(channels.to_target.holds_pipe()) + usize::from(channels.to_requester.holds_pipe())
+        })
+    }
+
+    /// Notes a report of the kernel on one side.
     pub fn note(&mut self, side: Side, readiness: Readiness) {
         self.socket(side).note(readiness);
     }
@@ -209,14 +234,14 @@ impl<S: Stream> Session<S> {
     /// Starts relaying. The first bytes that the target gets are `preface`.
     ///
     /// # Errors
-    /// The cause, if the memory for a buffer of `buf` bytes cannot be had.
+    /// The cause, if there is no memory for a buffer of `buf` bytes.
     pub fn start_relaying(&mut self, buf: usize, preface: &[u8], now: Instant) -> Result<(), Cause> {
         debug_assert!(matches!(self.phase, Phase::Connecting));
         let buffer = |side, preface| Buffer::new(buf, preface).map_err(|_| Cause::NoBuffer(side));
         let to_target = Channel::new(buffer(Side::Requester, preface)?);
         let to_requester = Channel::new(buffer(Side::Target, &[])?);
         self.phase = Phase::Relaying(Channels { to_target, to_requester });
-        self.last_moved = now;
+        self.idle = IdleClock::new(now);
         Ok(())
     }
 
@@ -227,130 +252,149 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    /// Does what the noted readiness allows.
-    pub fn work(&mut self, now: Instant, shared: &mut Shared) -> Verdict {
+    /// Does all that the latched readiness allows.
+    pub fn work(&mut self, turn: &mut Turn<'_>) -> Verdict {
+        debug_assert!(turn.now >= self.started);
         match &self.phase {
             Phase::Connecting => self.connect(),
-            Phase::Relaying(_) => self.relay(now, shared),
-            Phase::Ending(dead, ..) => self.deliver_last_words(*dead, now, shared),
+            Phase::Relaying(_) => self.relay(turn),
+            Phase::Aborting(_) => self.deliver_remains(turn),
         }
     }
 
-    /// When [`expire`](Self::expire) is to be called.
+    /// Returns when [`expire`](Self::expire) is to be called.
     #[must_use]
     pub fn deadline(&self, timeouts: Timeouts) -> Instant {
-        let (limit, pause) = match &self.phase {
-            Phase::Connecting => return self.started + timeouts.connect,
-            Phase::Relaying(_) => (timeouts.idle, look_pause(timeouts)),
-            Phase::Ending(..) => (ABORT_GRACE, ABORT_CHECK),
-        };
-        let look = match self.watch {
-            Watch::Off { .. } => limit,
-            Watch::Due => KERNEL_QUEUE_SETTLE,
-            Watch::On { looks, .. } => pause * looks,
-        };
-        self.last_moved + look.min(limit)
+        match &self.phase {
+            Phase::Connecting => self.started + timeouts.connect,
+            Phase::Relaying(_) => self.idle.deadline(timeouts.idle),
+            Phase::Aborting(abort) => abort.look_at.min(abort.gives_up_at(timeouts)),
+        }
     }
 
-    /// Looks at the deadline, which may have moved since the timer was armed.
-    pub fn expire(&mut self, now: Instant, shared: &mut Shared) -> Verdict {
-        if now < self.deadline(shared.timeouts) {
+    /// Works as if every report had come, because one may be waiting unread.
+    pub fn catch_up(&mut self, turn: &mut Turn<'_>) -> Verdict {
+        for side in Side::BOTH {
+            self.note(side, Readiness::UNKNOWN);
+        }
+        self.work(turn)
+    }
+
+    /// Acts on the deadline, which may have moved since the timer was armed.
+    pub fn expire(&mut self, turn: &mut Turn<'_>) -> Verdict {
+        let Turn { now, timeouts, .. } = *turn;
+        if now < self.deadline(timeouts) {
             return Verdict::Wait;
         }
         match &self.phase {
             Phase::Connecting => self.time_out(Cause::ConnectTimeout),
             Phase::Relaying(_) => {
-                self.watch_kernel_queues(now, shared);
-                if now < self.last_moved + shared.timeouts.idle {
+                if self.idle.wants_look() {
+                    let queued = self.bytes_queued();
+                    self.idle.look(queued, now);
+                }
+                if !self.idle.is_idle(timeouts.idle, now) {
                     return Verdict::Wait;
                 }
-                self.time_out(Cause::IdleTimeout);
+                self.time_out(Cause::IdleTimeout)
             }
-            Phase::Ending(dead, _) if now < self.last_moved + ABORT_GRACE => {
-                return self.deliver_last_words(*dead, now, shared);
-            }
-            Phase::Ending(..) => {}
+            Phase::Aborting(_) => self.deliver_remains(turn),
         }
-        Verdict::End
     }
 
-    /// Even if one side had ended before, the timeout is the cause: the session would have gone on.
-    fn time_out(&mut self, cause: Cause) {
-        (self.cause, self.errno) = (Some(cause), 0);
-    }
-
-    /// Closes both connections and says how the session ended. The one way in which sessions end.
+    /// Closes both connections and returns the facts. Every session that ends, ends here.
     #[must_use]
-    pub fn end(mut self, now: Instant, shared: &mut Shared) -> Ended {
+    pub fn end(self, pipes: &mut Pipes, now: Instant) -> Ended {
+        debug_assert!(self.cause.is_some());
         let summary = self.summary(now);
-        for side in [Side::Requester, Side::Target] {
-            if self.was_cut(side, &mut shared.queue) {
+        let idle = self.cause == Some(Cause::IdleTimeout);
+        let cause = self.cause.unwrap_or(Cause::IdleTimeout);
+        let identity = self.identity;
+        self.close(idle, pipes);
+        Ended { identity, cause, summary }
+    }
+
+    /// Closes both connections, because the relay stops. Each stream without its EOF is cut.
+    pub fn stop(self, pipes: &mut Pipes) {
+        self.close(false, pipes);
+    }
+
+    /// Closes both connections: by a reset on each side whose stream was cut.
+    fn close(mut self, idle: bool, pipes: &mut Pipes) {
+        for side in Side::BOTH {
+            if self.was_cut(side, idle) {
                 self.socket(side).stream_mut().reset_on_close();
             }
         }
-        for side in [Side::Requester, Side::Target] {
+        for side in Side::BOTH {
             if let Some(Direction { channel, .. }) = self.direction(side) {
-                channel.discard(&mut shared.pipes);
+                channel.discard(pipes);
             }
         }
-        // Only a relay that stops ends a session without a cause, and it does not log that.
-        let cause = self.cause.unwrap_or(Cause::IdleTimeout);
-        Ended { identity: self.identity(shared.target), cause, summary }
     }
 
-    /// Whether the stream to this side lacks its end, so that a clean close would be a lie: one of
-    /// the sides failed, or bytes for this side are known to be left behind.
-    fn was_cut(&mut self, side: Side, queue: &mut KernelQueue) -> bool {
-        match self.phase {
-            Phase::Connecting => return side == Side::Requester,
-            Phase::Ending(..) => return true,
-            Phase::Relaying(_) => {}
+    /// Returns whether the stream to this side was cut, so that a clean close would be a lie. Only a
+    /// stream whose EOF was passed on is complete. At the idle timeout one more is: nothing moved for
+    /// so long, and nothing is left of it here or in the kernel.
+    fn was_cut(&mut self, side: Side, idle: bool) -> bool {
+        if !matches!(self.phase, Phase::Relaying(_)) {
+            return true;
         }
-        let stalled = matches!(self.watch, Watch::On { .. });
-        let Some(Direction { channel, from, to, .. }) = self.direction(!side) else { return false };
-        let left_in_kernel = |queue| to.stream().unacknowledged(queue).is_some_and(|queued| queued > 0);
-        !channel.has_ended()
-            && (channel.holds_bytes() || from.is_readable() || stalled && left_in_kernel(queue))
+        let bytes_stand_still = self.idle.saw_bytes_queued();
+        let Some(Direction { channel, from, to, .. }) = self.direction(!side) else { return true };
+        let is_left = || {
+            channel.holds_bytes()
+                || from.is_readable()
+                || bytes_stand_still && to.stream().unacknowledged() != Some(0)
+        };
+        !channel.is_closed() && (!idle || is_left())
     }
 
-    /// A line of the status.
+    /// Returns a line of the status.
     #[must_use]
-    pub fn live(&self, now: Instant, target: SocketAddr) -> Live {
+    pub fn live(&self, now: Instant) -> Live {
         let phase = match self.phase {
             Phase::Connecting => "connecting",
             Phase::Relaying(_) => "relaying",
-            Phase::Ending(..) => "ending",
+            Phase::Aborting(_) => "ending",
         };
-        let idle = now.saturating_duration_since(self.last_moved);
-        Live { identity: self.identity(target), phase, summary: self.summary(now), idle }
+        Live { identity: self.identity, phase, summary: self.summary(now), idle: self.idle.idle_for(now) }
     }
 
     fn summary(&self, now: Instant) -> Summary {
-        let (to_target, to_requester) = match &self.phase {
-            Phase::Connecting => (0, 0),
-            Phase::Relaying(channels) | Phase::Ending(_, channels) => {
-                (channels.to_target.delivered(), channels.to_requester.delivered())
-            }
-        };
+        let (to_target, to_requester) = self
+            .channels()
+            .map_or((0, 0), |channels| (channels.to_target.delivered(), channels.to_requester.delivered()));
         let duration = now.saturating_duration_since(self.started);
         let errno = Some(self.errno).filter(|&errno| errno != 0);
         Summary { to_target, to_requester, duration, errno }
     }
 
-    /// The channel that reads from `side`, while there are channels.
+    fn channels(&self) -> Option<&Channels> {
+        match &self.phase {
+            Phase::Connecting => None,
+            Phase::Relaying(channels) | Phase::Aborting(Abort { channels, .. }) => Some(channels),
+        }
+    }
+
+    /// Returns the channel that reads from `side`, once there are channels.
     fn direction(&mut self, side: Side) -> Option<Direction<'_, S>> {
         let Self { phase, requester, target, .. } = self;
-        let (Phase::Relaying(channels) | Phase::Ending(_, channels)) = phase else { return None };
+        let (Phase::Relaying(channels) | Phase::Aborting(Abort { channels, .. })) = phase else {
+            return None;
+        };
         let Channels { to_target, to_requester } = channels;
         Some(match side {
             Side::Requester => {
-                Direction { channel: to_target, from: requester, to: target, last: to_requester.has_ended() }
+                Direction { channel: to_target, from: requester, to: target, last: to_requester.is_closed() }
             }
             Side::Target => {
-                Direction { channel: to_requester, from: target, to: requester, last: to_target.has_ended() }
+                Direction { channel: to_requester, from: target, to: requester, last: to_target.is_closed() }
             }
         })
     }
+
+    // ----- connecting
 
     fn connect(&mut self) -> Verdict {
         if !self.target.is_writable() {
@@ -366,135 +410,127 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    fn relay(&mut self, now: Instant, shared: &mut Shared) -> Verdict {
+    /// Ends the session by a timeout. It is the cause even if one side had ended before, because the
+    /// session would have gone on.
+    fn time_out(&mut self, cause: Cause) -> Verdict {
+        (self.cause, self.errno) = (Some(cause), 0);
+        Verdict::End
+    }
+
+    // ----- relaying
+
+    fn relay(&mut self, turn: &mut Turn<'_>) -> Verdict {
         let mut steps = [Step::Waiting; 2];
-        for (step, side) in steps.iter_mut().zip([Side::Requester, Side::Target]) {
-            *step = self.move_from(side, now, shared);
+        for (step, side) in steps.iter_mut().zip(Side::BOTH) {
+            *step = self.move_from(side, turn);
             let (dead, cause, errno) = match *step {
                 Step::ReadFailed(errno) => (side, Cause::ReadClosure(side), errno),
                 Step::WriteFailed(errno) => (!side, Cause::WriteClosure(!side), errno),
                 _ => continue,
             };
-            return self.abort(dead, cause, errno, now, shared);
+            return self.abort(dead, cause, errno, turn);
         }
         match steps {
-            [Step::Ended, Step::Ended] => Verdict::End,
+            [Step::Closed, Step::Closed] => Verdict::End,
             _ if steps.contains(&Step::Again) => Verdict::Again,
             _ => Verdict::Wait,
         }
     }
 
-    /// Lets the channel that reads from `side` do what it can.
-    fn move_from(&mut self, side: Side, now: Instant, shared: &mut Shared) -> Step {
-        let Some(Direction { channel, from, to, last }) = self.direction(side) else { return Step::Ended };
-        let (before, share) = (channel.movement(), shared.share());
-        if channel.streams() {
-            to.limit_unsent(shared.beside_messages);
+    /// Lets the channel that reads from `side` do all that it can.
+    fn move_from(&mut self, side: Side, turn: &mut Turn<'_>) -> Step {
+        let share = share(turn.beside_interactive);
+        let Some(Direction { channel, from, to, last }) = self.direction(side) else { return Step::Closed };
+        let (moved, delivered) = (channel.movement(), channel.delivered());
+        if channel.is_bulk() {
+            to.limit_unsent(turn.beside_interactive);
         }
-        let mut step = channel.pump(from, to, &mut shared.pipes, share, last);
-        let moved = channel.movement().saturating_sub(before);
-        let stuck = channel.holds_bytes();
-        // A report that cannot be followed is followed by more of them: they are muted.
-        if !stuck {
-            from.set_muted(false);
-        } else if moved == 0 && from.is_readable() {
-            from.set_muted(true);
-        }
-        // A channel that does not read does not meet a reset.
-        if (stuck && step == Step::Waiting || step == Step::Ended)
-            && let Some(errno) = from.failure()
+        let mut step = channel.pump(Ends { from, to, pipes: turn.pipes, share, last });
+        let (moved, written) = (channel.movement() - moved, channel.delivered() - delivered);
+        // A channel that is not reading never sees ECONNRESET, so ask for the pending error.
+        if (channel.holds_bytes() && step == Step::Waiting || step == Step::Closed)
+            && let Some(errno) = from.pending_error()
         {
             step = Step::ReadFailed(errno);
         }
-        if channel.saw_end() {
+        if channel.has_read_eof() {
             self.blame(Cause::ReadClosure(side), None);
         }
         if moved > 0 {
-            shared.moved += moved;
-            self.note_movement(moved, now);
+            turn.moved += moved;
+            turn.delivered[(!side).index()] += written;
+            self.idle.note_movement(written, turn.now);
         }
         step
     }
 
-    fn note_movement(&mut self, moved: u64, now: Instant) {
-        self.last_moved = now;
-        let before = match self.watch {
-            Watch::Off { written } => written,
-            Watch::Due | Watch::On { .. } => KERNEL_QUEUE_WATCH,
-        };
-        let written = before.saturating_add(u32::try_from(moved).unwrap_or(u32::MAX));
-        self.watch = if written < KERNEL_QUEUE_WATCH { Watch::Off { written } } else { Watch::Due };
+    /// Returns the bytes in both send queues; `None`: one of them is unknown.
+    fn bytes_queued(&self) -> Option<u32> {
+        let requester = self.requester.stream().unacknowledged()?;
+        Some(requester.saturating_add(self.target.stream().unacknowledged()?))
     }
 
-    /// One side's connection is dead: what it sent is delivered first.
-    fn abort(&mut self, dead: Side, cause: Cause, errno: i32, now: Instant, shared: &mut Shared) -> Verdict {
+    // ----- aborting
+
+    /// Begins to abort: the connection of `dead` has failed, and its last bytes are delivered first.
+    fn abort(&mut self, dead: Side, cause: Cause, errno: i32, turn: &mut Turn<'_>) -> Verdict {
         self.blame(cause, Some(errno));
-        if let Some(Direction { channel, from, to, .. }) = self.direction(dead) {
+        if let Some(Direction { channel, from, .. }) = self.direction(dead) {
             channel.cut();
-            // What the living side still sends goes nowhere.
-            to.set_muted(true);
             // Whatever is left to read must be looked for, reported or not.
             from.note(Readiness { readable: true, marked: true, ..Readiness::default() });
         }
+        // The living side's bytes have nowhere to go.
         if let Some(Direction { channel, .. }) = self.direction(!dead) {
-            channel.discard(&mut shared.pipes);
+            channel.discard(turn.pipes);
         }
         self.phase = match mem::replace(&mut self.phase, Phase::Connecting) {
-            Phase::Relaying(channels) => Phase::Ending(dead, channels),
+            Phase::Relaying(channels) => Phase::Aborting(Abort {
+                dead,
+                channels,
+                moved_at: turn.now,
+                queued: None,
+                look_at: turn.now + ABORT_LOOK,
+            }),
             other => other,
         };
-        self.last_moved = now;
-        self.watch = Watch::Off { written: 0 };
-        self.deliver_last_words(dead, now, shared)
+        self.deliver_remains(turn)
     }
 
-    /// Delivers what the dead side had sent; ends once the other side's kernel has it all.
-    fn deliver_last_words(&mut self, dead: Side, now: Instant, shared: &mut Shared) -> Verdict {
+    /// Delivers what the dead side had sent. The session ends once the living side's kernel has
+    /// acknowledged all of it, because the reset that follows drops the rest.
+    fn deliver_remains(&mut self, turn: &mut Turn<'_>) -> Verdict {
+        let Phase::Aborting(Abort { dead, .. }) = self.phase else { return Verdict::End };
+        let share = share(turn.beside_interactive);
         let Some(Direction { channel, from, to, .. }) = self.direction(dead) else { return Verdict::End };
-        let share = shared.share();
-        match channel.pump(from, to, &mut shared.pipes, share, false) {
-            Step::Again => return Verdict::Again,
-            Step::Waiting => return Verdict::Wait,
+        let delivered = channel.delivered();
+        let step = channel.pump(Ends { from, to, pipes: turn.pipes, share, last: false });
+        let written = channel.delivered() - delivered;
+        turn.delivered[(!dead).index()] += written;
+        let queued = to.stream().unacknowledged();
+        match step {
             Step::ReadFailed(_) | Step::WriteFailed(_) => return Verdict::End,
-            Step::Ended => {}
+            Step::Closed if queued == Some(0) => return Verdict::End,
+            Step::Closed | Step::Again | Step::Waiting => {}
         }
-        // The reset that follows drops what the other side's kernel has not got yet.
-        let queued = to.stream().unacknowledged(&mut shared.queue).unwrap_or(0);
-        if queued == 0 {
-            return Verdict::End;
+        let Phase::Aborting(abort) = &mut self.phase else { return Verdict::End };
+        let acknowledged = matches!((abort.queued, queued), (Some(before), Some(left)) if left < before);
+        if written > 0 || acknowledged {
+            abort.moved_at = turn.now;
         }
-        let waited = now.saturating_duration_since(self.last_moved);
-        let looks = u32::try_from(waited.as_nanos() / ABORT_CHECK.as_nanos()).unwrap_or(u32::MAX - 1) + 1;
-        self.watch = Watch::On { queued, looks };
-        Verdict::Wait
-    }
-
-    /// Looks whether bytes move inside the kernel, where much was written and nothing moves here.
-    fn watch_kernel_queues(&mut self, now: Instant, shared: &mut Shared) {
-        if matches!(self.watch, Watch::Off { .. }) {
-            return;
+        abort.queued = queued;
+        abort.look_at = turn.now + ABORT_LOOK;
+        match step {
+            _ if turn.now >= abort.gives_up_at(turn.timeouts) => Verdict::End,
+            Step::Again => Verdict::Again,
+            _ => Verdict::Wait,
         }
-        let requester = self.requester.stream().unacknowledged(&mut shared.queue).unwrap_or(0);
-        let target = self.target.stream().unacknowledged(&mut shared.queue).unwrap_or(0);
-        self.watch = match (requester.saturating_add(target), self.watch) {
-            (0, Watch::On { .. }) => {
-                self.last_moved = now;
-                Watch::Off { written: 0 }
-            }
-            (0, _) => Watch::Off { written: 0 },
-            (queued, Watch::On { queued: before, looks }) if before == queued => {
-                Watch::On { queued, looks: looks.saturating_add(1) }
-            }
-            (queued, _) => {
-                self.last_moved = now;
-                Watch::On { queued, looks: 1 }
-            }
-        };
     }
 }
 
-/// The time between two looks into the kernel's queues: often enough that a reader which stops is
-/// told from a slow one soon after.
-fn look_pause(timeouts: Timeouts) -> Duration {
-    (timeouts.idle / 16).max(KERNEL_QUEUE_SETTLE)
+impl Abort {
+    /// Returns the end of the grace.
+    fn gives_up_at(&self, timeouts: Timeouts) -> Instant {
+        self.moved_at + ABORT_GRACE.min(timeouts.idle)
+    }
 }

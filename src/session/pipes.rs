@@ -1,50 +1,53 @@
-//! Pipes: how bytes pass from socket to socket without entering the process.
+//! The pipes through which bytes pass from socket to socket without entering the process.
 //!
-//! A pipe is filled only while it is empty, and emptied before it is filled again. So the answer
-//! "try again" from a fill can only mean the socket, and from a drain only the other socket. A
-//! channel holds a pipe only while bytes are in it. A pipe that still holds bytes when its session
-//! ends is closed, never used again.
+//! A channel fills a pipe only while it is empty, and empties it before it is filled again. So "would
+//! block" from a fill can only mean the one socket, and from a drain only the other. A channel
+//! holds a pipe only while bytes are in it.
+//!
+//! Pipes pin kernel memory, so their capacities together are bounded. A reader that stands still
+//! keeps its channel's pipe, and enough of them would keep every pipe. Therefore the last one is lent
+//! only for bytes that the other socket takes for certain: it comes back at once, and a live stream
+//! is spliced beside any number of stalled readers.
 
-use std::io;
-
-use crate::limits::{LEAST_PIPE_BYTES, PIPES};
-
+use crate::limits::{PIPE_BYTES_MAX, PIPE_BYTES_MIN, PIPES_MAX, TAKES_BEFORE_RETRY};
 use crate::sys::pipe::Pipe;
-
-/// Calls of [`Pipes::take`] that are answered with "none" after the kernel would not make a pipe or
-/// not splice, so that a host where that never works does not pay for asking each time.
-const TAKES_BEFORE_RETRY: u32 = 256;
 
 /// The pipes of all sessions.
 #[derive(Debug)]
 pub struct Pipes {
-    enabled: bool,
+    /// Capacity to ask the kernel for, in bytes each.
+    pipe_bytes: usize,
+    /// Pipes that may exist at a time; 0: every byte is copied.
+    max: usize,
     idle: Vec<Pipe>,
-    /// All pipes there are, idle or held by a channel.
+    /// Pipes that exist, idle or held by a channel.
     made: usize,
-    /// Takes that go without.
+    /// Takes that go without a pipe, because the kernel lately made none or did not splice.
     without: u32,
 }
 
 impl Pipes {
-    /// An empty pool. With `enabled` false it never gives out a pipe, and every byte is copied.
+    /// Returns an empty set, whose pipes hold at most `bytes_max` bytes together. Below
+    /// [`PIPE_BYTES_MIN`] there are no pipes, and every byte is copied.
     #[must_use]
-    pub fn new(enabled: bool) -> Self {
-        Self { enabled, idle: Vec::with_capacity(PIPES), made: 0, without: 0 }
+    pub fn new(bytes_max: usize) -> Self {
+        let pipe_bytes = match bytes_max / PIPES_MAX {
+            0 => PIPE_BYTES_MIN,
+            share => (1 << share.ilog2()).clamp(PIPE_BYTES_MIN, PIPE_BYTES_MAX),
+        };
+        let max = (bytes_max / pipe_bytes).min(PIPES_MAX);
+        Self { pipe_bytes, max, idle: Vec::with_capacity(max), made: 0, without: 0 }
     }
 
-    /// Whether splicing is wanted at all.
+    /// Returns whether bytes are spliced at all.
     #[must_use]
     pub fn enabled(&self) -> bool {
-        self.enabled
+        self.max > 0
     }
 
-    /// An empty pipe, if one can be had. It must come back by [`put_back`](Self::put_back) or
+    /// Returns an empty pipe, if there is one. It must come back by [`put_back`](Self::put_back) or
     /// [`discard`](Self::discard).
     pub fn take(&mut self) -> Option<Pipe> {
-        if !self.enabled {
-            return None;
-        }
         if self.without > 0 {
             self.without -= 1;
             return None;
@@ -52,54 +55,97 @@ impl Pipes {
         if let Some(pipe) = self.idle.pop() {
             return Some(pipe);
         }
-        if self.made == PIPES {
+        if self.made == self.max {
             return None;
         }
-        match Pipe::new() {
-            Ok(pipe) if pipe.capacity() >= LEAST_PIPE_BYTES => {
+        match Pipe::new(self.pipe_bytes) {
+            Ok(pipe) if pipe.capacity() >= PIPE_BYTES_MIN => {
                 self.made += 1;
                 Some(pipe)
             }
             _ => {
-                self.rest();
+                self.back_off();
                 None
             }
         }
     }
 
-    /// Pipes that channels hold.
+    /// Returns the number of pipes that channels hold.
     #[must_use]
     pub fn held(&self) -> usize {
         self.made - self.idle.len()
     }
 
+    /// Returns whether at most one pipe is left to take.
+    #[must_use]
+    pub fn are_scarce(&self) -> bool {
+        self.held() + 1 >= self.max
+    }
+
     /// Takes back an empty pipe for the next channel.
     pub fn put_back(&mut self, pipe: Pipe) {
+        debug_assert!(self.held() > 0);
         self.idle.push(pipe);
     }
 
     /// Closes a pipe that may still hold bytes.
     pub fn discard(&mut self, pipe: Pipe) {
+        debug_assert!(self.held() > 0);
         drop(pipe);
         self.made -= 1;
     }
 
-    /// Closes what is idle: descriptors are short.
-    pub fn shed(&mut self) {
+    /// Closes the idle pipes, because descriptors are short.
+    pub fn close_idle(&mut self) {
         self.made -= self.idle.len();
         self.idle.clear();
     }
 
-    /// Notes that the kernel would not splice: bytes are copied for a while.
-    pub fn rest(&mut self) {
-        self.shed();
+    /// Notes that the kernel would not make a pipe, or not splice: bytes are copied for a while.
+    pub fn back_off(&mut self) {
+        self.close_idle();
         self.without = TAKES_BEFORE_RETRY;
     }
 }
 
-/// Whether an error of a splice means "not this way" and says nothing about the connection.
-#[must_use]
-pub fn is_refusal(error: &io::Error) -> bool {
-    use io::ErrorKind::{InvalidInput, OutOfMemory, PermissionDenied, Unsupported};
-    matches!(error.kind(), InvalidInput | OutOfMemory | PermissionDenied | Unsupported)
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::limits::PIPES_BYTES_MAX;
+
+    fn capacity(bytes_max: usize) -> usize {
+        let mut pipes = Pipes::new(bytes_max);
+        let taken: Vec<Pipe> = std::iter::from_fn(|| pipes.take()).collect();
+        taken.iter().map(Pipe::capacity).sum()
+    }
+
+    #[test]
+    fn all_pipes_together_never_hold_more_than_the_bound() {
+        for bound in [PIPES_BYTES_MAX, 4 << 20, 3 << 20, 1 << 20, 100_000, PIPE_BYTES_MIN] {
+            let capacity = capacity(bound);
+            assert!(capacity <= bound && 2 * capacity > bound, "{capacity} of {bound}");
+        }
+        assert_eq!(capacity(PIPE_BYTES_MIN - 1), 0);
+    }
+
+    #[test]
+    fn the_last_pipe_is_known_before_it_is_taken() {
+        let mut pipes = Pipes::new(3 * PIPE_BYTES_MIN);
+        let first = pipes.take().unwrap();
+        assert!(!pipes.are_scarce());
+        let _second = pipes.take().unwrap();
+        assert!(pipes.are_scarce());
+        pipes.put_back(first);
+        assert!(!pipes.are_scarce());
+    }
+
+    #[test]
+    fn a_kernel_that_refuses_is_asked_again_after_a_while() {
+        let mut pipes = Pipes::new(PIPES_BYTES_MAX);
+        let pipe = pipes.take().unwrap();
+        pipes.put_back(pipe);
+        pipes.back_off();
+        assert!((0..TAKES_BEFORE_RETRY).all(|_| pipes.take().is_none()));
+        assert!(pipes.take().is_some());
+    }
 }

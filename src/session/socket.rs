@@ -1,35 +1,22 @@
-//! One side of a session: a non-blocking stream, and what is known of its readiness.
+//! One side of a session: a non-blocking stream, and the readiness that is known of it.
 //!
-//! mio tells of a change once (it is edge-triggered), so readiness is noted here and cleared only
-//! by the kernel's own word. "Would block" is such a word, and so is a read or write that moved
-//! less than it was offered: that saves asking again. It is no word at an urgent mark, where a read
-//! stops short with bytes behind it, nor once an end or an error was reported: then reads go on until
-//! the kernel says so, or until a short one has taken the last bytes before an end that nothing else
-//! stands before. A short splice never is one: a signal or a full pipe cuts it short.
+//! mio is edge-triggered: it reports a change once. So a socket latches readiness here, and only the
+//! kernel's word clears the latch. "Would block" is such a word. A read or write that moved less than
+//! it was offered is another, which saves asking again. A short read proves nothing at an urgent mark,
+//! where bytes follow, nor once an EOF or an error was reported: then reads go on until the kernel
+//! says "would block", or until a short one has taken the last bytes in front of a reported EOF. A
+//! short splice never proves anything: a signal or a full pipe cuts it short.
 //!
-//! The kernel reports an error once. Whichever call gets it keeps it here, because later ones
-//! would see a clean end.
+//! The kernel reports an error once. The socket keeps the first one, because later calls would see
+//! a clean EOF.
 
 use std::io;
 use std::mem;
 
-use rustix::io::Errno;
-
-use crate::session::pipes::{self as splice};
+use crate::limits::UNSENT_BESIDE_INTERACTIVE;
 use crate::session::stream::{Connect, Readiness, Stream, Transfer};
 use crate::sys::pipe::Pipe;
-use crate::sys::{errno, uninterrupted};
-
-/// How near the end of the stream from the peer is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// Nothing is known of it.
-    Unknown,
-    /// It has arrived: a short read takes the last bytes.
-    Arrived,
-    /// Nothing is left to read before it.
-    Reached,
-}
+use crate::sys::{ECONNRESET, EPIPE, errno, is_splice_refusal, uninterrupted};
 
 /// A stream with its latches.
 #[derive(Debug)]
@@ -42,128 +29,148 @@ pub struct Socket<S> {
     writable: bool,
     /// A short read proves nothing until the kernel says "would block".
     marked: bool,
-    /// The write that comes may be small and must not wait for an acknowledgement.
-    at_once: AtOnce,
-    /// Few bytes only may wait unsent inside the kernel.
+    eof: Eof,
+    fault: Fault,
+    nagle: Nagle,
+    /// The kernel caps the socket's unsent bytes.
     unsent_limited: bool,
-    /// The end of the stream from the peer.
-    end: End,
-    /// What arrives is not reported: the channel that reads here is blocked on its other side.
-    muted: bool,
-    /// An error was reported, and nobody has looked for it yet.
-    failed: bool,
-    /// The first error, which the kernel reports only once.
-    error: Option<i32>,
-    /// A splice into the socket ended short and may have swallowed the error behind it.
-    doubtful: bool,
-    /// The stream to the peer was ended by us.
+    /// A FIN was sent to the peer.
     write_shut: bool,
 }
 
-/// Whether small writes go out at once. The first one does anyway: Nagle's algorithm holds a small
-/// write back only while an earlier one is unacknowledged. So most short sessions need no call.
+/// How near the peer's EOF is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum AtOnce {
+enum Eof {
+    /// Nothing is known of it.
+    Unknown,
+    /// It was reported: a short read takes the last bytes in front of it.
+    Reported,
+    /// Nothing is left to read in front of it.
+    Next,
+}
+
+/// The error of the connection, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    None,
+    /// epoll reported an error that no call has met yet.
+    Reported,
+    /// A splice into the socket ended short. A reset may have cut it, and then the kernel has
+    /// forgotten the error.
+    Suspected,
+    /// The first error number that a call met.
+    Known(i32),
+}
+
+/// Whether Nagle's algorithm may hold a small write back. It does so only while an earlier write is
+/// unacknowledged, so most short sessions need no call to switch it off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Nagle {
     /// Nothing was written yet.
-    First,
-    /// Something was written, and the next write would wait for its acknowledgement.
-    Unset,
-    /// The socket option is set.
-    Set,
+    Idle,
+    /// Something was written: the next write would wait for its acknowledgement.
+    Active,
+    Off,
 }
 
 impl<S: Stream> Socket<S> {
-    /// A socket that was accepted. It has its options from the listener.
+    /// Wraps a socket that was accepted. It has its options from the listener.
     pub fn accepted(stream: S) -> Self {
-        Self { at_once: AtOnce::Set, ..Self::connecting(stream) }
+        Self { nagle: Nagle::Off, ..Self::connecting(stream) }
     }
 
-    /// A socket whose connect has begun.
+    /// Wraps a socket whose connect has begun.
     pub fn connecting(stream: S) -> Self {
         Self {
             stream,
             readable: false,
             writable: false,
             marked: false,
-            at_once: AtOnce::First,
+            eof: Eof::Unknown,
+            fault: Fault::None,
+            nagle: Nagle::Idle,
             unsent_limited: false,
-            end: End::Unknown,
-            muted: false,
-            failed: false,
-            error: None,
-            doubtful: false,
             write_shut: false,
         }
     }
 
-    /// The stream itself.
+    /// Returns the stream itself.
     pub fn stream(&self) -> &S {
         &self.stream
     }
 
-    /// The stream itself, to register or set up.
+    /// Returns the stream itself, to register it or set it up.
     pub fn stream_mut(&mut self) -> &mut S {
         &mut self.stream
     }
 
-    /// Notes what the kernel reported.
+    /// Latches a report of the kernel.
     pub fn note(&mut self, readiness: Readiness) {
         self.readable |= readiness.readable;
         self.writable |= readiness.writable;
         self.marked |= readiness.marked;
-        self.failed |= readiness.failed;
-        if readiness.ended && self.end == End::Unknown {
-            self.end = End::Arrived;
+        if readiness.failed && self.fault == Fault::None {
+            self.fault = Fault::Reported;
+        }
+        if readiness.eof && self.eof == Eof::Unknown {
+            self.eof = Eof::Reported;
         }
     }
 
-    /// The error of a connection that nothing is read from or written to at the moment, so that
-    /// no transfer would find it.
-    pub fn failure(&mut self) -> Option<i32> {
-        if mem::take(&mut self.failed) && self.error.is_none() {
-            let error = self.stream.take_error();
-            self.error = error.ok().flatten().map(|error| errno(&error));
-        }
-        self.error
-    }
-
-    /// Whether the stream from the peer is known to end cleanly behind what was read, so that no further
-    /// read needs to tell.
-    pub fn is_at_end(&self) -> bool {
-        self.end == End::Reached && self.error.is_none() && !self.doubtful
-    }
-
-    /// Whether something may be there to read.
+    /// Returns whether something may be there to read.
     pub fn is_readable(&self) -> bool {
         self.readable
     }
 
-    /// Whether there may be room to write.
+    /// Returns whether there may be room to write.
     pub fn is_writable(&self) -> bool {
         self.writable
     }
 
-    /// Says whether few bytes only may wait unsent inside the kernel.
+    /// Returns whether a clean EOF is known to follow the bytes that were read, so that no further
+    /// read needs to find it.
+    pub fn eof_is_next(&self) -> bool {
+        self.eof == Eof::Next && !matches!(self.fault, Fault::Known(_) | Fault::Suspected)
+    }
+
+    /// Asks for a reported error on behalf of a channel that neither reads nor writes at the moment,
+    /// and so would never meet it.
+    pub fn pending_error(&mut self) -> Option<i32> {
+        match self.fault {
+            Fault::Known(errno) => return Some(errno),
+            Fault::None => return None,
+            Fault::Reported | Fault::Suspected => {}
+        }
+        let error = self.stream.take_error().ok().flatten();
+        if let Some(error) = error {
+            return Some(self.latch(&error));
+        }
+        if self.fault == Fault::Reported {
+            self.fault = Fault::None;
+        }
+        None
+    }
+
+    /// Caps the socket's unsent bytes, or lifts the cap.
     pub fn limit_unsent(&mut self, limited: bool) {
         if mem::replace(&mut self.unsent_limited, limited) != limited {
             self.stream.limit_unsent(limited);
         }
     }
 
-    /// Whether what arrives is not to be reported. Errors always are.
-    pub fn is_muted(&self) -> bool {
-        self.muted
+    /// Returns a number of bytes that the socket takes now for certain.
+    pub fn certain_room(&self) -> usize {
+        if !self.writable {
+            return 0;
+        }
+        let cap = if self.unsent_limited { UNSENT_BESIDE_INTERACTIVE as usize / 2 } else { usize::MAX };
+        self.stream.certain_room().min(cap)
     }
 
-    /// Says whether what arrives is to be reported.
-    pub fn set_muted(&mut self, muted: bool) {
-        self.muted = muted;
-    }
-
-    /// Says how the connect that was begun stands, once the socket was reported writable.
+    /// Returns the state of the connect, once the socket was reported writable.
     pub fn connect_state(&mut self) -> Connect {
-        // epoll reports a socket that still connects as nothing, and one whose connect failed as
-        // failed: writable and no more is connected. Other systems only give hints.
+        // epoll reports nothing of a socket that still connects, and an error of one whose connect
+        // failed: writable and nothing else means connected. Other systems only give hints.
         let connected = cfg!(target_os = "linux") && !self.marked;
         if connected || self.stream.has_peer() {
             return Connect::Done;
@@ -175,11 +182,10 @@ impl<S: Stream> Socket<S> {
             }
             Ok(Some(error)) | Err(error) => {
                 let errno = errno(&error);
-                // A refusal says "refused". These say that there was a connection, which may
+                // A refused connect says so. These two say that there was a connection, which may
                 // have left bytes to read.
-                let established = [Errno::CONNRESET, Errno::PIPE].map(Errno::raw_os_error);
-                if established.contains(&errno) {
-                    self.error = Some(errno);
+                if errno == ECONNRESET || errno == EPIPE {
+                    self.fault = Fault::Known(errno);
                     return Connect::Done;
                 }
                 Connect::Failed(errno)
@@ -189,14 +195,15 @@ impl<S: Stream> Socket<S> {
 
     /// Reads into `room`, which must not be empty.
     pub fn read(&mut self, room: &mut [u8]) -> Transfer {
+        debug_assert!(!room.is_empty());
         if !self.readable {
             return Transfer::Blocked;
         }
         match uninterrupted(|| self.stream.read(room)) {
-            Ok(0) => self.read_end(),
+            Ok(0) => self.interpret_read_of_0(),
             Ok(count) => {
-                if count < room.len() && self.end == End::Arrived {
-                    self.end = End::Reached;
+                if count < room.len() && self.eof == Eof::Reported {
+                    self.eof = Eof::Next;
                 }
                 self.readable = count == room.len() || self.marked;
                 Transfer::Bytes(count)
@@ -210,66 +217,63 @@ impl<S: Stream> Socket<S> {
         }
     }
 
-    /// Splices up to `most` bytes into an empty pipe. Only `Bytes` and `Failed` mean what they say: at
-    /// an urgent mark splice reports "would block", or an end, for ever; a read tells the truth.
-    pub fn fill(&mut self, pipe: &Pipe, most: usize) -> Transfer {
+    /// Splices up to `count` bytes into an empty pipe. Only `Bytes` and `Failed` mean what they say:
+    /// at an urgent mark splice(2) answers "would block", or 0, for ever; a read finds the truth.
+    pub fn fill(&mut self, pipe: &Pipe, count: usize) -> Transfer {
         if !self.readable {
             return Transfer::Blocked;
         }
-        match uninterrupted(|| self.stream.fill(pipe, most)) {
+        match uninterrupted(|| self.stream.fill(pipe, count)) {
             Ok(0) => Transfer::Blocked,
             Ok(count) => Transfer::Bytes(count),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Transfer::Blocked,
-            Err(error) if splice::is_refusal(&error) => Transfer::Refused,
+            Err(error) if is_splice_refusal(&error) => Transfer::Refused,
             Err(error) => self.fail(&error),
         }
     }
 
-    /// Writes some of `bytes`, which must not be empty. With `end_follows`, the end of the stream must
-    /// follow the last of them at once.
-    pub fn write(&mut self, bytes: &[u8], end_follows: bool) -> Transfer {
-        if let Some(errno) = self.error {
-            return Transfer::Failed(errno);
+    /// Writes some of `bytes`, which must not be empty. With `eof_follows`, the caller must call
+    /// [`shutdown_write`](Self::shutdown_write) as soon as the last of them is written.
+    pub fn write(&mut self, bytes: &[u8], eof_follows: bool) -> Transfer {
+        debug_assert!(!bytes.is_empty() && !self.write_shut);
+        if let Some(stop) = self.prepare_write() {
+            return stop;
         }
-        if !self.writable {
-            return Transfer::Blocked;
-        }
-        self.prepare_write();
-        let result = uninterrupted(|| self.stream.write(bytes, end_follows));
-        self.written(result, bytes.len())
+        let result = uninterrupted(|| self.stream.write(bytes, eof_follows));
+        self.interpret_write(result, bytes.len())
     }
 
     /// Splices `count` bytes, which must be in the pipe, into the socket.
     pub fn drain(&mut self, pipe: &Pipe, count: usize) -> Transfer {
-        if let Some(errno) = self.error {
-            return Transfer::Failed(errno);
+        debug_assert!(count > 0 && !self.write_shut);
+        if let Some(stop) = self.prepare_write() {
+            return stop;
         }
-        if !self.writable {
-            return Transfer::Blocked;
-        }
-        self.prepare_write();
         match uninterrupted(|| self.stream.drain(pipe, count)) {
-            Err(error) if splice::is_refusal(&error) => Transfer::Refused,
+            Err(error) if is_splice_refusal(&error) => Transfer::Refused,
             result => {
                 let moved = result.as_ref().map_or(count, |&moved| moved);
-                // A signal cuts a splice short while there is room: only "would block" is a word.
-                let transfer = self.written(result, moved);
-                self.doubtful |= moved < count;
+                // A signal cuts a splice short while there is room, so a short one is no "would block".
+                let transfer = self.interpret_write(result, moved);
+                if moved < count && matches!(self.fault, Fault::None | Fault::Reported) {
+                    self.fault = Fault::Suspected;
+                }
                 transfer
             }
         }
     }
 
-    /// Ends the stream to the peer.
+    /// Sends a FIN to the peer.
     ///
     /// # Errors
     /// The number of the error that ended the connection before.
     pub fn shutdown_write(&mut self) -> Result<(), i32> {
-        if let Some(errno) = self.error {
+        debug_assert!(!self.write_shut);
+        if let Fault::Known(errno) = self.fault {
             return Err(errno);
         }
         if let Err(error) = self.stream.shutdown_write() {
-            // The last bytes may have waited for the end. They go without it.
+            // The kernel may hold the last bytes back for the FIN. They go without it.
             self.stream.send_at_once();
             return Err(self.latch(&error));
         }
@@ -277,18 +281,26 @@ impl<S: Stream> Socket<S> {
         Ok(())
     }
 
-    fn prepare_write(&mut self) {
-        self.at_once = match self.at_once {
-            AtOnce::First => AtOnce::Unset,
-            AtOnce::Unset => {
+    /// Returns the reason not to write now, if there is one; otherwise keeps Nagle's algorithm away.
+    fn prepare_write(&mut self) -> Option<Transfer> {
+        if let Fault::Known(errno) = self.fault {
+            return Some(Transfer::Failed(errno));
+        }
+        if !self.writable {
+            return Some(Transfer::Blocked);
+        }
+        self.nagle = match self.nagle {
+            Nagle::Idle => Nagle::Active,
+            Nagle::Active => {
                 self.stream.send_at_once();
-                AtOnce::Set
+                Nagle::Off
             }
-            AtOnce::Set => return,
+            Nagle::Off => Nagle::Off,
         };
+        None
     }
 
-    fn written(&mut self, result: io::Result<usize>, offered: usize) -> Transfer {
+    fn interpret_write(&mut self, result: io::Result<usize>, offered: usize) -> Transfer {
         match result {
             Ok(0) => {
                 self.writable = false;
@@ -296,7 +308,9 @@ impl<S: Stream> Socket<S> {
             }
             Ok(count) => {
                 self.writable = count == offered;
-                self.doubtful = false;
+                if self.fault == Fault::Suspected {
+                    self.fault = Fault::None;
+                }
                 Transfer::Bytes(count)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -307,15 +321,15 @@ impl<S: Stream> Socket<S> {
         }
     }
 
-    /// What a read of no bytes means: it is one only if no error came before it.
-    fn read_end(&mut self) -> Transfer {
-        if self.doubtful && !self.write_shut && !self.stream.has_peer() {
-            self.error.get_or_insert(Errno::CONNRESET.raw_os_error());
+    /// Interprets a read of 0: EOF, unless an error came first.
+    fn interpret_read_of_0(&mut self) -> Transfer {
+        if self.fault == Fault::Suspected && !self.write_shut && !self.stream.has_peer() {
+            self.fault = Fault::Known(ECONNRESET);
         }
-        match self.error {
-            // A peer that has ended its stream and then resets is told from one that only resets.
-            Some(errno) if errno != Errno::PIPE.raw_os_error() || self.doubtful => Transfer::Failed(errno),
-            _ => Transfer::End,
+        match self.fault {
+            // EPIPE alone: the peer ended its stream, and its reset came after that.
+            Fault::Known(errno) if errno != EPIPE => Transfer::Failed(errno),
+            _ => Transfer::Eof,
         }
     }
 
@@ -323,7 +337,15 @@ impl<S: Stream> Socket<S> {
         Transfer::Failed(self.latch(error))
     }
 
+    /// Keeps the first error and returns it.
     fn latch(&mut self, error: &io::Error) -> i32 {
-        *self.error.get_or_insert(errno(error))
+        let errno = match self.fault {
+            Fault::Known(first) => first,
+            // The reset that the splice swallowed.
+            Fault::Suspected if errno(error) == EPIPE => ECONNRESET,
+            _ => errno(error),
+        };
+        self.fault = Fault::Known(errno);
+        errno
     }
 }

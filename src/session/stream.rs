@@ -2,29 +2,28 @@
 
 use std::io;
 
-use crate::sys::outq::KernelQueue;
 use crate::sys::pipe::Pipe;
 
 /// The calls that a session makes on a socket; none of them blocks.
 pub trait Stream {
-    /// Reads into `room`; 0 is the end of the stream.
+    /// Reads into `room`; 0 is EOF.
     ///
     /// # Errors
     /// Those of recv(2).
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize>;
 
-    /// Writes some of `bytes`. With `end_follows`, the peer may be sent the last of them together with
-    /// the end of the stream.
+    /// Writes some of `bytes`. With `eof_follows`, the kernel may hold the last of them back for the
+    /// FIN that the caller sends next.
     ///
     /// # Errors
     /// Those of send(2).
-    fn write(&mut self, bytes: &[u8], end_follows: bool) -> io::Result<usize>;
+    fn write(&mut self, bytes: &[u8], eof_follows: bool) -> io::Result<usize>;
 
-    /// Moves up to `most` bytes from the socket into an empty pipe.
+    /// Moves up to `count` bytes from the socket into an empty pipe.
     ///
     /// # Errors
     /// Those of splice(2).
-    fn fill(&mut self, pipe: &Pipe, most: usize) -> io::Result<usize>;
+    fn fill(&mut self, pipe: &Pipe, count: usize) -> io::Result<usize>;
 
     /// Moves `count` bytes from the pipe into the socket.
     ///
@@ -32,13 +31,13 @@ pub trait Stream {
     /// Those of splice(2).
     fn drain(&mut self, pipe: &Pipe, count: usize) -> io::Result<usize>;
 
-    /// Ends the stream that goes to the peer.
+    /// Sends a FIN behind the bytes written so far.
     ///
     /// # Errors
     /// Those of shutdown(2).
     fn shutdown_write(&mut self) -> io::Result<()>;
 
-    /// Whether the socket has a peer: neither still connecting, nor failed, nor reset.
+    /// Returns whether the socket has a peer: it is neither still connecting, nor failed, nor reset.
     fn has_peer(&self) -> bool;
 
     /// Takes the error that the kernel holds for the socket.
@@ -50,54 +49,63 @@ pub trait Stream {
     /// Sends small writes at once, even while an earlier one is unacknowledged.
     fn send_at_once(&mut self);
 
-    /// Says whether few bytes only may wait unsent inside the kernel, where that can be said.
+    /// Caps the socket's unsent bytes, or lifts the cap, where the system has one.
     fn limit_unsent(&mut self, limited: bool);
 
-    /// Makes the close that follows a reset, which drops what the peer has not been sent yet.
+    /// Makes the close that follows a reset, which drops the bytes that the peer has not got yet.
     fn reset_on_close(&mut self);
 
-    /// Bytes written that the peer's kernel has not acknowledged, where that can be told.
-    fn unacknowledged(&self, queue: &mut KernelQueue) -> Option<u32>;
+    /// Returns the bytes written that the peer's kernel has not acknowledged; `None` where the
+    /// system does not say.
+    fn unacknowledged(&self) -> Option<u32>;
+
+    /// Returns a number of bytes that the socket can take now for certain; 0 where that is unknown.
+    fn certain_room(&self) -> usize;
 }
 
 /// What the kernel reported of a socket.
 #[derive(Clone, Copy, Debug, Default)]
 #[allow(clippy::struct_excessive_bools)] // Independent facts.
 pub struct Readiness {
-    /// There are bytes, an end or an error to read.
+    /// There are bytes, an EOF or an error to read.
     pub readable: bool,
     /// There is room to write, or an error to get.
     pub writable: bool,
-    /// Urgent data, an end or an error was reported: a short read proves nothing.
+    /// Urgent data, an EOF or an error was reported: a short read proves nothing.
     pub marked: bool,
     /// An error was reported.
     pub failed: bool,
-    /// All that the peer sends has arrived, and nothing stands before the end of the stream but bytes.
-    pub ended: bool,
+    /// The peer's FIN has arrived, and nothing stands before it but bytes.
+    pub eof: bool,
 }
 
-/// What a transfer came to.
+impl Readiness {
+    /// A guess for a socket that no report speaks of: the next calls find out.
+    pub const UNKNOWN: Self = Self { readable: true, writable: true, marked: true, failed: true, eof: false };
+}
+
+/// The result of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transfer {
-    /// So many bytes moved, at least one.
+    /// `Bytes(n)`: n bytes moved, n >= 1.
     Bytes(usize),
     /// The socket has nothing to give, or no room to take.
     Blocked,
-    /// The stream has ended cleanly.
-    End,
+    /// The peer has ended its stream cleanly.
+    Eof,
     /// The connection has failed, with this error number.
     Failed(i32),
     /// The kernel does not splice here; nothing moved, and nothing is wrong with the connection.
     Refused,
 }
 
-/// How a connect stands.
+/// The state of a connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Connect {
     /// No answer yet.
     Pending,
-    /// There is a connection (if it has been reset since, the next transfer says so).
+    /// There is a connection. If it has been reset since, the next transfer says so.
     Done,
-    /// It failed, with this error number.
+    /// The connect failed, with this error number.
     Failed(i32),
 }

@@ -9,6 +9,19 @@ pub(crate) mod tcp;
 use std::io;
 use std::time::Duration;
 
+use rustix::io::Errno;
+
+/// The peer has reset the connection.
+pub(crate) const ECONNRESET: i32 = Errno::CONNRESET.raw_os_error();
+/// The connection takes no more bytes.
+pub(crate) const EPIPE: i32 = Errno::PIPE.raw_os_error();
+
+/// Returns whether an error of splice(2) means "not this way": nothing is wrong with the connection.
+pub(crate) fn is_splice_refusal(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, OutOfMemory, PermissionDenied, Unsupported};
+    matches!(error.kind(), InvalidInput | OutOfMemory | PermissionDenied | Unsupported)
+}
+
 /// The operating system's number of an error; 0 for one that is not the system's.
 pub(crate) fn errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(0)

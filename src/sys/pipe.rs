@@ -9,8 +9,6 @@ mod kernel {
 
     use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice};
 
-    use crate::limits::PIPE_BYTES;
-
     // Never SPLICE_F_MORE: it holds the last bytes of a message back for 200 ms.
     const FLAGS: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);
 
@@ -23,10 +21,10 @@ mod kernel {
     }
 
     impl Pipe {
-        /// A pipe as large as the user may have.
-        pub(crate) fn new() -> io::Result<Self> {
+        /// Makes a pipe of `bytes` bytes, or of as many as the user may have.
+        pub(crate) fn new(bytes: usize) -> io::Result<Self> {
             let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-            let capacity = match fcntl_setpipe_size(&write, PIPE_BYTES) {
+            let capacity = match fcntl_setpipe_size(&write, bytes) {
                 Ok(capacity) => capacity,
                 Err(_) => fcntl_getpipe_size(&write)?,
             };
@@ -34,18 +32,18 @@ mod kernel {
             Ok(Self { read, write, capacity })
         }
 
-        /// Bytes that one fill may bring.
+        /// Returns the bytes that one fill may bring.
         #[must_use]
         pub fn capacity(&self) -> usize {
             self.capacity as usize
         }
 
-        /// Moves what `socket` has to give into the empty pipe, up to `most` bytes.
+        /// Moves bytes from `socket` into the empty pipe, up to `count` bytes.
         ///
         /// # Errors
         /// Those of splice(2).
-        pub fn fill(&self, socket: impl AsFd, most: usize) -> io::Result<usize> {
-            Ok(splice(socket, None, &self.write, None, most.min(self.capacity()), FLAGS)?)
+        pub fn fill(&self, socket: impl AsFd, count: usize) -> io::Result<usize> {
+            Ok(splice(socket, None, &self.write, None, count.min(self.capacity()), FLAGS)?)
         }
 
         /// Moves up to `count` bytes out of the pipe into `socket`.
@@ -85,7 +83,7 @@ mod kernel {
 
     #[allow(missing_docs, clippy::missing_errors_doc)]
     impl Pipe {
-        pub(crate) fn new() -> io::Result<Self> {
+        pub(crate) fn new(_: usize) -> io::Result<Self> {
             Err(io::ErrorKind::Unsupported.into())
         }
 

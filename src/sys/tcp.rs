@@ -1,14 +1,15 @@
 //! TCP sockets as a session's streams.
 
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd as _;
 
 use mio::net::TcpStream;
 use socket2::SockRef;
 
 #[cfg(target_os = "linux")]
-use crate::limits::UNSENT_BESIDE_MESSAGES;
+use crate::limits::UNSENT_BESIDE_INTERACTIVE;
 use crate::session::stream::{Readiness, Stream};
-use crate::sys::outq::KernelQueue;
+use crate::sys::outq;
 use crate::sys::pipe::Pipe;
 
 impl Stream for TcpStream {
@@ -16,20 +17,20 @@ impl Stream for TcpStream {
         Read::read(self, room)
     }
 
-    fn write(&mut self, bytes: &[u8], end_follows: bool) -> io::Result<usize> {
-        // One packet less for each end.
+    fn write(&mut self, bytes: &[u8], eof_follows: bool) -> io::Result<usize> {
+        // One packet less for each EOF.
         #[cfg(target_os = "linux")]
-        if end_follows {
+        if eof_follows {
             use rustix::net::{SendFlags, send};
             return Ok(send(&*self, bytes, SendFlags::NOSIGNAL | SendFlags::MORE)?);
         }
         #[cfg(not(target_os = "linux"))]
-        let _ = end_follows;
+        let _ = eof_follows;
         Write::write(self, bytes)
     }
 
-    fn fill(&mut self, pipe: &Pipe, most: usize) -> io::Result<usize> {
-        pipe.fill(&*self, most)
+    fn fill(&mut self, pipe: &Pipe, count: usize) -> io::Result<usize> {
+        pipe.fill(&*self, count)
     }
 
     fn drain(&mut self, pipe: &Pipe, count: usize) -> io::Result<usize> {
@@ -54,9 +55,10 @@ impl Stream for TcpStream {
     }
 
     fn limit_unsent(&mut self, limited: bool) {
-        // 0 is the system's own limit. If it fails, messages beside the stream may wait longer.
+        // 0 is the system's own limit. If it fails, interactive traffic may wait longer.
         #[cfg(target_os = "linux")]
-        let _ = SockRef::from(&*self).set_tcp_notsent_lowat(if limited { UNSENT_BESIDE_MESSAGES } else { 0 });
+        let _ =
+            SockRef::from(&*self).set_tcp_notsent_lowat(if limited { UNSENT_BESIDE_INTERACTIVE } else { 0 });
         #[cfg(not(target_os = "linux"))]
         let _ = limited;
     }
@@ -66,14 +68,24 @@ impl Stream for TcpStream {
         let _ = SockRef::from(&*self).set_linger(Some(std::time::Duration::ZERO));
     }
 
-    fn unacknowledged(&self, queue: &mut KernelQueue) -> Option<u32> {
-        queue.unacknowledged(self.local_addr().ok()?, self.peer_addr().ok()?)
+    fn unacknowledged(&self) -> Option<u32> {
+        outq::unacknowledged(self.as_fd())
+    }
+
+    fn certain_room(&self) -> usize {
+        let (Ok(limit), Some(queued)) = (SockRef::from(self).send_buffer_size(), self.unacknowledged())
+        else {
+            return 0;
+        };
+        // The limit counts the kernel's own structures as well as the bytes; half of it is a safe
+        // share for these.
+        (limit / 2).saturating_sub(queued as usize)
     }
 }
 
 impl From<&mio::event::Event> for Readiness {
     fn from(event: &mio::event::Event) -> Self {
-        // These are hints: whatever they mean, the reads and writes that follow will tell.
+        // These are hints: whatever they mean, the reads and writes that follow find out.
         let closed = event.is_read_closed() || event.is_write_closed() || event.is_error();
         #[cfg(any(target_os = "linux", target_os = "android"))]
         let urgent = event.is_priority();
@@ -84,8 +96,7 @@ impl From<&mio::event::Event> for Readiness {
             writable: event.is_writable() || event.is_write_closed() || event.is_error(),
             marked: closed || urgent,
             failed: event.is_error(),
-            // While bytes are not to be reported, urgent ones are not either, and may stand in the way.
-            ended: event.is_readable() && event.is_read_closed() && !event.is_error() && !urgent,
+            eof: event.is_readable() && event.is_read_closed() && !event.is_error() && !urgent,
         }
     }
 }

@@ -18,7 +18,7 @@ use scripted::Scripted;
 use tcprelay::internal::acl::Entry;
 use tcprelay::internal::buffer::Buffer;
 use tcprelay::internal::channel::{Channel, Step};
-use tcprelay::internal::config::{IDLE_SECONDS, MOST_BUF};
+use tcprelay::internal::limits::{BUF_MAX, IDLE_SECONDS};
 use tcprelay::internal::limits::{BYTES_PER_TURN, LINE_BYTES, SESSIONS};
 use tcprelay::internal::message::{Identity, Message, Serial, Summary};
 use tcprelay::internal::splice::Pipes;
@@ -47,7 +47,7 @@ fn main() {
         expire(&stopwatch, armed);
         next(&stopwatch, armed);
     }
-    for size in [64, MOST_BUF] {
+    for size in [64, BUF_MAX] {
         pump(&stopwatch, size);
     }
     match_acl(&stopwatch);
@@ -95,7 +95,7 @@ fn next(stopwatch: &Stopwatch, armed: usize) {
 fn pump(stopwatch: &Stopwatch, size: usize) {
     let readable = Readiness { readable: true, ..Readiness::default() };
     let writable = Readiness { writable: true, ..Readiness::default() };
-    let mut channel = Channel::new(Buffer::new(MOST_BUF, b"").unwrap());
+    let mut channel = Channel::new(Buffer::new(BUF_MAX, b"").unwrap());
     let mut pipes = Pipes::new(false);
     let mut from = Socket::accepted(Scripted::default());
     let mut to = Socket::accepted(Scripted::default());

@@ -12,7 +12,7 @@ use tcprelay::internal::session::Side;
 use tcprelay::internal::splice::Pipes;
 use tcprelay::internal::stream::Socket;
 
-use super::kernel::{Call, Connection, Scripted, Sockets};
+use tcprelay_model::kernel::{Call, Connection, Scripted, Sockets};
 
 const BUF: u64 = 100;
 const PLENTY: u64 = 1_000_000;

@@ -12,9 +12,9 @@ use tcprelay::internal::session::{Session, Shared, Side, Verdict};
 use tcprelay::internal::splice::Pipes;
 use tcprelay::internal::wheel::Wheel;
 
-use super::kernel::{PREFACE, Scripted};
 use super::verdict;
-use super::world::{SIDES, World, index};
+use tcprelay_model::kernel::{PREFACE, Scripted};
+use tcprelay_model::world::{SIDES, World, index};
 
 /// Turns that no run needs: the relay spins.
 const MOST_TURNS: u64 = 200_000;

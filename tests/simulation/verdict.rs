@@ -5,9 +5,9 @@ use tcprelay::internal::message::Message;
 use tcprelay::internal::session::Side;
 use tcprelay::internal::splice::Pipes;
 
-use super::kernel::{Closed, Connection, Seen};
 use super::relay::{Ended, History, Outcome};
-use super::world::{SIDES, World, index};
+use tcprelay_model::kernel::{Closed, Connection, Seen};
+use tcprelay_model::world::{SIDES, World, index};
 
 /// A relay that waits must have nothing to do: no further event may be needed for what could be
 /// done now.

@@ -1,0 +1,51 @@
+//! The status that SIGUSR1 asks for: the totals, then a line for each live session.
+//!
+//! Each turn logs a bounded part of it, and no more than the log has room for.
+
+use crate::limits::STATUS_SLOTS_PER_TURN;
+use crate::log::message::Message;
+use crate::relay::Relay;
+
+/// The part of the status that is logged next.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Report {
+    /// The totals.
+    Totals,
+    /// The sessions from this key on.
+    Sessions(usize),
+}
+
+impl Relay {
+    /// Returns whether a part of the status can be logged now.
+    pub(super) fn can_report(&self) -> bool {
+        self.report.is_some() && self.log.blocked_on().is_none()
+    }
+
+    /// Logs the next part of the status, if one was asked for.
+    pub(super) fn log_report(&mut self) {
+        let Some(report) = self.report else { return };
+        if !self.log.make_room() {
+            return;
+        }
+        self.report = match report {
+            Report::Totals => {
+                let (sessions, dropped) = (self.pool.slots().len(), self.log.dropped());
+                self.log.say(&Message::Status(sessions, dropped, self.pool.totals));
+                Some(Report::Sessions(0))
+            }
+            Report::Sessions(first) => self.log_sessions(first),
+        };
+    }
+
+    /// Logs the sessions of the next slots, and returns the part that follows.
+    fn log_sessions(&mut self, first: usize) -> Option<Report> {
+        let end = first + STATUS_SLOTS_PER_TURN;
+        for (key, session) in self.pool.slots().iter_from(first).take_while(|&(key, _)| key < end) {
+            if !self.log.make_room() {
+                return Some(Report::Sessions(key));
+            }
+            self.log.say(&Message::StatusSession(session.live(self.now)));
+        }
+        (end < self.config.pool()).then_some(Report::Sessions(end))
+    }
+}

@@ -1,0 +1,79 @@
+//! The facts about a session: which one it is, what it has done, and why it ended.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use crate::session::Side;
+
+/// The number of an allocated session: from 1, rising by 1, never used again in a run.
+pub type Serial = NonZeroU64;
+
+/// Who a session is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its serial number.
+    pub serial: Serial,
+    /// The address that the requester connected from.
+    pub requester: SocketAddr,
+    /// The address that its bytes go to.
+    pub target: SocketAddr,
+}
+
+/// What a session had done when it ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Bytes delivered to the target.
+    pub to_target: u64,
+    /// Bytes delivered to the requester.
+    pub to_requester: u64,
+    /// From the allocation of the session to its end.
+    pub duration: Duration,
+    /// The operating system's error number, where an error ended the session.
+    pub errno: Option<i32>,
+}
+
+/// One line of the status: a live session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Live {
+    /// Which one.
+    pub identity: Identity,
+    /// `connecting`, `relaying` or `ending`.
+    pub phase: &'static str,
+    /// What it has done up to now; its duration is its age.
+    pub summary: Summary,
+    /// Time since a byte last moved.
+    pub idle: Duration,
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Message 20.
+    ConnectNotStarted,
+    /// Message 24.
+    IdleTimeout,
+    /// Message 25.
+    ConnectTimeout,
+    /// Message 27.
+    TargetRefused,
+    /// Messages 29 and 30.
+    RelayNotStarted(Side),
+    /// Messages 32 and 36: no memory for the buffer of the channel that reads from this side.
+    NoBuffer(Side),
+    /// Messages 34 and 38: this side closed, or reading from it failed.
+    ReadClosure(Side),
+    /// Messages 35 and 39: writing to this side failed.
+    WriteClosure(Side),
+}
+
+/// A session that is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Which one it was.
+    pub identity: Identity,
+    /// Why it ended.
+    pub cause: Cause,
+    /// What it had done.
+    pub summary: Summary,
+}

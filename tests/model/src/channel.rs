@@ -1,0 +1,243 @@
+//! Operations on one channel between two simulated connections, against what must be true of it.
+//!
+//! An input is three bytes that say how the channel is made, and then operations of two bytes each:
+//! what happens, and how much of it.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+
+use rustix::io::Errno;
+use tcprelay::internal::buffer::Buffer;
+use tcprelay::internal::channel::{Channel, Ends, Step};
+use tcprelay::internal::limits::{PIPE_BYTES_MAX, PIPES_BYTES_MAX, SHARE};
+use tcprelay::internal::session::Side;
+use tcprelay::internal::splice::{Pipe, Pipes};
+use tcprelay::internal::stream::{Readiness, Socket};
+
+use super::kernel::{Call, Connection, PREFACE, Scripted, Seen, Sockets};
+
+/// Sizes of what the kernel holds in one direction, in bytes.
+const SIZES: [u64; 6] = [1, 90, 700, 5_000, 70_000, 5_000_000];
+const BUFS: [usize; 4] = [100, 101, 1_000, 4_000];
+
+/// The connection that the channel reads from, and the one that it writes to.
+struct Bench {
+    from: Connection,
+    to: Connection,
+    /// What the next calls come to.
+    interruptions: u8,
+    refusal: Option<Errno>,
+    calls: u64,
+}
+
+impl Sockets for Bench {
+    fn connection_of(&mut self, side: Side) -> &mut Connection {
+        match side {
+            Side::Requester => &mut self.from,
+            Side::Target => &mut self.to,
+        }
+    }
+
+    fn meddle(&mut self, _: Side, call: Call) -> io::Result<()> {
+        self.calls += 1;
+        if call != Call::ShutdownWrite && self.interruptions > 0 {
+            self.interruptions -= 1;
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        match self.refusal {
+            Some(errno) if matches!(call, Call::Fill | Call::Drain) => Err(errno.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn clock(&self) -> u64 {
+        self.calls
+    }
+}
+
+/// A channel with its sockets.
+struct Run {
+    bench: Rc<RefCell<Bench>>,
+    from: Socket<Scripted<Bench>>,
+    to: Socket<Scripted<Bench>>,
+    channel: Channel,
+    last: bool,
+    cut: bool,
+}
+
+thread_local! {
+    /// One pipe in the pool, and all others out of it: a pipe that gets lost is missed at once.
+    static PIPES: RefCell<(Pipes, Vec<Pipe>)> = RefCell::new(one_pipe());
+}
+
+fn one_pipe() -> (Pipes, Vec<Pipe>) {
+    let mut pipes = Pipes::new(PIPES_BYTES_MAX);
+    let mut others: Vec<_> = std::iter::from_fn(|| pipes.take()).collect();
+    if let Some(pipe) = others.pop() {
+        pipes.put_back(pipe);
+    }
+    (pipes, others)
+}
+
+/// Checks one input.
+///
+/// # Panics
+/// Where the channel does what it must not.
+pub fn check(input: &[u8]) {
+    let Some((&[shape, sizes, preface], operations)) = input.split_first_chunk() else { return };
+    PIPES.with_borrow_mut(|pipes| {
+        let splicing = shape & 0x80 == 0;
+        let mut none = Pipes::new(0);
+        let (pool, others) = &mut *pipes;
+        let pool = if splicing { pool } else { &mut none };
+        run(usize::from(shape) % BUFS.len(), usize::from(sizes), usize::from(preface), operations, pool);
+        if !splicing {
+            return;
+        }
+        // All but one are held here.
+        assert_eq!(pool.held(), others.len(), "the pipe is back in the pool, or closed");
+        match pool.take() {
+            Some(pipe) => {
+                assert!(pipe.read(&mut [0]).is_err(), "a pipe with bytes in it is in the pool");
+                pool.put_back(pipe);
+            }
+            // After a refusal none is given out for a while.
+            None => *pipes = one_pipe(),
+        }
+    });
+}
+
+fn run(buf: usize, sizes: usize, preface: usize, operations: &[u8], pipes: &mut Pipes) {
+    let preface = vec![PREFACE; if preface < 128 { 0 } else { preface - 127 }];
+    let (window, room) = (SIZES[sizes % SIZES.len()], SIZES[sizes / SIZES.len() % SIZES.len()]);
+    let bench = Rc::new(RefCell::new(Bench {
+        from: Connection::new(Side::Requester, false, window, room, 0),
+        to: Connection::new(Side::Target, false, window, room, preface.len() as u64),
+        interruptions: 0,
+        refusal: None,
+        calls: 0,
+    }));
+    let buffer = Buffer::new(BUFS[buf], &preface).expect("there is memory");
+    let mut run = Run {
+        from: Socket::accepted(Scripted::new(&bench, Side::Requester)),
+        to: Socket::accepted(Scripted::new(&bench, Side::Target)),
+        bench,
+        channel: Channel::new(buffer),
+        last: false,
+        cut: false,
+    };
+    for operation in operations.chunks_exact(2) {
+        if run.operate(operation[0], operation[1], pipes) {
+            break;
+        }
+    }
+    run.channel.discard(pipes);
+    assert!(run.channel.is_closed() && !run.channel.holds_bytes());
+}
+
+impl Run {
+    /// Whether it was the last operation that makes sense.
+    fn operate(&mut self, what: u8, amount: u8, pipes: &mut Pipes) -> bool {
+        if what % 12 == 11 {
+            return self.pump(pipes);
+        }
+        let mut bench = self.bench.borrow_mut();
+        let bench = &mut *bench;
+        let some = u64::from(amount % 128) + 1;
+        let count = if amount < 128 { some } else { some * some * some };
+        let sends = !bench.from.end_arrived() && !bench.from.is_dead();
+        match what % 12 {
+            0 | 1 if sends => bench.from.arrive(count.min(bench.from.window()), false),
+            2 if sends => bench.from.arrive(count.min(bench.from.window()), true),
+            3 if sends => bench.from.arrive_end(),
+            4 => bench.from.fail(Errno::CONNRESET),
+            5 => bench.to.fail(Errno::TIMEDOUT),
+            6 => bench.to.acknowledge(count.min(bench.to.unacknowledged())),
+            7 => self.last = !bench.to.is_write_shut(),
+            8 => bench.to.fail_amid_drain(count, Errno::CONNRESET),
+            9 => bench.refusal = [Some(Errno::INVAL), Some(Errno::NOMEM), None][usize::from(amount % 3)],
+            10 => bench.interruptions = amount % 8,
+            _ => {}
+        }
+        false
+    }
+
+    /// Lets the channel work until it waits, with all that there is to know of the sockets; true
+    /// if it has ended.
+    fn pump(&mut self, pipes: &mut Pipes) -> bool {
+        let (from, to) = {
+            let mut bench = self.bench.borrow_mut();
+            (bench.from.report(), bench.to.report())
+        };
+        self.from.note(from.unwrap_or_default());
+        self.to.note(to.unwrap_or_default());
+        loop {
+            let taken = self.bench.borrow().from.taken();
+            let step = self.channel.pump(Ends {
+                from: &mut self.from,
+                to: &mut self.to,
+                pipes,
+                share: SHARE,
+                last: self.last,
+            });
+            let moved = self.bench.borrow().from.taken() - taken;
+            assert!(moved < (SHARE + PIPE_BYTES_MAX) as u64, "{moved} bytes are more than a share");
+            self.check(step, moved);
+            match step {
+                Step::Again => {}
+                Step::Waiting => return false,
+                Step::Closed | Step::WriteFailed(_) => return true,
+                Step::ReadFailed(_) => {
+                    // As a session does: what the dead connection left behind is looked for.
+                    assert!(!self.cut, "it failed twice");
+                    self.cut = true;
+                    self.channel.cut();
+                    self.from.note(Readiness { readable: true, marked: true, ..Readiness::default() });
+                }
+            }
+        }
+    }
+
+    fn check(&self, step: Step, moved: u64) {
+        let bench = self.bench.borrow();
+        let (from, to) = (&bench.from, &bench.to);
+        let held = to.preface() + from.taken() - to.written();
+        let unread = from.arrived() - from.taken();
+        assert_eq!(self.channel.delivered(), to.written(), "what was delivered is miscounted");
+        assert_eq!(self.channel.holds_bytes(), held > 0, "what is held is miscounted");
+        assert_eq!(self.channel.has_read_eof(), from.end_is_known() || self.channel.is_closed());
+        let news = from.is_woken() || to.is_woken();
+        match step {
+            Step::Again => assert!(moved >= SHARE as u64, "it did not use its share"),
+            Step::Waiting if news => {}
+            Step::Waiting if held > 0 => {
+                assert!(to.owes_report_of_room(), "{held} bytes are held, but there is room");
+            }
+            Step::Waiting => {
+                assert!(unread == 0 && !from.end_arrived() && !from.is_dead(), "there is more to read");
+            }
+            Step::Closed => {
+                assert_eq!(held, 0, "it ended, but holds bytes");
+                assert_eq!(unread, 0, "it ended, but there is more to read");
+                if self.cut {
+                    assert!(!to.is_write_shut(), "a stream that was cut ends in order");
+                } else {
+                    assert!(
+                        from.end_is_known() && (self.last || to.is_write_shut()),
+                        "the end does not travel"
+                    );
+                }
+            }
+            Step::ReadFailed(errno) => {
+                assert!(from.is_dead(), "nothing is wrong with the socket that it reads from");
+                assert_eq!(from.seen().map(|(seen, _)| seen), Some(Seen::ReadError(errno)));
+            }
+            Step::WriteFailed(errno) => {
+                assert!(to.is_dead(), "nothing is wrong with the socket that it writes to");
+                let seen = to.seen().map(|(seen, _)| seen);
+                assert!(matches!(seen, Some(Seen::Hidden(_))) || seen == Some(Seen::WriteError(errno)));
+            }
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! What the tests, the fuzz targets and the benchmarks share: a kernel and a world that are simulated, and
+//! what each fuzz target checks.
+//!
+//! `tests/corpora.rs` calls the checks on the seed corpora, so that a stable toolchain replays them.
+
+// An oracle says by panicking what is wrong; counts of bytes fit every integer here.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, clippy::cast_possible_truncation)]
+#![allow(clippy::missing_errors_doc, clippy::missing_panics_doc, clippy::must_use_candidate, missing_docs)]
+#![cfg(target_os = "linux")]
+
+pub mod acl;
+pub mod args;
+pub mod channel;
+pub mod kernel;
+pub mod wheel;
+pub mod world;

@@ -1,0 +1,55 @@
+//! Who may connect.
+
+use std::net::Ipv4Addr;
+
+use crate::support::Start;
+use crate::support::catalogue::filled;
+use crate::support::net::{self, End};
+
+#[test]
+fn the_acl_admits_its_network_and_nobody_else() {
+    const ONE: Ipv4Addr = Ipv4Addr::LOCALHOST;
+    const TWO: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+    const NEXT: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 1);
+    const FAR: Ipv4Addr = Ipv4Addr::new(127, 128, 0, 1);
+    let everybody = &[ONE, TWO, NEXT, FAR][..];
+    let cases = [
+        ("ANY", everybody),
+        ("any", everybody),
+        ("Any", everybody),
+        ("0.0.0.0/0", everybody),
+        ("0.0.0.0/0.0.0.0", everybody),
+        ("1.2.3.4/0", everybody),
+        ("127.0.0.1/32", &[ONE]),
+        ("127.0.0.2/255.255.255.255", &[TWO]),
+        ("127.0.0.0/24", &[ONE, TWO]),
+        ("127.0.0.77/24", &[ONE, TWO]),
+        ("127.0.0.77/255.255.255.0", &[ONE, TWO]),
+        ("127.0.0.2/31", &[TWO]),
+        ("127.0.0.0/23", &[ONE, TWO, NEXT]),
+        ("127.128.0.0/9", &[FAR]),
+        ("128.0.0.0/1", &[]),
+        ("fd00::/8", &[]),
+        // Mapped requesters count as the IPv4 addresses that they are, so this admits nobody.
+        ("::/0", &[]),
+    ];
+    let listener = net::listen();
+    for (acl, admitted) in cases {
+        let mut relay = Start::to(net::address(&listener)).acl(acl).start();
+        for ip in everybody {
+            let mut requester = relay.connect_from(*ip);
+            let from = ("<rqst IP addr>", &*ip.to_string());
+            relay.log.expect_text(&filled(16, &[from]));
+            if admitted.contains(ip) {
+                relay.log.expect_text(&filled(18, &[from]));
+                let mut target = net::accept(&listener);
+                net::assert_passes(&mut requester, &mut target, b"let in");
+                net::reset(requester);
+                while !relay.log.line().text.ends_with("due to requester read closure.") {}
+            } else {
+                relay.log.expect_text(&filled(17, &[from]));
+                assert_eq!(net::read_all(&mut requester), (Vec::new(), End::Reset));
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The relay inside another program: what its handle asks for, and how a run ends.
+
+use std::io::pipe;
+use std::net::{SocketAddr, TcpListener};
+use std::thread::{self, JoinHandle};
+
+use tcprelay::cli::{Request, parse};
+use tcprelay::internal::message::Message;
+use tcprelay::{Handle, Outcome, Relay};
+
+use crate::support::catalogue::STOPPED;
+use crate::support::net::{self, End};
+use crate::support::{Log, STARTED};
+
+/// A relay in a thread of this process.
+struct Embedded {
+    address: SocketAddr,
+    handle: Handle,
+    log: Log,
+    run: JoinHandle<Result<Outcome, Message>>,
+}
+
+impl Embedded {
+    #[track_caller]
+    fn start(target: &TcpListener) -> Self {
+        let listener = net::listen();
+        let address = net::address(&listener);
+        let (port, target) = (address.port(), net::address(target).port());
+        let line = format!("{port} 127.0.0.1 {target} ANY 3 60 0 4000");
+        let Ok(Request::Run(config)) = parse(line.split(' ').map(Into::into)) else { panic!("{line}") };
+        let (reader, writer) = pipe().unwrap();
+        let output = tcprelay::Log::to(writer.into(), config.log());
+        let relay = Relay::with_listener(config, output, listener).unwrap();
+        let handle = relay.handle().unwrap();
+        let mut log = Log::of(reader);
+        let run = thread::spawn(move || relay.run());
+        assert!(log.line().text.contains(" is now active. "));
+        log.expect_text(&format!("Listening on {address}."));
+        Self { address, handle, log, run }
+    }
+}
+
+#[test]
+fn asked_for_a_report_it_tells_its_sessions() {
+    let target = net::listen();
+    let mut relay = Embedded::start(&target);
+    let _session = (net::connect(relay.address), net::accept(&target));
+    relay.log.expect_all(&STARTED, 1);
+    relay.handle.report();
+    assert!(relay.log.line().text.starts_with("Status: 1 sessions, 1 accepted, "));
+    assert!(relay.log.line().text.starts_with("Status: session handler serial number 1 "));
+    relay.handle.stop();
+    relay.log.expect_text(STOPPED);
+    assert_eq!(relay.run.join().unwrap(), Ok(Outcome::Stopped));
+}
+
+#[test]
+fn asked_to_drain_it_ends_with_its_last_session() {
+    let target = net::listen();
+    let mut relay = Embedded::start(&target);
+    let (requester, mut far) = (net::connect(relay.address), net::accept(&target));
+    relay.log.expect_all(&STARTED, 1);
+    relay.handle.drain();
+    assert!(relay.log.line().text.starts_with("Drain signal received. "));
+    drop(requester);
+    assert_eq!(net::read_all(&mut far), (Vec::new(), End::Clean));
+    drop(far);
+    relay.log.expect(34, 1);
+    assert!(relay.log.line().text.starts_with("The last session has ended. "));
+    assert_eq!(relay.run.join().unwrap(), Ok(Outcome::Drained));
+}
+
+#[test]
+fn asked_twice_to_drain_it_stops() {
+    let target = net::listen();
+    let mut relay = Embedded::start(&target);
+    let _session = (net::connect(relay.address), net::accept(&target));
+    relay.log.expect_all(&STARTED, 1);
+    relay.handle.drain();
+    assert!(relay.log.line().text.starts_with("Drain signal received. "));
+    relay.handle.drain();
+    relay.log.expect_text(STOPPED);
+    assert_eq!(relay.run.join().unwrap(), Ok(Outcome::Stopped));
+}

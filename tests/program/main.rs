@@ -1,0 +1,31 @@
+//! The real binary over real sockets, a module for each behaviour.
+//!
+//! The tests run side by side in one process: none changes what belongs to the process, such as its limits,
+//! its environment or its descriptors. A test that must belongs in `exhaustion`.
+
+// A test that cannot go on says so by panicking, and one that is skipped says why.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, missing_docs)]
+#![allow(unreachable_pub)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod acl;
+#[cfg(target_os = "linux")]
+mod admission;
+mod clock;
+mod command_line;
+mod dist;
+mod embedding;
+mod endings;
+mod figure_one;
+mod log;
+mod matrix;
+mod messages;
+mod options;
+mod readme;
+mod service;
+mod signals;
+mod streams;
+mod terminal;
+mod timers;

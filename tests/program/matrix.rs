@@ -1,0 +1,430 @@
+//! Whoever stands on either side sees what a direct connection would show them.
+//!
+//! Each case runs over a direct connection first: what both sides see there is what is expected of the relay,
+//! through small and large buffers, with bytes that are copied and bytes that are spliced. A relay has accepted
+//! before it can know how the target answers, so these cannot be the same:
+//!
+//! | case | directly | over the relay |
+//! |---|---|---|
+//! | refused | the connect fails | the connect succeeds, and is reset at once |
+//! | unreachable | the connect fails | the connect succeeds, and is reset at once |
+//! | no answer | the connect does not end | the connect succeeds, and is reset after c t/o |
+//! | the sender resets, the reader has stopped | the reader's kernel keeps what it has | so does the relay, for a short while |
+
+use std::fmt::Debug;
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::catalogue::filled;
+use crate::support::net::{self, End, Silent};
+use crate::support::{self, Relay, Start, eventually};
+use socket2::SockRef;
+
+/// What a busy machine may add to a bound.
+const BUSY: Duration = Duration::from_secs(3);
+
+/// How the bytes travel.
+struct Route {
+    name: &'static str,
+    /// None: a direct connection.
+    relay: Option<Relay>,
+    listener: TcpListener,
+}
+
+/// The relays: their buffers, and their options.
+const RELAYS: [(&str, usize, &str); 4] = [
+    ("buffers of 100 bytes", 100, ""),
+    ("buffers of 4000 bytes", 4000, ""),
+    ("buffers of 100 bytes, copied", 100, "--no-splice"),
+    ("buffers of 4000 bytes, copied", 4000, "--no-splice"),
+];
+
+impl Route {
+    fn direct() -> Self {
+        Self { name: "directly", relay: None, listener: net::listen() }
+    }
+
+    /// Over a relay that is started with `start`'s settings.
+    fn over((name, buf, options): (&'static str, usize, &'static str), start: fn(Start) -> Start) -> Self {
+        let listener = net::listen();
+        let relay = start(Start::to(net::address(&listener))).buf(buf).options(options).start();
+        Self { name, relay: Some(relay), listener }
+    }
+
+    /// A connection: the requester's end and the target's.
+    #[track_caller]
+    fn connect(&mut self) -> (TcpStream, TcpStream) {
+        if let Some(relay) = &mut self.relay {
+            let ends = relay.session(&self.listener);
+            while !relay.log.line().text.ends_with("target-to-requester channel is now active.") {}
+            return ends;
+        }
+        let requester = net::connect(net::address(&self.listener));
+        (requester, net::accept(&self.listener))
+    }
+}
+
+/// One side is the first to do something, the other is the second.
+#[derive(Clone, Copy, Debug)]
+enum First {
+    Requester,
+    Target,
+}
+
+/// What is seen directly is seen over every relay, whichever side is first.
+#[track_caller]
+fn same_everywhere<T: Debug + PartialEq + Send>(
+    start: fn(Start) -> Start,
+    case: impl Fn(TcpStream, TcpStream) -> T + Sync,
+) {
+    let case = &case;
+    // One session after the other would take long where a case waits.
+    let view = |mut route: Route| {
+        let sessions = [First::Requester, First::Target].map(|first| (first, route.connect()));
+        thread::scope(|scope| {
+            let views = sessions.map(|(first, (requester, target))| {
+                scope.spawn(move || match first {
+                    First::Requester => case(requester, target),
+                    First::Target => case(target, requester),
+                })
+            });
+            views.map(|view| view.join().unwrap())
+        })
+    };
+    let view = &view;
+    thread::scope(|scope| {
+        let views = RELAYS.map(|relay| (relay.0, scope.spawn(move || view(Route::over(relay, start)))));
+        let expected = view(Route::direct());
+        for (name, seen) in views {
+            assert_eq!(seen.join().unwrap(), expected, "with {name}");
+        }
+    });
+}
+
+/// As it is started when nothing else is said.
+fn plain(start: Start) -> Start {
+    start
+}
+
+/// The end that a stream came to, and whether these were its bytes.
+#[track_caller]
+fn hear(stream: &mut impl Read, words: &[u8]) -> (bool, End) {
+    let (heard, end) = net::read_all(stream);
+    net::assert_same(&heard, words);
+    (true, end)
+}
+
+#[test]
+fn a_half_close_leaves_the_other_direction_open() {
+    same_everywhere(plain, |mut first, mut second| {
+        let (question, answer) = (net::random(1, 30_000), net::random(2, 60_000));
+        first.write_all(&question).unwrap();
+        first.shutdown(Shutdown::Write).unwrap();
+        let asked = hear(&mut second, &question);
+        for part in answer.chunks(20_000) {
+            second.write_all(part).unwrap();
+        }
+        second.shutdown(Shutdown::Write).unwrap();
+        (asked, hear(&mut first, &answer))
+    });
+}
+
+#[test]
+fn an_end_before_any_byte_is_an_end() {
+    same_everywhere(plain, |mut first, mut second| {
+        first.shutdown(Shutdown::Write).unwrap();
+        let seen = net::read_all(&mut second);
+        drop(second);
+        (seen, net::read_all(&mut first))
+    });
+}
+
+#[test]
+fn a_reset_while_nothing_moves_is_a_reset() {
+    same_everywhere(plain, |first, mut second| {
+        net::reset(first);
+        net::read_all(&mut second)
+    });
+}
+
+#[test]
+fn a_reset_after_a_half_close_is_a_reset() {
+    same_everywhere(plain, |mut first, mut second| {
+        second.shutdown(Shutdown::Write).unwrap();
+        let ended = net::read_all(&mut first);
+        net::reset(first);
+        (ended, net::read_all(&mut second))
+    });
+}
+
+/// Bytes that this end has sent and its peer's kernel does not have yet.
+fn unacknowledged(stream: &TcpStream) -> usize {
+    let hex = |address: SocketAddr| match address {
+        SocketAddr::V4(address) => {
+            format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port())
+        }
+        SocketAddr::V6(_) => panic!("the test speaks IPv4"),
+    };
+    let (own, peer) = (hex(stream.local_addr().unwrap()), hex(stream.peer_addr().unwrap()));
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let mut lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let fields = lines.find(|fields| fields[1] == own && fields[2] == peer).unwrap();
+    let (sending, _) = fields[4].split_once(':').unwrap();
+    usize::from_str_radix(sending, 16).unwrap()
+}
+
+#[test]
+fn what_was_sent_before_a_reset_arrives_before_it() {
+    same_everywhere(plain, |mut first, mut second| {
+        let words = net::random(3, 30_000);
+        first.write_all(&words).unwrap();
+        eventually("the other kernel has it", || unacknowledged(&first) == 0);
+        net::reset(first);
+        // Nobody reads until long after the reset.
+        thread::sleep(Duration::from_millis(200));
+        hear(&mut second, &words)
+    });
+}
+
+/// Sends until nothing moves any more, because nobody reads; all that was sent.
+fn send_until_stuck(stream: &mut TcpStream) -> Vec<u8> {
+    let words = net::random(4, 1 << 20);
+    let mut sent = Vec::new();
+    stream.set_nonblocking(true).unwrap();
+    let mut since = Instant::now();
+    while since.elapsed() < Duration::from_millis(300) {
+        let from = sent.len() % words.len();
+        match stream.write(&words[from..words.len().min(from + 65_536)]) {
+            Ok(count) => {
+                sent.extend_from_slice(&words[from..from + count]);
+                since = Instant::now();
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+    stream.set_nonblocking(false).unwrap();
+    sent
+}
+
+#[test]
+fn all_that_had_left_the_sender_arrives_before_its_reset_though_the_reader_comes_late() {
+    same_everywhere(plain, |mut first, mut second| {
+        let sent = send_until_stuck(&mut first);
+        let left = sent.len() - unacknowledged(&first);
+        net::reset(first);
+        thread::sleep(Duration::from_millis(200));
+        let (heard, end) = net::read_all(&mut second);
+        net::assert_same(&heard, &sent[..heard.len()]);
+        assert!(heard.len() >= left, "{} of {left} bytes", heard.len());
+        end
+    });
+}
+
+#[test]
+fn a_reader_that_never_comes_back_holds_a_cut_session_only_for_a_while() {
+    const GRACE: Duration = Duration::from_secs(2);
+    thread::scope(|scope| {
+        for relay in RELAYS {
+            scope.spawn(move || {
+                let mut route = Route::over(relay, plain);
+                let (mut requester, mut target) = route.connect();
+                let sent = send_until_stuck(&mut requester);
+                let start = Instant::now();
+                net::reset(requester);
+                let relay = route.relay.as_mut().unwrap();
+                let line = relay.log.expect(34, 1);
+                assert!(line.at - start < GRACE + BUSY, "{}: {:?}", route.name, line.at - start);
+                // What it had not taken is gone, and that is no clean end.
+                let (heard, end) = net::read_all(&mut target);
+                net::assert_same(&heard, &sent[..heard.len()]);
+                assert_eq!(end, End::Reset);
+                relay.assert_relays(&route.listener);
+            });
+        }
+    });
+}
+
+#[test]
+fn an_answer_before_a_close_over_unread_bytes_arrives_and_then_the_reset() {
+    same_everywhere(plain, |mut first, mut second| {
+        // An upload that is too large, says who gets it, and goes.
+        first.write_all(&net::random(5, 40_000)).unwrap();
+        eventually("the other kernel has it", || unacknowledged(&first) == 0);
+        net::read_exactly(&mut second, 1000);
+        assert!(net::readable_within(&second, support::PATIENCE));
+        second.write_all(b"413").unwrap();
+        assert!(net::readable_within(&first, support::PATIENCE), "no answer");
+        drop(second);
+        thread::sleep(Duration::from_millis(200));
+        net::read_all(&mut first)
+    });
+}
+
+#[test]
+fn an_early_close_stops_a_writer_that_goes_on() {
+    same_everywhere(plain, |mut first, mut second| {
+        first.write_all(&[7; 10_000]).unwrap();
+        net::read_exactly(&mut second, 100);
+        assert!(net::readable_within(&second, support::PATIENCE));
+        drop(second);
+        // It learns that nobody listens from its writes, and not after gigabytes.
+        let start = Instant::now();
+        loop {
+            match first.write_all(&[7; 16_000]) {
+                Ok(()) => assert!(start.elapsed() < support::PATIENCE, "it is never told"),
+                Err(error) => {
+                    return matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe);
+                }
+            }
+        }
+    });
+}
+
+/// Sends a byte in the middle of others as urgent, and maybe an end behind them.
+fn urgent(with_end: bool) {
+    same_everywhere(plain, |mut first, mut second| {
+        // A reader that has the urgent byte in line: the relay gives it to every reader so.
+        SockRef::from(&second).set_out_of_band_inline(true).unwrap();
+        let mut seen = Vec::new();
+        for round in 0..3 {
+            first.write_all(b"abc").unwrap();
+            net::send_urgent(&first, b'!');
+            if round > 0 {
+                first.write_all(b"def").unwrap();
+            }
+            let length = if round > 0 { 7 } else { 4 };
+            if !with_end {
+                seen.push(net::read_exactly(&mut second, length));
+            }
+        }
+        if with_end {
+            first.shutdown(Shutdown::Write).unwrap();
+            let (heard, end) = net::read_all(&mut second);
+            assert_eq!(end, End::Clean);
+            seen.push(heard);
+        }
+        second.write_all(b"heard").unwrap();
+        seen.push(net::read_exactly(&mut first, 5));
+        seen
+    });
+}
+
+#[test]
+fn urgent_bytes_are_in_their_place() {
+    urgent(false);
+}
+
+#[test]
+fn urgent_bytes_with_an_end_behind_them_are_in_their_place() {
+    urgent(true);
+}
+
+#[test]
+fn twenty_thousand_sends_of_one_byte_reach_a_reader_that_comes_late() {
+    same_everywhere(plain, |mut first, mut second| {
+        let words = net::random(6, 20_000);
+        let sender = thread::spawn({
+            let words = words.clone();
+            move || {
+                for byte in &words {
+                    first.write_all(std::slice::from_ref(byte)).unwrap();
+                }
+                first.shutdown(Shutdown::Write).unwrap();
+                first
+            }
+        });
+        thread::sleep(Duration::from_millis(300));
+        let heard = hear(&mut second, &words);
+        drop(second);
+        (heard, net::read_all(&mut sender.join().unwrap()))
+    });
+}
+
+#[test]
+fn a_reader_that_is_slow_for_longer_than_the_idle_timeout_hears_everything() {
+    // Four times the timeout's worth of bytes lie in the kernel, where the relay does not see them move.
+    same_everywhere(
+        |start| start.idle_timeout(1),
+        |mut first, mut second| {
+            let words = net::random(7, 3_000_000);
+            let sender = thread::spawn({
+                let words = words.clone();
+                move || {
+                    first.write_all(&words).unwrap();
+                    first
+                }
+            });
+            let mut heard = Vec::new();
+            for _ in 0..25 {
+                heard.extend(net::read_exactly(&mut second, 20_000));
+                thread::sleep(Duration::from_millis(100));
+            }
+            heard.extend(net::read_exactly(&mut second, words.len() - heard.len()));
+            net::assert_same(&heard, &words);
+            let mut first = sender.join().unwrap();
+            net::assert_passes(&mut second, &mut first, b"thank you");
+            true
+        },
+    );
+}
+
+/// What a requester sees of a target that cannot be had, and when, over each relay.
+fn resets_within(target: SocketAddr, number: u8, least: Duration) {
+    thread::scope(|scope| {
+        for (name, buf, options) in RELAYS {
+            scope.spawn(move || {
+                let start = Start::to(target).connect_timeout(1).buf(buf).options(options);
+                let mut relay = start.start();
+                let start = Instant::now();
+                let mut requester = relay.connect();
+                // It may well have begun to talk; a write that fails has been told of the reset.
+                if requester.write_all(b"hello?").is_ok() {
+                    assert_eq!(net::read_all(&mut requester), (Vec::new(), End::Reset), "{name}");
+                }
+                let took = start.elapsed();
+                assert!(took >= least && took < least + BUSY, "{name}: {took:?}");
+                let target = target.ip().to_string();
+                for number in [16, 18, 26, number] {
+                    relay.log.expect_text(&filled(
+                        number,
+                        &[("<ser num>", "1"), ("<rqst IP addr>", "127.0.0.1"), ("<trg host>", &target)],
+                    ));
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_target_that_refuses_is_a_reset_at_once() {
+    let (_bound, address) = net::refusing();
+    let error = TcpStream::connect(address).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    resets_within(address, 27, Duration::ZERO);
+}
+
+#[test]
+fn a_target_that_cannot_be_reached_is_a_reset_at_once() {
+    // The broadcast address of the loopback network can be connected to by nobody.
+    let address = "127.255.255.255:9".parse().unwrap();
+    match TcpStream::connect_timeout(&address, Duration::from_millis(500)) {
+        Err(error) if error.kind() == ErrorKind::NetworkUnreachable => {
+            resets_within(address, 27, Duration::ZERO);
+        }
+        other => eprintln!("skipped: this machine has no unreachable address: {other:?}"),
+    }
+}
+
+#[test]
+fn a_target_that_does_not_answer_is_a_reset_after_the_connect_timeout() {
+    let silent = Silent::new();
+    let error = TcpStream::connect_timeout(&silent.address(), Duration::from_millis(1200)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    resets_within(silent.address(), 25, Duration::from_secs(1));
+}

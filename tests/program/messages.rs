@@ -1,0 +1,393 @@
+//! What the relay says when the system calls under it fail, and that it goes on where it can.
+//!
+//! The other messages are provoked where their subject is tested: 2 to 8 in `command_line`, 16 to 18 in
+//! `acl`, 21 in `pool`, 23 to 25 in `timers`, 27, 34 and 38 in `endings`, and the course of a session that
+//! goes well everywhere. Messages 9 and 10 belong to Windows, and no Linux has a clock so coarse that it
+//! needs message 1.
+
+use std::io::Write;
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::Resource;
+
+use crate::support::catalogue::{filled, message};
+use crate::support::faults::{Call, Faults, WRITES, When};
+use crate::support::net::{self, End};
+use crate::support::{self, Relay, STARTED, Start, eventually, process};
+
+/// A command line without a fault in it.
+fn arguments(port: u16) -> [String; 8] {
+    [
+        port.to_string(),
+        "127.0.0.1".into(),
+        "9".into(),
+        "ANY".into(),
+        "1".into(),
+        "30".into(),
+        "0".into(),
+        "4000".into(),
+    ]
+}
+
+/// Under these faults it does not start, and says this message and nothing else.
+#[track_caller]
+fn assert_cannot_start(faults: Faults, number: u8) {
+    let run = support::run_with(faults, &arguments(support::free_port()));
+    assert_eq!(run.stdout, message(number, 0) + "\n");
+    assert_eq!(run.code, Some(1));
+}
+
+#[test]
+fn without_a_socket_to_listen_on_it_says_so() {
+    assert_cannot_start(Faults::new().fail(Call::Socket, Errno::MFILE, &[]), 11);
+}
+
+#[test]
+fn a_port_in_use_cannot_be_bound() {
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let run = support::run(&arguments(net::address(&listener).port()));
+    assert_eq!(run.stdout, message(12, 0) + "\n");
+    assert_eq!(run.code, Some(1));
+}
+
+#[test]
+fn a_port_that_is_not_permitted_cannot_be_bound() {
+    assert_cannot_start(Faults::new().fail(Call::Bind, Errno::ACCESS, &[]), 12);
+}
+
+#[test]
+fn a_listener_that_cannot_listen_is_told() {
+    assert_cannot_start(Faults::new().fail(Call::Listen, Errno::OPNOTSUPP, &[]), 13);
+}
+
+#[test]
+fn without_a_poll_instance_it_says_so() {
+    assert_cannot_start(Faults::new().fail(Call::EpollCreate, Errno::MFILE, &[]), 14);
+}
+
+#[test]
+fn a_listener_that_cannot_be_polled_is_told() {
+    assert_cannot_start(Faults::new().fail(Call::EpollControl, Errno::NOMEM, &[]), 14);
+}
+
+/// The session ends with the message that `number` is and is over for its requester; nothing of it stays.
+#[track_caller]
+fn assert_given_up(relay: &mut Relay, before: &[u8], number: u8, serial: u64) {
+    let idle = process::descriptors(relay.pid);
+    let mut requester = relay.connect();
+    relay.log.expect_all(before, serial);
+    relay.log.expect(number, serial);
+    assert_eq!(net::read_all(&mut requester).0, [0_u8; 0]);
+    eventually("all sockets closed", || process::descriptors(relay.pid) == idle);
+}
+
+#[test]
+fn without_a_socket_for_the_target_the_request_is_aborted() {
+    const AF_INET6: u32 = 10;
+    // The listener's own socket is one of IPv4.
+    let faults = Faults::new().fail(Call::Socket, Errno::NFILE, &[When::Is(0, AF_INET6)]);
+    let target = SocketAddr::from((Ipv6Addr::LOCALHOST, 9));
+    let mut relay = Start::to(target).faults(faults).start();
+    for _ in 0..3 {
+        let mut requester = relay.connect();
+        relay.log.expect_all(&[16, 18], 0);
+        relay.log.expect_text(&filled(19, &[("<trg host>", "::1"), LOCAL]));
+        assert_eq!(net::read_all(&mut requester).0, [0_u8; 0]);
+    }
+}
+
+const LOCAL: (&str, &str) = ("<rqst IP addr>", "127.0.0.1");
+
+#[test]
+fn without_a_descriptor_for_the_target_the_request_is_aborted() {
+    let listener = net::listen();
+    let mut relay = Start::to(net::address(&listener)).start();
+    let next = process::next_descriptors(relay.pid).next().unwrap();
+    // Room for the requester's, and for no other.
+    let limit = process::limit(relay.pid, Resource::Nofile, Some(u64::from(next) + 1));
+    assert_given_up(&mut relay, &[16, 18], 19, 0);
+    process::limit(relay.pid, Resource::Nofile, limit);
+    relay.assert_relays(&listener);
+    // It has cost no serial number.
+    relay.log.expect_all(&STARTED, 1);
+}
+
+/// A relay whose second session meets faults on its descriptors, made from the requester's and the target's,
+/// while the first session is well.
+struct SecondSession {
+    relay: Relay,
+    listener: TcpListener,
+    first: (TcpStream, TcpStream),
+}
+
+impl SecondSession {
+    #[track_caller]
+    fn meets(faults: impl FnOnce(u32, u32) -> Faults) -> Self {
+        let listener = net::listen();
+        let start = Start::to(net::address(&listener));
+        // The numbers of descriptors are the same in every run, so another one tells them.
+        let twin = start.start();
+        process::settle(twin.pid);
+        let mut next = process::next_descriptors(twin.pid).skip(2);
+        let (requester, target) = (next.next().unwrap(), next.next().unwrap());
+        drop(twin);
+
+        let mut relay = start.faults(faults(requester, target)).start();
+        let first = relay.session(&listener);
+        relay.log.expect_all(&STARTED, 1);
+        Self { relay, listener, first }
+    }
+
+    /// The first session is none the worse for it, and when it ends, its place serves another.
+    #[track_caller]
+    fn assert_first_is_well(self) {
+        let (mut requester, mut target) = self.first;
+        net::assert_passes(&mut requester, &mut target, b"still there?");
+        net::assert_passes(&mut target, &mut requester, b"sure");
+        let open = process::descriptors(self.relay.pid).len();
+        drop(requester);
+        assert_eq!(net::read_all(&mut target), (Vec::new(), End::Clean));
+        drop(target);
+        eventually("both sockets closed", || process::descriptors(self.relay.pid).len() == open - 2);
+        self.relay.assert_relays(&self.listener);
+    }
+}
+
+#[test]
+fn a_target_that_cannot_be_registered_while_it_connects_drops_the_requester() {
+    let mut second = SecondSession::meets(|_, target| {
+        Faults::new().fail(Call::EpollControl, Errno::NOSPC, &[When::Is(2, target)])
+    });
+    for serial in 2..=4 {
+        assert_given_up(&mut second.relay, &[16, 18, 26], 20, serial);
+        net::turn_away(&second.listener);
+    }
+    second.assert_first_is_well();
+}
+
+#[test]
+fn a_connect_that_cannot_be_started_is_told() {
+    let mut second = SecondSession::meets(|_, target| {
+        Faults::new().fail(Call::Connect, Errno::ADDRNOTAVAIL, &[When::Is(0, target)])
+    });
+    let idle = process::descriptors(second.relay.pid);
+    let mut requester = second.relay.connect();
+    second.relay.log.expect_all(&[16, 18, 26], 2);
+    let line = second.relay.log.line().text;
+    // Message 20 is for a connect that does not start, 27 for one that fails: here it is both.
+    assert!([message(20, 2), message(27, 2)].contains(&line), "it says: {line}");
+    assert_eq!(net::read_all(&mut requester).0, [0_u8; 0]);
+    eventually("all sockets closed", || process::descriptors(second.relay.pid) == idle);
+    second.assert_first_is_well();
+}
+
+#[test]
+fn a_requester_that_cannot_be_registered_ends_its_session() {
+    let mut second = SecondSession::meets(|requester, _| {
+        Faults::new().fail(Call::EpollControl, Errno::NOMEM, &[When::Is(2, requester)])
+    });
+    for serial in 2..=4 {
+        assert_given_up(&mut second.relay, &[16, 18, 26], 29, serial);
+        net::turn_away(&second.listener);
+    }
+    second.assert_first_is_well();
+}
+
+#[test]
+fn a_target_that_cannot_be_registered_again_ends_its_session() {
+    const EPOLL_CTL_MOD: u32 = 3;
+    let mut second = SecondSession::meets(|_, target| {
+        let when = [When::Is(1, EPOLL_CTL_MOD), When::Is(2, target)];
+        Faults::new().fail(Call::EpollControl, Errno::NOMEM, &when)
+    });
+    let (requester, mut target) = second.relay.session(&second.listener);
+    second.relay.log.expect_all(&STARTED, 2);
+    // A requester that does not read makes the relay turn away from the target.
+    while target.write_all(&[7; 4096]).is_ok() {}
+    second.relay.log.expect(30, 2);
+    assert_eq!(net::read_all(&mut &requester).1, End::Reset);
+    second.assert_first_is_well();
+}
+
+/// Every way to write to this descriptor fails.
+fn no_writing_to(descriptor: u32) -> Faults {
+    WRITES
+        .iter()
+        .fold(Faults::new(), |faults, call| faults.fail(*call, Errno::PIPE, &[When::Is(0, descriptor)]))
+}
+
+#[test]
+fn a_failed_write_to_the_target_ends_the_session() {
+    let mut second = SecondSession::meets(|_, target| no_writing_to(target));
+    let (mut requester, mut target) = second.relay.session(&second.listener);
+    second.relay.log.expect_all(&STARTED, 2);
+    // The other direction works.
+    net::assert_passes(&mut target, &mut requester, b"come in");
+    requester.write_all(b"lost").unwrap();
+    second.relay.log.expect(35, 2);
+    assert_eq!(net::read_all(&mut requester), (Vec::new(), End::Reset));
+    assert_eq!(net::read_all(&mut target), (Vec::new(), End::Reset));
+    second.assert_first_is_well();
+}
+
+#[test]
+fn a_failed_write_to_the_requester_ends_the_session() {
+    let mut second = SecondSession::meets(|requester, _| no_writing_to(requester));
+    let (mut requester, mut target) = second.relay.session(&second.listener);
+    second.relay.log.expect_all(&STARTED, 2);
+    net::assert_passes(&mut requester, &mut target, b"may I?");
+    target.write_all(b"lost").unwrap();
+    second.relay.log.expect(39, 2);
+    assert_eq!(net::read_all(&mut requester), (Vec::new(), End::Reset));
+    assert_eq!(net::read_all(&mut target), (Vec::new(), End::Reset));
+    second.assert_first_is_well();
+}
+
+/// A relay with a session and no descriptor left, and two requesters at its door.
+fn out_of_descriptors() -> (Relay, TcpListener, [TcpStream; 2], [TcpStream; 2], u64) {
+    let listener = net::listen();
+    let mut relay = Start::to(net::address(&listener)).start();
+    let session = relay.session(&listener);
+    relay.log.expect_all(&STARTED, 1);
+    let next = process::next_descriptors(relay.pid).next().unwrap();
+    let limit = process::limit(relay.pid, Resource::Nofile, Some(u64::from(next)));
+    let waiting = [relay.connect(), relay.connect()];
+    let told = filled(22, &[("<err num>", &Errno::MFILE.raw_os_error().to_string())]);
+    relay.log.expect_text(&told);
+    let session = [session.0, session.1];
+    (relay, listener, session, waiting, limit.unwrap())
+}
+
+#[test]
+fn a_lack_of_descriptors_is_told_once_and_service_is_back_with_them() {
+    let (mut relay, listener, [mut requester, mut target], waiting, limit) = out_of_descriptors();
+    let before = process::processor_time(relay.pid);
+    // Long enough for many retries.
+    thread::sleep(Duration::from_millis(1500));
+    let told = relay.log.pending();
+    assert!(told.is_empty(), "told again: {told:?}");
+    let spent = process::processor_time(relay.pid).saturating_sub(before);
+    assert!(spent <= Duration::from_millis(50), "waiting for descriptors took {spent:?}");
+    net::assert_passes(&mut requester, &mut target, b"those inside notice nothing");
+
+    process::limit(relay.pid, Resource::Nofile, Some(limit));
+    // They stay: whoever leaves gives descriptors back, and the next lack would be none.
+    let _served = waiting.map(|mut requester| {
+        let mut target = net::accept(&listener);
+        net::assert_passes(&mut requester, &mut target, b"at last");
+        (requester, target)
+    });
+    relay.log.wait(37, 3);
+
+    // The next lack is a new one, and is told.
+    let next = process::next_descriptors(relay.pid).next().unwrap();
+    process::limit(relay.pid, Resource::Nofile, Some(next.into()));
+    let waiting = relay.connect();
+    let told = filled(22, &[("<err num>", "24")]);
+    while relay.log.line().text != told {}
+    process::limit(relay.pid, Resource::Nofile, Some(limit));
+    relay.log.wait(37, 4);
+    drop(waiting);
+}
+
+#[test]
+fn a_session_that_ends_gives_its_descriptors_to_those_at_the_door() {
+    let (mut relay, listener, [requester, target], [mut waiting, _other], _) = out_of_descriptors();
+    net::reset(requester);
+    assert_eq!(net::read_all(&mut &target), (Vec::new(), End::Reset));
+    relay.log.expect(34, 1);
+    relay.log.wait(37, 2);
+    let mut target = net::accept(&listener);
+    net::assert_passes(&mut waiting, &mut target, b"at last");
+}
+
+#[test]
+fn a_descriptor_limit_too_low_for_the_pool_is_told_at_start() {
+    let listener = net::listen();
+    let faults = Faults::new().descriptors(60);
+    let mut relay = Start::to(net::address(&listener)).faults(faults).start();
+    relay.assert_relays(&listener);
+    relay.log.wait(34, 1);
+    let seen = relay.log.seen();
+    assert!(seen.iter().any(|line| line.contains("descriptor")), "{seen:#?}");
+}
+
+#[test]
+fn a_soft_descriptor_limit_that_cannot_be_raised_is_told_at_start() {
+    const NOFILE: u32 = 7;
+    const NO_OLD_LIMIT: u32 = 0;
+    let listener = net::listen();
+    // Asking for the limit is the same call, with a place for the answer.
+    let set = [When::Is(1, NOFILE), When::Is(3, NO_OLD_LIMIT)];
+    let faults = Faults::new().soft_descriptors(60).fail(Call::ProcessLimit, Errno::PERM, &set);
+    let mut relay = Start::to(net::address(&listener)).faults(faults).start();
+    relay.assert_relays(&listener);
+    relay.log.wait(34, 1);
+    let told = "The limit of 60 descriptors is enough for 22 sessions, not for all 500 of the pool.";
+    assert!(relay.log.seen().iter().any(|line| line == told), "{:#?}", relay.log.seen());
+}
+
+#[test]
+fn a_soft_descriptor_limit_is_raised_at_start() {
+    let listener = net::listen();
+    let start = Start::to(net::address(&listener)).shell("ulimit -S -n 40; exec \"$0\" \"$@\"");
+    let mut relay = start.start();
+    let _sessions: Vec<_> = (0..100).map(|_| relay.session(&listener)).collect();
+    for _ in 0..100 {
+        while !relay.log.line().text.ends_with("channel is now active.") {}
+    }
+    let seen = relay.log.seen();
+    assert!(!seen.iter().any(|line| line.contains("descriptor")));
+}
+
+/// Opens sessions until the relay has no memory for another's buffers; which of the two it was short of.
+fn short_of_memory(buf: usize) -> u8 {
+    let listener = net::listen();
+    let mut relay = Start::to(net::address(&listener)).buf(buf).start();
+    let size = process::address_space(relay.pid);
+    let limit = process::limit(relay.pid, Resource::As, Some(size));
+    let mut sessions = Vec::new();
+    let number = loop {
+        let serial = sessions.len() as u64 + 1;
+        assert!(serial <= 500, "its memory does not end");
+        let (requester, target) = relay.session(&listener);
+        relay.log.expect_all(&STARTED[..5], serial);
+        let line = relay.log.line().text;
+        if line == message(33, serial) {
+            // The channel's message comes before the other's buffer is asked for, or after: both will do.
+            let line = relay.log.line().text;
+            if line == message(37, serial) {
+                sessions.push((requester, target));
+                continue;
+            }
+            assert_eq!(line, message(36, serial));
+        } else if line != message(36, serial) {
+            assert_eq!(line, message(32, serial));
+        }
+        assert_eq!(net::read_all(&mut &requester).0, [0_u8; 0]);
+        assert_eq!(net::read_all(&mut &target).0, [0_u8; 0]);
+        break if line == message(32, serial) { 32 } else { 36 };
+    };
+    for (requester, target) in &mut sessions {
+        net::assert_passes(requester, target, b"those inside notice nothing");
+    }
+    process::limit(relay.pid, Resource::As, limit);
+    relay.assert_relays(&listener);
+    number
+}
+
+#[test]
+fn a_lack_of_memory_for_a_buffer_ends_only_the_session_that_asks() {
+    // Which buffer meets the end of memory depends on their size.
+    let mut told = Vec::new();
+    for buf in [4000, 3700, 3400, 3100, 2800, 2500, 2200, 1900, 1600, 1300] {
+        told.push(short_of_memory(buf));
+        if told.contains(&32) && told.contains(&36) {
+            return;
+        }
+    }
+    panic!("only one of both buffers was ever refused: {told:?}");
+}

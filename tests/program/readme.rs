@@ -1,0 +1,192 @@
+//! What the README says of the program is what the program says.
+
+use std::fmt::Write as _;
+use std::io::{Read as _, pipe};
+use std::net::SocketAddr;
+use std::num::NonZeroU64;
+
+use serde_json::Value;
+use tcprelay::Log;
+use tcprelay::cli::{Request, parse};
+use tcprelay::internal::config::LogFormat;
+use tcprelay::internal::message::{Identity, Live, Message, Summary, Totals};
+
+const README: &str = include_str!("../../README.md");
+
+/// The messages with values that stand for placeholders, in the order of their numbers.
+fn catalogue() -> Vec<Message> {
+    let requester: SocketAddr = "192.0.2.1:50001".parse().unwrap();
+    let target: SocketAddr = "198.51.100.2:60002".parse().unwrap();
+    let session = Identity { serial: NonZeroU64::new(70003).unwrap(), requester, target };
+    let summary = Summary::default();
+    let errno = 80004;
+    vec![
+        Message::ClockTooCoarse,
+        Message::InvalidFwdPort,
+        Message::InvalidTrgHost,
+        Message::InvalidTrgPort,
+        Message::InvalidAcl,
+        Message::InvalidConnectTimeout,
+        Message::InvalidIdleTimeout,
+        Message::InvalidBuf,
+        Message::WinsockInitialization,
+        Message::WinsockVersion,
+        Message::ListenerSocket(errno),
+        Message::ListenerBind(errno),
+        Message::ListenerListen(errno),
+        Message::PollUnavailable(errno),
+        Message::Active(40000, target),
+        Message::Attempt(requester),
+        Message::Rejected(requester),
+        Message::Accepted(requester),
+        Message::TargetSocket(requester, target, errno),
+        Message::ConnectNotStarted(session, summary),
+        Message::PoolExhausted(requester),
+        Message::AcceptFailed(errno),
+        Message::AbsoluteTimeout,
+        Message::IdleTimeout(session, summary),
+        Message::ConnectTimeout(session, summary),
+        Message::Allocated(session),
+        Message::TargetRefused(session, summary),
+        Message::Connected(session),
+        Message::RequesterRelayNotStarted(session, summary),
+        Message::TargetRelayNotStarted(session, summary),
+        Message::RelaysStarted(session),
+        Message::RequesterBuffer(session, summary),
+        Message::RequesterChannelActive(session),
+        Message::RequesterReadClosure(session, summary),
+        Message::TargetWriteClosure(session, summary),
+        Message::TargetBuffer(session, summary),
+        Message::TargetChannelActive(session),
+        Message::TargetReadClosure(session, summary),
+        Message::RequesterWriteClosure(session, summary),
+        Message::StopSignal,
+        Message::DrainSignal(90005),
+        Message::Drained,
+        Message::LinesDropped(90005),
+        Message::DescriptorLimit(90005, 90005, 90005),
+        Message::PoolNeeds(90005, 90005, 90005),
+        Message::OwnConnection(requester, target),
+        Message::SourceLimit(requester, 90005),
+        Message::Status(
+            90005,
+            90005,
+            Totals {
+                accepted: 90005,
+                rejected: 90005,
+                refused: 90005,
+                expired: 90005,
+                dropped: 90005,
+                to_target: 90005,
+                to_requester: 90005,
+            },
+        ),
+        Message::StatusSession(Live {
+            identity: session,
+            phase: "relaying",
+            summary: Summary {
+                to_target: 90005,
+                to_requester: 90005,
+                duration: std::time::Duration::from_secs(90005),
+                errno: None,
+            },
+            idle: std::time::Duration::from_secs(90005),
+        }),
+        Message::WaitFailed(errno),
+        Message::InvalidAbsoluteTimeout,
+        Message::InvalidOption("--option", "value".into(), "what is allowed".into()),
+        Message::OwnListener(target),
+        Message::PoolTooLarge(90005, "what it needs, and the limit".into()),
+        Message::InheritedSocket,
+        Message::WouldRelay("0.0.0.0:40000".parse().unwrap(), "the whole command line".into()),
+        Message::InheritedOtherwise("an argument".into(), "0.0.0.0:40000".parse().unwrap()),
+        Message::Listening("192.0.2.9:40000".parse().unwrap()),
+    ]
+}
+
+#[test]
+fn the_table_of_messages_is_the_catalogue() {
+    let mut table = String::new();
+    for message in catalogue() {
+        let text = message
+            .to_string()
+            .replace("192.0.2.1", "<rqst IP addr>")
+            .replace("198.51.100.2", "<trg host>")
+            .replace("60002", "<trg port>")
+            .replace("40000", "<fwd port>")
+            .replace("70003", "<ser num>")
+            .replace("80004", "<err num>")
+            .replace("90005", "N");
+        let text = text.replace('<', "\\<").replace('|', "\\|");
+        writeln!(table, "| {} | `{}` | {text} |", message.number(), message.event()).unwrap();
+    }
+    assert!(README.contains(&table), "the README lacks this table:\n{table}");
+}
+
+/// All values of an object, at any depth.
+fn count_of(object: &Value, wanted: &Value) -> usize {
+    object.as_object().unwrap().values().filter(|value| *value == wanted).count()
+}
+
+#[test]
+fn as_json_every_message_is_one_object_with_the_values_of_its_text() {
+    for message in catalogue() {
+        let (mut written, output) = pipe().unwrap();
+        let mut log = Log::to(output.into(), (LogFormat::Json, false));
+        log.say(&message);
+        log.flush();
+        drop(log);
+        let mut line = String::new();
+        written.read_to_string(&mut line).unwrap();
+        assert_eq!(line.lines().count(), 1, "{line}");
+        let object: Value = serde_json::from_str(&line).unwrap();
+        let text = message.to_string();
+        assert_eq!(object["number"], message.number());
+        assert_eq!(object["event"], message.event());
+        assert_eq!(object["message"], text.as_str());
+        for (value, field, expected) in [
+            ("192.0.2.1", "requester", Value::from("192.0.2.1")),
+            ("198.51.100.2", "target", "198.51.100.2".into()),
+            ("70003", "serial", 70003.into()),
+            ("80004", "errno", 80004.into()),
+        ] {
+            if text.contains(value) {
+                assert_eq!(object[field], expected, "{line}");
+            }
+        }
+        // What keeps a relay from starting is told by its text alone.
+        if !text.starts_with("Error: ") {
+            let figures = text.matches("90005").count();
+            let found = count_of(&object, &90005.into()) + count_of(&object, &90_005_000.into());
+            assert_eq!(found, figures, "{line}");
+        }
+        // Only what ends a session has a cause.
+        let ends = object.get("duration_ms").is_some() && object.get("phase").is_none();
+        assert_eq!(object.get("cause"), ends.then_some(&object["event"]), "{line}");
+    }
+}
+
+#[test]
+fn every_message_of_the_catalogue_is_in_its_place() {
+    let numbers: Vec<_> = catalogue().iter().map(Message::number).collect();
+    let expected: Vec<_> = (1..=39).chain(100..=116).chain(130..=131).collect();
+    assert_eq!(numbers, expected);
+    let mut events: Vec<_> = catalogue().iter().map(Message::event).collect();
+    events.sort_unstable();
+    events.dedup();
+    assert_eq!(events.len(), expected.len(), "two messages share a name");
+}
+
+#[test]
+fn the_help_is_the_help() {
+    let Ok(Request::Print(help)) = parse([]) else { panic!("no arguments are not the help") };
+    assert!(README.contains(&help), "the README lacks this help:\n{help}");
+}
+
+#[test]
+fn the_limits_are_the_limits() {
+    use tcprelay::internal::limits::{PIPE_BYTES, PIPES};
+
+    let bound = format!("{PIPES} pipes of {} MiB", PIPE_BYTES >> 20);
+    assert!(README.contains(&bound), "the README does not say {bound:?}");
+}

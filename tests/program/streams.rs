@@ -1,0 +1,240 @@
+//! Bytes arrive whole, in order, once, in both directions at once; a slow reader stops its writer.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::net::{self, End};
+use crate::support::{self, PATIENCE, Start, eventually, process};
+
+const MIB: usize = 1024 * 1024;
+
+/// Sends all of `bytes` and ends the stream.
+fn send(mut stream: &TcpStream, bytes: &[u8]) {
+    stream.write_all(bytes).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+}
+
+/// Both sides send and receive at the same time, each to the end.
+fn exchange(requester: &TcpStream, upload: &[u8], target: &TcpStream, download: &[u8]) {
+    thread::scope(|scope| {
+        scope.spawn(|| send(requester, upload));
+        scope.spawn(|| send(target, download));
+        let uploaded = scope.spawn(|| net::read_all(&mut &*target));
+        let (downloaded, end) = net::read_all(&mut &*requester);
+        net::assert_same(&downloaded, download);
+        assert_eq!(end, End::Clean);
+        let (uploaded, end) = uploaded.join().unwrap();
+        net::assert_same(&uploaded, upload);
+        assert_eq!(end, End::Clean);
+    });
+}
+
+fn relays_8_mib_both_ways_at_once(buf: usize) {
+    let listener = net::listen();
+    let relay = Start::to(net::address(&listener)).buf(buf).start();
+    let (requester, target) = relay.session(&listener);
+    let (upload, download) = (net::random(1, 8 * MIB), net::random(2, 8 * MIB));
+    exchange(&requester, &upload, &target, &download);
+}
+
+#[test]
+fn both_directions_at_once_arrive_whole_through_the_smallest_buffers() {
+    relays_8_mib_both_ways_at_once(100);
+}
+
+#[test]
+fn both_directions_at_once_arrive_whole_through_buffers_of_1460_bytes() {
+    relays_8_mib_both_ways_at_once(1460);
+}
+
+#[test]
+fn both_directions_at_once_arrive_whole_through_the_largest_buffers() {
+    relays_8_mib_both_ways_at_once(4000);
+}
+
+#[test]
+fn forty_streams_at_once_do_not_mix() {
+    const STREAMS: u64 = 40;
+    let relay = Start::to(net::echo()).buf(1460).start();
+    thread::scope(|scope| {
+        for number in 0..STREAMS {
+            let address = relay.address();
+            scope.spawn(move || {
+                let mut requester = net::connect(address);
+                let bytes = net::random(number, MIB / 4);
+                let sender = requester.try_clone().unwrap();
+                thread::scope(|scope| {
+                    scope.spawn(|| send(&sender, &bytes));
+                    let (echoed, end) = net::read_all(&mut requester);
+                    net::assert_same(&echoed, &bytes);
+                    assert_eq!(end, End::Clean);
+                });
+            });
+        }
+    });
+}
+
+#[test]
+fn messages_of_every_size_come_back_at_once() {
+    // No message may wait for the next to push it out: a request and its reply take turns.
+    let relay = Start::to(net::echo()).buf(100).start();
+    let mut requester = relay.connect();
+    for size in (1..=64).chain([99, 100, 101, 199, 200, 201, 1460, 4000, 65_536, 100_000]) {
+        let bytes = net::random(size as u64, size);
+        requester.write_all(&bytes).unwrap();
+        net::assert_same(&net::read_exactly(&mut requester, size), &bytes);
+    }
+}
+
+/// Far more than the kernel's buffers hold on the way from a writer to a reader that stopped.
+const MORE_THAN_QUEUES: usize = 256 * MIB;
+
+/// `writer` sends until it is stopped by a reader that does nothing. All that time the relay rests, and every
+/// byte arrives when the reader goes on.
+fn stops_and_goes_on(relay: &support::Relay, writer: &TcpStream, reader: &mut TcpStream) {
+    // A length that is no multiple of anything, so that a piece lost or doubled shifts what follows.
+    let pattern = net::random(3, 1_000_003);
+    let sent = AtomicUsize::new(0);
+    let stop = AtomicUsize::new(MORE_THAN_QUEUES);
+    let memory = process::memory_kib(relay.pid);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut writer = writer;
+            while sent.load(Ordering::Acquire) < stop.load(Ordering::Acquire) {
+                let from = sent.load(Ordering::Acquire) % pattern.len();
+                let until = pattern.len().min(from + 100_000);
+                let count = net::uninterrupted(|| writer.write(&pattern[from..until])).unwrap();
+                sent.fetch_add(count, Ordering::AcqRel);
+            }
+            writer.shutdown(Shutdown::Write).unwrap();
+        });
+
+        // The queues fill up until nothing moves any more.
+        let mut before = 0;
+        eventually("the writer stands still", || {
+            let now = sent.load(Ordering::Acquire);
+            let still = now == before && now > 0;
+            before = now;
+            thread::sleep(Duration::from_millis(200));
+            still
+        });
+        let stopped_at = sent.load(Ordering::Acquire);
+        assert!(stopped_at < MORE_THAN_QUEUES, "nothing stops the writer");
+        process::settle(relay.pid);
+        process::assert_rests(relay.pid, Duration::from_secs(1));
+        let grown = process::memory_kib(relay.pid).saturating_sub(memory);
+        assert!(grown <= 256, "waiting took {grown} KiB");
+
+        // A few MiB more, so that the stream is seen to move on before it ends.
+        stop.store(stopped_at + 8 * MIB, Ordering::Release);
+        let mut received = 0;
+        let mut chunk = vec![0; 128 * 1024];
+        loop {
+            let count = net::uninterrupted(|| reader.read(&mut chunk)).unwrap();
+            if count == 0 {
+                break;
+            }
+            let mut rest = &chunk[..count];
+            while !rest.is_empty() {
+                let from = received % pattern.len();
+                let length = rest.len().min(pattern.len() - from);
+                net::assert_same(&rest[..length], &pattern[from..from + length]);
+                rest = &rest[length..];
+                received += length;
+            }
+        }
+        assert_eq!(received, sent.load(Ordering::Acquire));
+    });
+}
+
+#[test]
+fn a_requester_that_stops_reading_stops_the_target_and_can_go_on() {
+    let listener = net::listen();
+    let relay = Start::to(net::address(&listener)).start();
+    let (mut requester, mut target) = relay.session(&listener);
+    // The other direction does not care.
+    net::assert_passes(&mut requester, &mut target, b"before");
+    stops_and_goes_on(&relay, &target, &mut requester);
+    net::assert_passes(&mut requester, &mut target, b"after");
+}
+
+#[test]
+fn a_target_that_stops_reading_stops_the_requester_and_can_go_on() {
+    let listener = net::listen();
+    let relay = Start::to(net::address(&listener)).buf(1460).start();
+    let (mut requester, mut target) = relay.session(&listener);
+    net::assert_passes(&mut target, &mut requester, b"before");
+    stops_and_goes_on(&relay, &requester, &mut target);
+    net::assert_passes(&mut target, &mut requester, b"after");
+}
+
+#[test]
+fn what_a_turn_has_no_time_for_is_served_without_another_event() {
+    // More than the relay takes from one stream in a turn.
+    const PLENTY: usize = 3 * MIB;
+    let listener = net::listen();
+    let relay = Start::to(net::address(&listener)).start();
+    let (mut requester, mut target) = relay.session(&listener);
+    let bytes = net::random(4, PLENTY);
+    // A stream that flows makes the kernel grow the queues on its way.
+    for _ in 0..10 {
+        thread::scope(|scope| {
+            scope.spawn(|| target.write_all(&bytes).unwrap());
+            net::assert_same(&net::read_exactly(&mut requester, PLENTY), &bytes);
+        });
+    }
+
+    relay.freeze();
+    target.set_nonblocking(true).unwrap();
+    let mut queued = 0;
+    while let Ok(count @ 1..) = target.write(&bytes[queued..]) {
+        queued += count;
+    }
+    target.set_nonblocking(false).unwrap();
+    // Nothing should wait on this side: it would be another event when it moves on. A kernel with smaller
+    // queues makes this test weaker, not wrong.
+    let deadline = Instant::now() + Duration::from_millis(500);
+    while process::unread_by_peer(&target) < queued && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(50));
+    }
+    relay.thaw();
+    net::assert_same(&net::read_exactly(&mut requester, queued), &bytes[..queued]);
+    net::assert_passes(&mut requester, &mut target, b"all of it");
+}
+
+#[test]
+fn one_greedy_stream_does_not_starve_a_small_one() {
+    let listener = net::listen();
+    let relay = Start::to(net::address(&listener)).start();
+    let (greedy_requester, greedy_target) = relay.session(&listener);
+    let (mut requester, mut target) = relay.session(&listener);
+    let moved = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let chunk = vec![7; MIB];
+            // Fails when the reader has gone.
+            while (&greedy_target).write_all(&chunk).is_ok() {}
+        });
+        scope.spawn(|| {
+            let mut chunk = vec![0; MIB];
+            while let Ok(count @ 1..) = net::uninterrupted(|| (&greedy_requester).read(&mut chunk)) {
+                moved.fetch_add(count, Ordering::Relaxed);
+            }
+        });
+        eventually("the greedy stream flows", || moved.load(Ordering::Relaxed) > 4 * MIB);
+        let start = Instant::now();
+        for _ in 0..100 {
+            net::assert_passes(&mut requester, &mut target, b"ping");
+            net::assert_passes(&mut target, &mut requester, b"pong");
+        }
+        // 200 messages: a relay that lets one stream have its way for long is far slower than this.
+        let took = start.elapsed();
+        // Ends the greedy session; the second of these may come too late to do anything.
+        let _ = greedy_requester.shutdown(Shutdown::Both);
+        let _ = greedy_target.shutdown(Shutdown::Both);
+        assert!(took < PATIENCE / 4, "200 small messages took {took:?}");
+    });
+}

@@ -1,0 +1,254 @@
+//! What a socket remembers of the kernel's words, where no real kernel says them on demand.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use socket2::SockRef;
+use tcprelay::internal::limits::{PIPES_BYTES_MAX, UNSENT_BESIDE_INTERACTIVE};
+use tcprelay::internal::message::{Identity, Serial};
+use tcprelay::internal::session::{Session, Side, Timeouts, Turn, Verdict};
+use tcprelay::internal::splice::{Pipe, Pipes};
+use tcprelay::internal::stream::{Connect, Readiness, Socket, Stream, Transfer};
+
+/// A stream of which every answer is set beforehand, and that counts the calls that move bytes.
+#[derive(Default)]
+struct Fake {
+    has_peer: bool,
+    error: Option<Errno>,
+    written: Option<Errno>,
+    /// It has so many bytes, and takes whatever comes.
+    left: Option<usize>,
+    /// For each write, whether the end was to follow.
+    end_follows: Vec<bool>,
+    calls: usize,
+    /// How often it was told to send at once.
+    at_once: usize,
+    /// What was said of its unsent bytes.
+    limited: Vec<bool>,
+    /// How often its stream was ended.
+    ends: usize,
+}
+
+impl Stream for Fake {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        self.calls += 1;
+        let count = self.left.unwrap_or(0).min(room.len());
+        self.left = self.left.map(|left| left - count);
+        Ok(count)
+    }
+
+    fn write(&mut self, bytes: &[u8], end_follows: bool) -> io::Result<usize> {
+        self.calls += 1;
+        self.end_follows.push(end_follows);
+        let taken = if self.left.is_some() { bytes.len() } else { 0 };
+        self.written.map_or(Ok(taken), |errno| Err(errno.into()))
+    }
+
+    fn fill(&mut self, _: &Pipe, _: usize) -> io::Result<usize> {
+        self.calls += 1;
+        Ok(0)
+    }
+
+    fn drain(&mut self, _: &Pipe, _: usize) -> io::Result<usize> {
+        self.calls += 1;
+        Ok(0)
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.ends += 1;
+        Ok(())
+    }
+
+    fn has_peer(&self) -> bool {
+        self.has_peer
+    }
+
+    fn take_error(&self) -> io::Result<Option<io::Error>> {
+        Ok(self.error.map(Into::into))
+    }
+
+    fn send_at_once(&mut self) {
+        self.at_once += 1;
+    }
+
+    fn limit_unsent(&mut self, limited: bool) {
+        self.limited.push(limited);
+    }
+
+    fn reset_on_close(&mut self) {}
+
+    fn unacknowledged(&self) -> Option<u32> {
+        None
+    }
+
+    fn certain_room(&self) -> usize {
+        0
+    }
+}
+
+const READY: Readiness =
+    Readiness { readable: true, writable: true, marked: true, failed: false, eof: false };
+
+fn ready(stream: Fake) -> Socket<Fake> {
+    let mut socket = Socket::connecting(stream);
+    socket.note(READY);
+    socket
+}
+
+const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
+
+/// A session with buffers of 100 bytes.
+fn relaying(requester: Fake, target: Fake, now: Instant) -> Session<Fake> {
+    let mut session = Session::new(
+        Identity { serial: Serial::MIN, requester: ADDRESS, target: ADDRESS },
+        requester,
+        target,
+        now,
+    );
+    session.start_relaying(100, &[], now).unwrap();
+    session
+}
+
+fn shared() -> Shared {
+    Shared {
+        pipes: Pipes::new(0),
+        queue: KernelQueue::default(),
+        target: ADDRESS,
+        timeouts: Timeouts { connect: Duration::from_secs(1), idle: Duration::from_secs(1) },
+        beside_messages: false,
+        moved: 0,
+    }
+}
+
+fn pipe() -> Pipe {
+    Pipes::new(PIPES_BYTES_MAX).take().unwrap()
+}
+
+#[test]
+fn a_report_of_a_connect_that_has_neither_a_peer_nor_an_error_is_waited_out() {
+    let mut socket = ready(Fake::default());
+    assert_eq!(socket.connect_state(), Connect::Pending);
+    // The next report is a new one.
+    assert!(!socket.is_writable());
+    socket.stream_mut().has_peer = true;
+    socket.note(READY);
+    assert_eq!(socket.connect_state(), Connect::Done);
+}
+
+#[test]
+fn a_write_that_takes_nothing_waits_for_room() {
+    let mut socket = ready(Fake::default());
+    assert_eq!(socket.write(b"bytes", false), Transfer::Blocked);
+    assert!(!socket.is_writable());
+    socket.note(READY);
+    assert_eq!(socket.drain(&pipe(), 5), Transfer::Blocked);
+    assert!(!socket.is_writable());
+}
+
+#[test]
+fn what_is_not_ready_is_not_called() {
+    let mut socket = Socket::connecting(Fake::default());
+    assert_eq!(socket.read(&mut [0]), Transfer::Blocked);
+    assert_eq!(socket.fill(&pipe(), 1), Transfer::Blocked);
+    assert_eq!(socket.write(b"bytes", false), Transfer::Blocked);
+    assert_eq!(socket.drain(&pipe(), 5), Transfer::Blocked);
+    assert_eq!(socket.stream().calls, 0);
+}
+
+#[test]
+fn the_first_error_is_told_again_and_again_and_nothing_is_called() {
+    let mut socket = ready(Fake { written: Some(Errno::TIMEDOUT), ..Fake::default() });
+    let failed = Transfer::Failed(Errno::TIMEDOUT.raw_os_error());
+    assert_eq!(socket.write(b"bytes", false), failed);
+    socket.stream_mut().written = Some(Errno::PIPE);
+    assert_eq!(socket.write(b"bytes", false), failed);
+    assert_eq!(socket.drain(&pipe(), 5), failed);
+    assert_eq!(socket.shutdown_write(), Err(Errno::TIMEDOUT.raw_os_error()));
+    assert_eq!(socket.stream().calls, 1);
+}
+
+#[test]
+fn a_short_read_after_the_end_has_arrived_is_the_last_one() {
+    let ended = Readiness { ended: true, ..READY };
+    let mut socket = Socket::connecting(Fake { left: Some(15), ..Fake::default() });
+    socket.note(ended);
+    assert_eq!((socket.read(&mut [0; 10]), socket.is_at_end()), (Transfer::Bytes(10), false));
+    assert_eq!((socket.read(&mut [0; 10]), socket.is_at_end()), (Transfer::Bytes(5), true));
+
+    // Without that report more may come.
+    let mut socket = ready(Fake { left: Some(5), ..Fake::default() });
+    assert_eq!((socket.read(&mut [0; 10]), socket.is_at_end()), (Transfer::Bytes(5), false));
+
+    // Whoever has met an error asks on.
+    let mut socket = ready(Fake { left: Some(5), written: Some(Errno::CONNRESET), ..Fake::default() });
+    socket.note(ended);
+    assert_eq!(socket.write(b"bytes", false), Transfer::Failed(Errno::CONNRESET.raw_os_error()));
+    assert_eq!((socket.read(&mut [0; 10]), socket.is_at_end()), (Transfer::Bytes(5), false));
+}
+
+#[test]
+fn the_last_bytes_and_the_end_go_out_together() {
+    let (now, mut shared) = (Instant::now(), shared());
+    let requester = Fake { left: Some(250), ..Fake::default() };
+    let mut session = relaying(requester, Fake { left: Some(0), ..Fake::default() }, now);
+    session.note(Side::Requester, Readiness { ended: true, ..READY });
+    session.note(Side::Target, Readiness { writable: true, ..Readiness::default() });
+    assert_eq!(session.work(now, &mut shared), Verdict::Wait);
+    let target = session.socket(Side::Target).stream();
+    assert_eq!((target.end_follows.as_slice(), target.ends), ([false, false, true].as_slice(), 1));
+    // Three reads, and none for the end alone.
+    assert_eq!(session.socket(Side::Requester).stream().calls, 3);
+}
+
+#[test]
+fn a_socket_is_told_to_send_at_once_with_its_second_write_unless_it_was_accepted() {
+    let taker = || Fake { left: Some(0), ..Fake::default() };
+    // An accepted one has the option from the listener.
+    for (mut socket, told) in [(Socket::accepted(taker()), [0; 3]), (Socket::connecting(taker()), [0, 1, 1])]
+    {
+        socket.note(READY);
+        for told in told {
+            assert_eq!(socket.write(b"bytes", false), Transfer::Bytes(5));
+            assert_eq!(socket.stream().at_once, told);
+        }
+    }
+}
+
+#[test]
+fn little_of_a_stream_waits_unsent_while_it_goes_on_beside_messages() {
+    let (now, mut shared) = (Instant::now(), Shared { beside_messages: true, ..shared() });
+    let requester = Fake { left: Some(usize::MAX), ..Fake::default() };
+    let mut session = relaying(requester, Fake { left: Some(usize::MAX), ..Fake::default() }, now);
+    session.note(Side::Requester, Readiness { readable: true, ..Readiness::default() });
+    session.note(Side::Target, Readiness { writable: true, ..Readiness::default() });
+    for _ in 0..4 {
+        assert_eq!(session.work(now, &mut shared), Verdict::Again);
+    }
+    assert_eq!(session.socket(Side::Target).stream().limited, [true]);
+    shared.beside_messages = false;
+    for _ in 0..3 {
+        assert_eq!(session.work(now, &mut shared), Verdict::Again);
+    }
+    assert_eq!(session.socket(Side::Target).stream().limited, [true, false]);
+    // Nothing streams to the requester.
+    assert_eq!(session.socket(Side::Requester).stream().limited, [false; 0]);
+}
+
+#[test]
+fn the_limit_of_unsent_bytes_is_the_sockets_own() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let mut stream = mio::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    stream.limit_unsent(true);
+    assert_eq!(SockRef::from(&stream).tcp_notsent_lowat().unwrap(), UNSENT_BESIDE_INTERACTIVE);
+    stream.limit_unsent(false);
+    assert_eq!(SockRef::from(&stream).tcp_notsent_lowat().unwrap(), 0);
+}
+
+#[test]
+fn pipes_that_are_not_wanted_are_not_made() {
+    let mut pipes = Pipes::new(0);
+    assert!(pipes.take().is_none());
+    assert_eq!(pipes.held(), 0);
+}
