@@ -20,6 +20,9 @@ pub const SESSIONS: usize = 500;
 /// Largest pool that `--sessions` takes.
 pub const SESSIONS_MAX: usize = 100_000;
 
+/// Bits of an IPv6 address that make a source of `--max-per-source`: its network's hosts choose the others.
+pub const SOURCE_PREFIX_BITS: u32 = 64;
+
 /// Connections that may wait for `accept`; the kernel caps it at `net.core.somaxconn`.
 pub const BACKLOG: i32 = 4096;
 
@@ -93,20 +96,20 @@ pub const ABORT_GRACE: Duration = Duration::from_secs(2);
 /// Interval between two looks of an aborting session at the living side's send queue.
 pub const ABORT_LOOK: Duration = TICK;
 
-/// Bytes written since the send queues were last empty that make a look urgent.
-pub const WATCH_BYTES: u32 = 4 << 10;
+/// Bytes written since the send queues were last empty that may not fit a small receive window.
+pub const WATCH_BYTES: u32 = 1 << 10;
 
-/// Silence after which a session that wrote less than [`WATCH_BYTES`] looks at its send queues.
-pub const LOOK_AFTER_LITTLE: Duration = Duration::from_millis(250);
-
-/// Silence after which a session that wrote more looks at them.
-pub const LOOK_AFTER_BULK: Duration = Duration::from_millis(15);
+/// Silence after which a session that wrote [`WATCH_BYTES`] looks at its send queues.
+pub const LOOK_AFTER: Duration = Duration::from_millis(15);
 
 /// Least interval between two looks of a session at its send queues.
-pub const LOOK_PAUSE: Duration = Duration::from_millis(15);
+pub const LOOK_PAUSE: Duration = Duration::from_millis(28);
 
-/// The interval grows to this part of the time since the last write.
+/// The interval grows to this part of the time since the last write, less [`LOOK_MARGIN`].
 pub const LOOK_SHARE: u32 = 20;
+
+/// The lateness that the wheel adds to a look and to the timer that follows.
+pub const LOOK_MARGIN: Duration = Duration::from_millis(22);
 
 /// Slots that one turn looks at for the status.
 pub const STATUS_SLOTS_PER_TURN: usize = 64;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mio::net::UnixStream;
-use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGXFSZ};
+
+use crate::sys;
 
 /// What may be asked of a running relay. A request that is made again before it was seen is one.
 #[derive(Clone, Debug, Default)]
@@ -74,8 +76,11 @@ impl Control {
     /// Lets signals ask, and keeps a log file at its size limit from killing the process.
     pub(crate) fn listen_to_signals(&self) -> io::Result<()> {
         let Requests { stop, drain, report } = &self.requests;
-        for (signal, request) in [(SIGTERM, stop), (SIGINT, stop), (SIGQUIT, drain), (SIGUSR1, report)] {
-            // In this order, so that whoever is woken finds the request.
+        // A closed terminal stops the relay, unless nohup(1) or its like has asked for the opposite.
+        let hang_up = (!sys::ignores(SIGHUP)).then_some((SIGHUP, stop));
+        let requests = [(SIGTERM, stop), (SIGINT, stop), (SIGQUIT, drain), (SIGUSR1, report)];
+        for (signal, request) in requests.into_iter().chain(hang_up) {
+            // In this order, so that the woken loop finds the request.
             signal_hook::flag::register(signal, Arc::clone(request))?;
             signal_hook::low_level::pipe::register(signal, self.wake.try_clone()?)?;
         }

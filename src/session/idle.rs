@@ -3,18 +3,17 @@
 //! A byte has moved when the peer's kernel has acknowledged it, which can be long after it was
 //! written: a slow reader leaves megabytes in a send queue. So a session that falls silent after a
 //! write looks at its send queues. Each look that finds them shorter is a movement, seen at most one
-//! pause late. The pause grows with the time since the write: [`LOOK_PAUSE`] at first, later the
-//! twentieth part of that time. A session therefore looks at most 66 times a second, within half an
-//! hour of silence fewer than 250 times, and never again once its queues are empty.
+//! pause late. The pause grows with the time since the write: [`LOOK_PAUSE`] at first, later almost
+//! the twentieth part of that time. A session therefore looks at most 36 times a second, fewer than
+//! 250 times in half an hour of silence, and never again once its queues are empty. A session that
+//! wrote little looks only when it would be found idle: any receive window has room for that.
 //!
 //! The clock is never early. It is late by one pause and two ticks of the wheel at most:
 //! `max(50 ms, 1/20 of the time that the bytes took)`, which the constants prove.
 
 use std::time::{Duration, Instant};
 
-use crate::limits::{
-    LATE_MAX, LOOK_AFTER_BULK, LOOK_AFTER_LITTLE, LOOK_PAUSE, LOOK_SHARE, TICK, WATCH_BYTES,
-};
+use crate::limits::{LATE_MAX, LOOK_AFTER, LOOK_MARGIN, LOOK_PAUSE, LOOK_SHARE, TICK, WATCH_BYTES};
 
 /// Measures how long a session has been idle.
 #[derive(Clone, Copy, Debug)]
@@ -64,11 +63,8 @@ impl IdleClock {
     pub fn deadline(&self, timeout: Duration) -> Instant {
         let idle = self.last_moved + timeout;
         match self.queues {
-            Queues::Unseen { written: 0 } => idle,
-            Queues::Unseen { written } if written < WATCH_BYTES => {
-                idle.min(self.last_moved + LOOK_AFTER_LITTLE)
-            }
-            Queues::Unseen { .. } => idle.min(self.last_moved + LOOK_AFTER_BULK),
+            Queues::Unseen { written } if written < WATCH_BYTES => idle,
+            Queues::Unseen { .. } => idle.min(self.last_moved + LOOK_AFTER),
             Queues::Watched { look_at, .. } => idle.min(look_at),
         }
     }
@@ -88,14 +84,13 @@ impl IdleClock {
             Queues::Watched { written_at, .. } => written_at,
         };
         let watched = |queued| {
-            let pause = (now.saturating_duration_since(written_at) / LOOK_SHARE)
-                .saturating_sub(LATE_MAX / 2)
-                .max(LOOK_PAUSE);
+            let share = now.saturating_duration_since(written_at) / LOOK_SHARE;
+            let pause = share.saturating_sub(LOOK_MARGIN).max(LOOK_PAUSE);
             Queues::Watched { queued, written_at, look_at: now + pause }
         };
         (self.last_moved, self.queues) = match (queued, self.queues) {
             (None, _) => (self.last_moved, Queues::Unseen { written: 0 }),
-            // Little was written, and all of it has arrived within the first pause: at once, most likely.
+            // Little was written, and it went out at once.
             (Some(0), Queues::Unseen { written }) if written < WATCH_BYTES => {
                 (self.last_moved, Queues::Unseen { written: 0 })
             }
@@ -130,8 +125,8 @@ impl IdleClock {
     }
 }
 
-// A movement is seen a pause and a tick after it, and the timer that follows fires a tick late: one
-// millisecond of epoll each.
+// A movement is seen a pause and a tick after it, and the timer that follows fires a tick late, with
+// one millisecond of epoll each.
 const _: () = assert!(LOOK_PAUSE.as_millis() + 2 * (TICK.as_millis() + 1) <= LATE_MAX.as_millis());
-const _: () = assert!(LOOK_AFTER_BULK.as_millis() + 2 * (TICK.as_millis() + 1) <= LATE_MAX.as_millis());
-const _: () = assert!(LATE_MAX.as_millis() / 2 >= 2 * (TICK.as_millis() + 1));
+const _: () = assert!(LOOK_AFTER.as_millis() <= LOOK_PAUSE.as_millis());
+const _: () = assert!(LOOK_MARGIN.as_millis() == 2 * (TICK.as_millis() + 1));

@@ -16,6 +16,7 @@ mod admission;
 mod clock;
 mod command_line;
 mod dist;
+mod edges;
 mod embedding;
 mod endings;
 mod figure_one;

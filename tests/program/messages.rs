@@ -196,22 +196,6 @@ fn a_requester_that_cannot_be_registered_ends_its_session() {
     second.assert_first_is_well();
 }
 
-#[test]
-fn a_target_that_cannot_be_registered_again_ends_its_session() {
-    const EPOLL_CTL_MOD: u32 = 3;
-    let mut second = SecondSession::meets(|_, target| {
-        let when = [When::Is(1, EPOLL_CTL_MOD), When::Is(2, target)];
-        Faults::new().fail(Call::EpollControl, Errno::NOMEM, &when)
-    });
-    let (requester, mut target) = second.relay.session(&second.listener);
-    second.relay.log.expect_all(&STARTED, 2);
-    // A requester that does not read makes the relay turn away from the target.
-    while target.write_all(&[7; 4096]).is_ok() {}
-    second.relay.log.expect(30, 2);
-    assert_eq!(net::read_all(&mut &requester).1, End::Reset);
-    second.assert_first_is_well();
-}
-
 /// Every way to write to this descriptor fails.
 fn no_writing_to(descriptor: u32) -> Faults {
     WRITES

@@ -185,8 +185,8 @@ fn the_help_is_the_help() {
 
 #[test]
 fn the_limits_are_the_limits() {
-    use tcprelay::internal::limits::{PIPE_BYTES, PIPES};
+    use tcprelay::internal::limits::{PIPE_BYTES_MAX, PIPES_MAX};
 
-    let bound = format!("{PIPES} pipes of {} MiB", PIPE_BYTES >> 20);
+    let bound = format!("{PIPES_MAX} pipes of {} MiB", PIPE_BYTES_MAX >> 20);
     assert!(README.contains(&bound), "the README does not say {bound:?}");
 }

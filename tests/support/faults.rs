@@ -38,6 +38,7 @@ pub enum Call {
     EpollCreate,
     EpollControl,
     FileControl,
+    IoControl,
     /// `open`, which the C library does not use; no newer architecture has it.
     #[cfg(target_arch = "x86_64")]
     Open,
@@ -56,6 +57,7 @@ impl Call {
     const fn number(self) -> i64 {
         match self {
             Call::Socket => 41,
+            Call::IoControl => 16,
             Call::Bind => 49,
             Call::Listen => 50,
             Call::Connect => 42,
@@ -77,6 +79,7 @@ impl Call {
     const fn number(self) -> i64 {
         match self {
             Call::Socket => 198,
+            Call::IoControl => 29,
             Call::Bind => 200,
             Call::Listen => 201,
             Call::Connect => 203,

@@ -489,6 +489,17 @@ impl Log {
         }
     }
 
+    /// Skips lines until one holds this text.
+    #[track_caller]
+    pub fn wait_text(&mut self, text: &str) -> Line {
+        loop {
+            let line = self.line();
+            if line.text.contains(text) {
+                return line;
+            }
+        }
+    }
+
     /// What has come and was not looked at yet.
     pub fn pending(&mut self) -> Vec<Line> {
         let lines: Vec<_> = self.lines.try_iter().collect();

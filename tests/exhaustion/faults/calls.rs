@@ -25,6 +25,7 @@ pub const FCNTL: Call = call("fcntl", 72, 25);
 pub const GET_PEER_NAME: Call = call("getpeername", 52, 205);
 pub const GET_SOCK_NAME: Call = call("getsockname", 51, 204);
 pub const GET_SOCK_OPT: Call = call("getsockopt", 55, 209);
+pub const IO_CONTROL: Call = call("ioctl", 16, 29);
 pub const MAP: Call = call("mmap", 9, 222);
 pub const PIPE: Call = call("pipe2", 293, 59);
 pub const POSITIONED_WRITE: Call = call("pwritev2", 328, 287);
@@ -42,29 +43,25 @@ pub const EPOLL_WAIT: Call = call("epoll_wait", 232, 22);
 pub const POLL: Call = call("ppoll", 271, 73);
 
 pub const EPOLL_ADD: u32 = 1;
-pub const EPOLL_MODIFY: u32 = 3;
 pub const SET_PIPE_SIZE: u32 = 1031;
 pub const GET_PIPE_SIZE: u32 = 1032;
-/// `MSG_DONTWAIT`, which only the questions about the kernel's queues have, and the wake-ups by signals.
-pub const NETLINK_FLAGS: u32 = 0x40;
+/// The request for the length of a send queue, `SIOCOUTQ`.
+pub const SEND_QUEUE: u32 = 0x5411;
 /// The length of the reads that take the wake-ups.
 pub const CONTROL_READ: u32 = 64;
 /// Length and flags of a wake-up by a signal.
 pub const SIGNAL_WAKE: (u32, u32) = (1, 0x40);
 
 /// The table: every call that a relay makes after its start.
-pub const CALLS: [Row; 32] = [
+pub const CALLS: [Row; 33] = [
     row(ACCEPT, "22 once, then a try every 100 ms and when a session ends; who waits, waits in the backlog"),
-    row(SOCKET, "target: 19, and the requester is let go; diagnostics: as if the kernel's queues were empty"),
+    row(SOCKET, "target: 19, and the requester is reset"),
     row(BIND, "27, a reset to the requester"),
     row(CONNECT, "27, a reset to the requester"),
-    row(
-        EPOLL_CONTROL,
-        "add: target 20, requester 29; modify: 29 or 30; of the log: it is tried with the next line",
-    ),
+    row(EPOLL_CONTROL, "add: target 20, requester 29; of the log: it is tried with the next line"),
     row(EPOLL_WAIT, "110, exit status 1; interrupted: nothing"),
-    row(RECEIVE, "34 or 38, resets; diagnostics: as if the queues were empty; of a wake-up: nothing"),
-    row(SEND, "35 or 39, resets; diagnostics: as if the queues were empty; of a wake-up: nothing"),
+    row(RECEIVE, "34 or 38, resets; of a wake-up: nothing"),
+    row(SEND, "35 or 39, resets; of a wake-up: nothing"),
     row(SHUTDOWN, "the end that it was for is the cause: 34 or 38; a reset instead of a clean end"),
     row(SPLICE, "not supported here: copied, without a loss; the connection failed: 34, 35, 38 or 39"),
     row(PIPE, "copied"),
@@ -74,8 +71,9 @@ pub const CALLS: [Row; 32] = [
         "no delay: small writes may be late; unsent: more may wait; linger: an end, no reset; urgent: 20",
     ),
     row(GET_SOCK_OPT, "a refusal is one all the same: 27"),
-    row(GET_PEER_NAME, "as if the kernel's queues were empty; a refusal is one all the same: 27"),
-    row(GET_SOCK_NAME, "as if the kernel's queues were empty"),
+    row(GET_PEER_NAME, "a refusal is one all the same: 27"),
+    row(GET_SOCK_NAME, "no own connection is known by it"),
+    row(IO_CONTROL, "the send queues are unknown: an abort waits out its grace"),
     row(POSITIONED_WRITE, "not supported: write when ready; else lines wait, then are dropped and counted"),
     row(WRITE, "lines wait, then are dropped and counted"),
     row(POLL, "lines wait, then are dropped and counted"),

@@ -1,0 +1,118 @@
+//! Each rule on a source that breaks it, and on one that looks as if it did.
+
+use std::collections::BTreeSet;
+
+use crate::source::Source;
+use crate::{CIRCLE, DOCUMENTED, FILE_LINES, FILES, FUNCTION_LINES, FUNCTIONS, NEVER, NUMBERS, ONLY, judge};
+
+/// The rules that these sources break, each given by its path and its code.
+fn broken(sources: &[(&str, &str)]) -> Vec<String> {
+    let sources: Vec<_> =
+        sources.iter().map(|(path, code)| Source::new(path, format!("//! A module.\n{code}\n"))).collect();
+    let broken: BTreeSet<_> = judge(&sources).into_iter().map(|finding| finding.rule).collect();
+    broken.into_iter().collect()
+}
+
+/// The rule that is broken, and the source that breaks it alone.
+const PLANTED: &[(&str, &str, &str)] = &[
+    ("clap in its places", "src/config/mod.rs", "use clap::Command;"),
+    ("mio in its places", "src/pool/mod.rs", "fn wait(poll: &mut mio::Poll) {}"),
+    ("rustix in its places", "src/session/socket.rs", "use rustix::io::Errno;"),
+    ("rustix in its places", "src/relay/status.rs", "use {std::io, rustix::net};"),
+    ("socket2 in its places", "src/relay/mod.rs", "use socket2::Socket;"),
+    ("nix in its places", "src/relay/listener.rs", "use nix::sys;"),
+    ("signal_hook in its places", "src/main.rs", "use signal_hook::flag;"),
+    ("Instant::now in its places", "src/pool/wheel.rs", "fn now() -> Instant { std::time::Instant::now() }"),
+    ("SystemTime::now in its places", "src/log/json.rs", "fn now() { let _ = SystemTime::now(); }"),
+    ("super::super in its places", "src/session/socket.rs", "use super::super::relay::Relay;"),
+    ("src/session/ stands alone", "src/session/mod.rs", "use crate::pool::wheel::Wheel;"),
+    (
+        "src/session/ stands alone",
+        "src/session/mod.rs",
+        "use crate::{limits::TICK, relay::{Relay, control}};",
+    ),
+    ("src/session/ stands alone", "src/session/channel.rs", "fn log(_: &crate::log::message::Message) {}"),
+    ("src/pool/ stands alone", "src/pool/mod.rs", "use crate::log::{message::Message, Log};"),
+    ("src/pool/ stands alone", "src/pool/mod.rs", "use crate::relay;"),
+    (NUMBERS, "src/relay/mod.rs", "const FIRST: usize = 4;"),
+    (NUMBERS, "src/session/mod.rs", "impl Session { pub(crate) const GRACE: std::time::Duration = TICK; }"),
+    (NUMBERS, "src/cli/mod.rs", "const SECONDS: RangeInclusive<u64> = 1..=3;"),
+];
+
+#[test]
+fn each_rule_finds_what_breaks_it() {
+    for (rule, path, code) in PLANTED {
+        assert_eq!(broken(&[(path, code)]), [*rule], "in {path}: {code}");
+    }
+}
+
+#[test]
+fn each_rule_about_words_and_floors_has_a_plant() {
+    let planted: BTreeSet<_> = PLANTED.iter().map(|(rule, _, _)| (*rule).to_owned()).collect();
+    let words = ONLY.iter().flat_map(|rule| rule.words).map(|word| format!("{word} in its places"));
+    for rule in words.chain(NEVER.iter().map(|rule| format!("{} stands alone", rule.folder))) {
+        assert!(planted.contains(&rule), "{rule}");
+    }
+}
+
+#[test]
+fn what_is_too_long_is_found_and_what_just_fits_is_not() {
+    // Its first line, its last, and those between.
+    let function = |lines: usize| format!("fn f<T, U>(_: [u8; 4]) {{\n{}}}", "    ();\n".repeat(lines - 2));
+    assert_eq!(broken(&[("tests/a.rs", &function(FUNCTION_LINES))]), [""; 0]);
+    assert_eq!(broken(&[("tests/a.rs", &function(FUNCTION_LINES + 1))]), [FUNCTIONS]);
+    // A first line is there already.
+    let file = |lines: usize| "\n".repeat(lines - 2);
+    assert_eq!(broken(&[("src/a.rs", &file(FILE_LINES))]), [""; 0]);
+    assert_eq!(broken(&[("src/a.rs", &file(FILE_LINES + 1))]), [FILES]);
+}
+
+#[test]
+fn a_module_without_its_documentation_is_found() {
+    let source = Source::new("src/a.rs", "// A module.\nfn f() {}\n".into());
+    assert_eq!(judge(&[source])[0].rule, DOCUMENTED);
+}
+
+#[test]
+fn a_circle_is_found_however_long_it_is() {
+    let chain = [
+        ("src/a/mod.rs", "use crate::b::B;"),
+        ("src/b.rs", "fn b() { crate::c::d() }"),
+        ("src/c/e.rs", "use crate::{limits::TICK, c::f};"),
+    ];
+    assert_eq!(broken(&chain), [""; 0]);
+    let sources: Vec<_> = chain.iter().chain(&[("src/c/g.rs", "use crate::a;")]).copied().collect();
+    assert_eq!(broken(&sources), [CIRCLE]);
+    // The roof imports everything, and that is its task.
+    assert_eq!(broken(&[("src/lib.rs", "pub use crate::a::A;"), ("src/a.rs", "use crate::lib;")]), [""; 0]);
+}
+
+/// Sources that keep all rules.
+const INNOCENT: &[(&str, &str)] = &[
+    ("src/session/mod.rs", "// not with mio, clap or rustix: crate::relay would be one floor too high"),
+    (
+        "src/session/mod.rs",
+        "/* mio /* */ fn f() { let _ = (\"mio::Poll\", 'a', r#\"crate::relay \"rustix\"\"#); }",
+    ),
+    ("src/session/mod.rs", "fn f<'a>(mio_like: &'a str) -> char { let unix = b'\"'; '\"' }"),
+    (
+        "src/session/mod.rs",
+        "#[cfg(test)]\nuse crate::relay::Relay;\n#[cfg(test)]\nmod tests { use crate::log::Log; }",
+    ),
+    ("src/pool/wheel.rs", "#[cfg(test)]\nmod tests { fn f() { Instant::now(); } const N: u8 = 1; }"),
+    ("src/pool/mod.rs", "use crate::log::message::Message;\nuse crate::log::{message::{self, Message}};"),
+    ("src/pool/mod.rs", "use crate::session::relay::Relay;"),
+    (
+        "src/relay/mod.rs",
+        "const fn size<const N: usize>() -> usize { N }\nconst NAME: &str = \"4\";\nconst _: () = ();",
+    ),
+    ("src/sys/tcp.rs", "use mio::net::TcpStream;\nuse rustix::io;\nconst LEVEL: i32 = 4;"),
+    ("tests/program/log.rs", "use rustix::io::Errno;\nconst SECONDS: u64 = 4;\nfn f() { Instant::now(); }"),
+];
+
+#[test]
+fn what_only_looks_wrong_is_not_found() {
+    for (path, code) in INNOCENT {
+        assert_eq!(broken(&[(path, code)]), [""; 0], "in {path}: {code}");
+    }
+}

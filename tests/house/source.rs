@@ -1,0 +1,193 @@
+//! Sources as text: what of them is code, and where in it a word, a function or an import stands.
+
+use std::fs;
+use std::path::Path;
+
+/// A source file, by its path from the root of the project.
+pub struct Source {
+    pub path: String,
+    pub text: String,
+    /// Without comments and without what stands in quotes.
+    pub code: String,
+    /// Without tests as well.
+    pub shipped: String,
+}
+
+impl Source {
+    pub fn new(path: &str, text: String) -> Self {
+        let code = without_comments(&text);
+        let shipped = without_tests(&code);
+        Self { path: path.into(), text, code, shipped }
+    }
+}
+
+pub fn read_all() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut sources = Vec::new();
+    let mut folders = ["src", "tests", "fuzz/fuzz_targets"].map(|folder| root.join(folder)).to_vec();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(root).unwrap().to_str().unwrap();
+                sources.push(Source::new(name, fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    sources.sort_by(|one, other| one.path.cmp(&other.path));
+    sources
+}
+
+/// Lines stay, so that what is counted later is right.
+fn without_comments(text: &str) -> String {
+    let mut code = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(next) = rest.chars().next() {
+        let skipped = skip(rest);
+        if skipped > 0 {
+            code.extend(rest[..skipped].chars().filter(|skipped| *skipped == '\n'));
+            // What stood to both sides does not become one word.
+            code.push(' ');
+            rest = &rest[skipped..];
+        } else {
+            // A raw string is told from a word that ends in r by where the word begins.
+            let word = rest.find(|next| !is_of_word(next)).unwrap_or(rest.len());
+            let taken = word.max(next.len_utf8());
+            code.push_str(&rest[..taken]);
+            rest = &rest[taken..];
+        }
+    }
+    code
+}
+
+/// The bytes of the comment or literal in quotes that `rest` begins with; 0 if there is none.
+fn skip(rest: &str) -> usize {
+    if rest.starts_with("//") {
+        return rest.find('\n').unwrap_or(rest.len());
+    }
+    if rest.starts_with("/*") {
+        return rest.find("*/").map_or(rest.len(), |end| end + 2);
+    }
+    let quoted = rest.trim_start_matches(['b', 'c']);
+    if let Some(raw) = quoted.strip_prefix('r') {
+        let hashes = raw.len() - raw.trim_start_matches('#').len();
+        if raw[hashes..].starts_with('"') {
+            let end = format!("\"{}", "#".repeat(hashes));
+            let begin = rest.len() - raw.len() + hashes + 1;
+            return rest[begin..].find(&end).map_or(rest.len(), |at| begin + at + end.len());
+        }
+    }
+    let begin = rest.len() - quoted.len();
+    let quote = quoted.chars().next().filter(|quote| ['"', '\''].contains(quote));
+    let Some(quote) = quote else { return 0 };
+    // 'a is a lifetime, 'a' a character.
+    let mut inside = quoted.char_indices().skip(1);
+    let is_lifetime = quote == '\''
+        && !quoted[1..].starts_with('\\')
+        && quoted.chars().nth(2).is_none_or(|end| end != '\'');
+    if is_lifetime {
+        return 0;
+    }
+    while let Some((at, character)) = inside.next() {
+        if character == '\\' {
+            inside.next();
+        } else if character == quote {
+            return begin + at + 1;
+        }
+    }
+    rest.len()
+}
+
+/// Without the items that only a test build has.
+fn without_tests(code: &str) -> String {
+    let mut shipped = String::new();
+    let mut rest = code;
+    while let Some((before, after)) = rest.split_once("#[cfg(test)]") {
+        shipped.push_str(before);
+        let end = after.find(['{', ';']).unwrap_or(after.len());
+        let end = if after[end..].starts_with('{') { end + block(&after[end..]) } else { end };
+        rest = &after[end..];
+    }
+    shipped + rest
+}
+
+/// The bytes up to the brace that closes the one that `code` begins with.
+fn block(code: &str) -> usize {
+    let mut depth = 0;
+    for (at, character) in code.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return at + 1;
+        }
+    }
+    code.len()
+}
+
+/// The functions with a body, and how many lines each has.
+pub fn functions(code: &str) -> Vec<(&str, usize)> {
+    let mut functions = Vec::new();
+    for at in positions(code, "fn") {
+        let head = &code[at..];
+        let name = head["fn".len()..].trim_start();
+        let name = &name[..name.find(|next| !is_of_word(next)).unwrap_or(name.len())];
+        let mut depth = 0;
+        let end = head.find(|next| {
+            depth += i32::from(['(', '['].contains(&next)) - i32::from([')', ']'].contains(&next));
+            depth == 0 && ['{', ';'].contains(&next)
+        });
+        // A type like fn(u8) has no name, a required method no body.
+        let Some(end) = end.filter(|end| head[*end..].starts_with('{') && !name.is_empty()) else { continue };
+        let lines = head[..end + block(&head[end..])].lines().count();
+        functions.push((name, lines));
+    }
+    functions
+}
+
+/// The paths from `crate::` on, with two names at most: the folder, and what is taken from it.
+pub fn imports(code: &str) -> Vec<String> {
+    let mut paths = Vec::new();
+    for at in positions(code, "crate") {
+        if let Some(tree) = code[at..].strip_prefix("crate::") {
+            grow(tree, "", &mut paths);
+        }
+    }
+    paths
+}
+
+/// Reads one tree of a `use`, up to its second name.
+fn grow(tree: &str, before: &str, paths: &mut Vec<String>) {
+    let tree = tree.trim_start();
+    if tree.starts_with('{') {
+        let inner = &tree[1..block(tree) - 1];
+        let mut depth = 0;
+        let branches = inner.split(|next| {
+            depth += i32::from(next == '{') - i32::from(next == '}');
+            depth == 0 && next == ','
+        });
+        branches.filter(|branch| !branch.trim().is_empty()).for_each(|branch| grow(branch, before, paths));
+        return;
+    }
+    let name = &tree[..tree.find(|next| !is_of_word(next)).unwrap_or(tree.len())];
+    match tree[name.len()..].strip_prefix("::") {
+        Some(rest) if before.is_empty() => grow(rest, name, paths),
+        _ if before.is_empty() => paths.push(name.into()),
+        _ => paths.push(format!("{before}::{name}")),
+    }
+}
+
+pub fn is_of_word(character: char) -> bool {
+    character.is_alphanumeric() || character == '_'
+}
+
+/// Where `word` stands as a word of its own.
+pub fn positions(code: &str, word: &str) -> Vec<usize> {
+    let is_free =
+        |at: usize| !code[..at].ends_with(is_of_word) && !code[at + word.len()..].starts_with(is_of_word);
+    code.match_indices(word).map(|(at, _)| at).filter(|at| is_free(*at)).collect()
+}

@@ -1,0 +1,185 @@
+//! The promises at the edges: a stop is an abort, unknown is not empty, timeouts are punctual, live readers
+//! get everything, and whoever is turned away is reset.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::process::Signal;
+use socket2::SockRef;
+
+use crate::support::faults::{Call, Faults, When};
+use crate::support::net::{self, End};
+use crate::support::{Relay, STARTED, Start, process};
+
+/// More than the receive buffers made small below, less than the send buffers.
+const SOME: usize = 300_000;
+
+/// The call that asks a socket for its send queue.
+const TIOCOUTQ: u32 = 0x5411;
+
+/// Never late by more than this on an idle machine, and by how much a busy one may exceed it.
+const LATE_MAX: Duration = Duration::from_millis(50);
+const NOISE: Duration = Duration::from_millis(250);
+
+/// The ways to end a relay in the middle of a session.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Stop {
+    Signal(Signal),
+    DrainTwice,
+    AbsoluteTimeout,
+}
+
+fn stop(relay: &mut Relay, how: Stop) {
+    match how {
+        Stop::Signal(signal) => relay.signal(signal),
+        Stop::DrainTwice => {
+            relay.signal(Signal::QUIT);
+            relay.log.wait_text("Drain signal received.");
+            relay.signal(Signal::QUIT);
+        }
+        Stop::AbsoluteTimeout => {}
+    }
+    assert_eq!(relay.wait().code(), Some(0));
+}
+
+/// Both sides in the middle of their streams: nothing is held by the relay, and more would have come.
+#[test]
+fn a_stop_in_the_middle_of_a_stream_resets_both_sides_however_it_comes() {
+    for how in [
+        Stop::Signal(Signal::TERM),
+        Stop::Signal(Signal::INT),
+        Stop::Signal(Signal::HUP),
+        Stop::DrainTwice,
+        Stop::AbsoluteTimeout,
+    ] {
+        let listener = net::listen();
+        let absolute = if how == Stop::AbsoluteTimeout { 2 } else { 0 };
+        let mut relay = Start::to(net::address(&listener)).absolute_timeout(absolute).start();
+        let (mut requester, mut target) = relay.session(&listener);
+        net::assert_passes(&mut requester, &mut target, b"a question");
+        net::assert_passes(&mut target, &mut requester, b"a part of the answer");
+        stop(&mut relay, how);
+        assert_eq!(net::read_all(&mut requester).1, End::Reset, "requester, {how:?}");
+        assert_eq!(net::read_all(&mut target).1, End::Reset, "target, {how:?}");
+    }
+}
+
+#[test]
+fn a_side_that_got_everything_and_its_end_sees_a_clean_end_when_the_relay_stops() {
+    let listener = net::listen();
+    let mut relay = Start::to(net::address(&listener)).start();
+    let (mut requester, mut target) = relay.session(&listener);
+    target.write_all(&[7; 1000]).unwrap();
+    target.shutdown(Shutdown::Write).unwrap();
+    net::read_exactly(&mut requester, 999);
+    // The end has been passed on once it can be seen.
+    process::settle(relay.pid);
+    stop(&mut relay, Stop::Signal(Signal::TERM));
+    assert_eq!(net::read_all(&mut requester), (vec![7], End::Clean));
+    assert_eq!(net::read_all(&mut target).1, End::Reset);
+}
+
+/// A requester with a small receive buffer, so that bytes wait in the relay's send queue.
+fn narrow_session(relay: &Relay, listener: &TcpListener) -> (TcpStream, TcpStream) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&relay.address().into()).unwrap();
+    let requester: TcpStream = socket.into();
+    requester.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    (requester, net::accept(listener))
+}
+
+/// The target sends more than the requester takes at once, and resets. The requester reads slowly.
+fn slow_reader_after_a_reset(faults: Faults, pause: Duration) -> (Vec<u8>, Vec<u8>, End) {
+    let listener = net::listen();
+    let relay = Start::to(net::address(&listener)).faults(faults).start();
+    let (mut requester, target) = narrow_session(&relay, &listener);
+    let bytes = net::random(5, SOME);
+    (&target).write_all(&bytes).unwrap();
+    thread::sleep(Duration::from_millis(100));
+    SockRef::from(&target).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(target);
+    let mut heard = Vec::new();
+    let mut chunk = vec![0; SOME / 8];
+    let end = loop {
+        thread::sleep(pause);
+        match net::uninterrupted(|| requester.read(&mut chunk)) {
+            Ok(0) => break End::Clean,
+            Ok(count) => heard.extend_from_slice(&chunk[..count]),
+            Err(_) => break End::Reset,
+        }
+    };
+    (bytes, heard, end)
+}
+
+#[test]
+fn a_slow_but_live_reader_gets_all_that_was_read_before_an_abort() {
+    // Far longer than the grace altogether.
+    let (sent, heard, end) = slow_reader_after_a_reset(Faults::new(), Duration::from_millis(300));
+    net::assert_same(&heard, &sent);
+    assert_eq!(end, End::Reset);
+}
+
+#[test]
+fn where_the_send_queue_is_unknown_the_grace_is_waited_out() {
+    let unknown = Faults::new().fail(Call::IoControl, Errno::NOTTY, &[When::Is(1, TIOCOUTQ)]);
+    let (sent, heard, end) = slow_reader_after_a_reset(unknown, Duration::from_millis(2));
+    net::assert_same(&heard, &sent);
+    assert_eq!(end, End::Reset);
+}
+
+#[test]
+fn without_netlink_nothing_is_different() {
+    let without = Faults::new().fail(Call::Socket, Errno::AFNOSUPPORT, &[When::Is(0, 16)]);
+    let (sent, heard, end) = slow_reader_after_a_reset(without, Duration::from_millis(20));
+    net::assert_same(&heard, &sent);
+    assert_eq!(end, End::Reset);
+}
+
+#[test]
+fn an_idle_timeout_runs_from_the_last_byte_that_left_the_kernel() {
+    const IDLE: Duration = Duration::from_secs(4);
+    let listener = net::listen();
+    let mut relay = Start::to(net::address(&listener)).idle_timeout(4).start();
+    let (mut requester, target) = narrow_session(&relay, &listener);
+    (&target).write_all(&net::random(6, 100_000)).unwrap();
+    // The bytes wait in the kernel, then the reader takes them all at once.
+    thread::sleep(Duration::from_millis(200));
+    net::read_exactly(&mut requester, 100_000);
+    let moved = Instant::now();
+    relay.log.expect_all(&STARTED, 1);
+    relay.log.expect(24, 1);
+    let late = moved.elapsed().saturating_sub(IDLE);
+    assert!(moved.elapsed() + NOISE >= IDLE, "early: {:?}", moved.elapsed());
+    assert!(late <= LATE_MAX + NOISE, "late by {late:?}");
+}
+
+#[test]
+fn every_requester_that_is_turned_away_is_reset_even_if_it_says_nothing() {
+    let listener = net::listen();
+    let target = net::address(&listener);
+    // The ACL, a full pool, a source's share.
+    let cases = [
+        ("--deny 127.0.0.0/8", "ACL mismatch"),
+        ("--sessions 1", "Session pool exhausted"),
+        ("--max-per-source 1", "sessions in the pool already"),
+    ];
+    for (options, text) in cases {
+        let mut relay = Start::to(target).options(options).start();
+        let _first = (text != "ACL mismatch").then(|| relay.session(&listener));
+        for turn in 0..10 {
+            // A write that comes after the reset would take its error, and the read would see an end.
+            relay.freeze();
+            let mut requester = net::connect(relay.address());
+            if turn % 2 == 0 {
+                requester.write_all(b"a question").unwrap();
+            }
+            relay.thaw();
+            assert_eq!(net::read_all(&mut requester), (Vec::new(), End::Reset), "{options}");
+        }
+        relay.log.wait_text(text);
+    }
+}
