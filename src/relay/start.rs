@@ -9,7 +9,7 @@ use mio::{Interest, Poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
-use crate::limits::{OWN_DESCRIPTORS, PIPES_BYTES_MAX, PIPES_MAX, PIPES_MEMORY_SHARE, SHARE_ELSEWHERE, TICK};
+use crate::limits::{OWN_DESCRIPTORS, PIPES_MAX, SHARE_ELSEWHERE, TICK};
 use crate::log::Log;
 use crate::log::message::Message;
 use crate::pool::{Pool, Settings, Timer};
@@ -113,6 +113,8 @@ fn settings(config: &Config) -> Settings {
 fn pipe_bytes() -> usize {
     #[cfg(target_os = "linux")]
     {
+        use crate::limits::{PIPES_BYTES_MAX, PIPES_MEMORY_SHARE};
+
         let info = rustix::system::sysinfo();
         #[allow(clippy::useless_conversion)] // 32 bits wide on some systems.
         let memory = u64::try_from(info.totalram).unwrap_or(u64::MAX).saturating_mul(info.mem_unit.into());
