@@ -170,3 +170,17 @@ fn without_one_folder_that_can_be_written_it_says_so() {
     assert_eq!(output.status.code(), Some(1));
     assert!(output.stderr.starts_with(b"/dev/null/dist: "), "{output:?}");
 }
+
+#[test]
+fn every_package_has_the_version_of_the_program() {
+    let version = env!("CARGO_PKG_VERSION");
+    for (path, line) in [
+        ("changelog", format!("tcprelay ({version}-1) unstable; urgency=medium")),
+        ("openwrt/Makefile", format!("PKG_VERSION:={version}")),
+        ("openrc/APKBUILD", format!("pkgver={version}")),
+    ] {
+        let text =
+            fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/dist").join(path)).unwrap();
+        assert!(text.lines().any(|found| found == line), "no {line:?} in {path}");
+    }
+}
