@@ -1,4 +1,4 @@
-//! What a package ships beside the program: `cargo test` builds the example that writes it, and this runs it.
+//! The files that a package ships beside the program. `cargo test` builds the example that writes them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use tcprelay::cli;
 
-/// The example, where this run of cargo has built it: `cargo test --test dist` alone does not.
+/// Returns the example that cargo built for this run, if it did: `cargo test --test dist` alone does not.
 fn example() -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_BIN_EXE_tcprelay")).with_file_name("examples").join("dist");
     if !path.exists() {
@@ -15,29 +15,147 @@ fn example() -> Option<PathBuf> {
     path.exists().then_some(path)
 }
 
+/// A folder with what the example wrote, deleted with this value.
+struct Written(PathBuf);
+
+impl Written {
+    /// Returns None, and says so, without the example.
+    fn new(name: &str) -> Option<Self> {
+        let folder =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("dist.{name}.{}", std::process::id()));
+        // Midnight of 1970-01-02: the page's date must come from here.
+        let status =
+            Command::new(example()?).arg(&folder).env("SOURCE_DATE_EPOCH", "86400").status().unwrap();
+        assert!(status.success());
+        Some(Self(folder))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Returns what a tool printed, or None, and says so, where it is not installed.
+fn output(command: &mut Command) -> Option<Output> {
+    match command.output() {
+        Ok(output) => Some(output),
+        Err(error) => {
+            eprintln!("skipped: {}: {error}", command.get_program().to_string_lossy());
+            None
+        }
+    }
+}
+
 fn run(example: &Path, arguments: &[&Path]) -> Output {
     Command::new(example).args(arguments).output().unwrap()
 }
 
 #[test]
 fn the_page_and_the_completions_name_every_option() {
-    let Some(example) = example() else { return };
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("dist.{}", std::process::id()));
-    assert!(run(&example, &[&folder]).status.success());
-    let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
-    let page = read("tcprelay.1");
-    let shells = ["tcprelay.bash", "_tcprelay", "tcprelay.fish"].map(read);
-    fs::remove_dir_all(&folder).unwrap();
-    for heading in [".SH NAME", ".SH SYNOPSIS", ".SH OPTIONS", ".SH \"EXAMPLE\"", ".SH \"EXIT STATUS\""] {
-        assert!(page.lines().any(|line| line == heading), "no {heading} in\n{page}");
-    }
+    let Some(written) = Written::new("options") else { return };
+    let page = written.read("tcprelay.1");
+    let shells = ["tcprelay.bash", "_tcprelay", "tcprelay.fish"].map(|name| written.read(name));
     for option in cli::command().get_arguments().filter_map(|argument| argument.get_long()) {
         let escaped = option.replace('-', "\\-");
         assert!(page.contains(&format!("\\-\\-{escaped}")), "no --{option} in\n{page}");
         assert!(shells.iter().all(|shell| shell.contains(option)), "no --{option}");
     }
-    // A choice is offered, and a place for a number or an address is not filled with names of files.
-    assert!(shells[0].contains("v1 v2"), "{}", shells[0]);
+}
+
+#[test]
+fn the_page_has_its_sections_its_date_and_every_message_of_the_readme() {
+    let Some(written) = Written::new("sections") else { return };
+    let page = written.read("tcprelay.1");
+    assert!(page.starts_with(".TH TCPRELAY 1 1970-01-02 \"tcprelay "), "{page}");
+    let headings: Vec<_> = page.lines().filter_map(|line| line.strip_prefix(".SH ")).collect();
+    for heading in
+        ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "FILES", "SYSTEMD", "MESSAGES", "EXAMPLES", "BUGS"]
+    {
+        assert_eq!(
+            headings.iter().filter(|found| **found == heading).count(),
+            1,
+            "{heading} in {headings:?}"
+        );
+    }
+    assert!(headings.contains(&"\"EXIT STATUS\""), "{headings:?}");
+    assert!(!page.lines().any(|line| line.starts_with('@')), "a place was not filled in\n{page}");
+    for number in 1..40 {
+        assert!(page.lines().any(|line| line.starts_with(&format!("{number} \\fB"))), "no message {number}");
+    }
+}
+
+#[test]
+fn man_shows_the_page_without_a_warning() {
+    let Some(written) = Written::new("man") else { return };
+    let mut man = Command::new("man");
+    man.args(["--warnings", "--local-file"]).arg(written.path("tcprelay.1")).env("LC_ALL", "C.UTF-8");
+    let Some(shown) = output(&mut man) else { return };
+    if shown.stdout.is_empty() {
+        // Debian's minimal images have a stub in its place.
+        eprintln!("skipped: man shows no page here");
+        return;
+    }
+    assert!(shown.status.success() && shown.stderr.is_empty(), "{}", String::from_utf8_lossy(&shown.stderr));
+}
+
+#[test]
+fn bash_completes_values_and_no_names_of_files() {
+    let Some(written) = Written::new("bash") else { return };
+    // The words are split as bash does it: the one at the cursor last.
+    let complete = |words: &str| {
+        let script = format!(
+            "cd / && source {} && COMP_WORDS=({words}) && COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+             _tcprelay tcprelay \"${{COMP_WORDS[COMP_CWORD]#=}}\" \"${{COMP_WORDS[COMP_CWORD-1]}}\"
+             echo \"${{COMPREPLY[@]}}\"; complete -p tcprelay",
+            written.path("tcprelay.bash").display()
+        );
+        let output = output(Command::new("bash").args(["--norc", "-c", &script]))?;
+        Some(String::from_utf8(output.stdout).unwrap())
+    };
+    for (words, offered) in [
+        ("tcprelay --proxy-protocol ''", "v1 v2"),
+        ("tcprelay --proxy-protocol =", "v1 v2"),
+        ("tcprelay --log-format = j", "json"),
+        ("tcprelay --proxy", "--proxy-protocol"),
+        ("tcprelay bi", ""),
+    ] {
+        let Some(reply) = complete(words) else { return };
+        let (first, options) = reply.split_once('\n').unwrap();
+        assert_eq!(first, offered, "{words}");
+        assert!(options.contains("-F _tcprelay") && !options.contains("default"), "{options}");
+    }
+}
+
+#[test]
+fn fish_and_zsh_complete_values_and_no_names_of_files() {
+    let Some(written) = Written::new("fish") else { return };
+    let fish = written.path("tcprelay.fish");
+    let complete = |line: &str| {
+        let script = format!("cd /; source {}; complete -C '{line}'", fish.display());
+        let output = output(Command::new("fish").args(["--no-config", "-c", &script]))?;
+        Some(String::from_utf8(output.stdout).unwrap())
+    };
+    for (line, offered) in [
+        ("tcprelay --proxy-protocol=", "--proxy-protocol=v1 --proxy-protocol=v2"),
+        ("tcprelay --log-format ", "json text"),
+        ("tcprelay bi", ""),
+    ] {
+        let Some(reply) = complete(line) else { break };
+        assert_eq!(reply.split_whitespace().collect::<Vec<_>>().join(" "), offered, "{line}");
+    }
+    // Zsh has no command that completes a line; a name after the last colon would be an action.
+    let zsh = written.read("_tcprelay");
+    assert!(zsh.contains(":v1|v2:(v1 v2)'") && !zsh.contains("_files") && !zsh.contains("_default"), "{zsh}");
 }
 
 #[test]
@@ -51,4 +169,18 @@ fn without_one_folder_that_can_be_written_it_says_so() {
     let output = run(&example, &[Path::new("/dev/null/dist")]);
     assert_eq!(output.status.code(), Some(1));
     assert!(output.stderr.starts_with(b"/dev/null/dist: "), "{output:?}");
+}
+
+#[test]
+fn every_package_has_the_version_of_the_program() {
+    let version = env!("CARGO_PKG_VERSION");
+    for (path, line) in [
+        ("changelog", format!("tcprelay ({version}-1) unstable; urgency=medium")),
+        ("openwrt/Makefile", format!("PKG_VERSION:={version}")),
+        ("openrc/APKBUILD", format!("pkgver={version}")),
+    ] {
+        let text =
+            fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/dist").join(path)).unwrap();
+        assert!(text.lines().any(|found| found == line), "no {line:?} in {path}");
+    }
 }

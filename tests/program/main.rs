@@ -20,6 +20,7 @@ mod edges;
 mod embedding;
 mod endings;
 mod figure_one;
+mod init_scripts;
 mod log;
 mod matrix;
 mod messages;

@@ -1,0 +1,269 @@
+//! The init scripts of OpenWrt and OpenRC, run in the shell of such systems with stubs for the rest of them.
+#![allow(clippy::doc_markdown)]
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use tcprelay::cli;
+
+fn dist(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/dist").join(path)
+}
+
+/// Returns every option that an init script must know: all but those that print and end.
+fn configurable() -> Vec<String> {
+    let command = cli::command();
+    let options = command.get_arguments().filter_map(|argument| argument.get_long());
+    options.filter(|option| *option != "check").map(str::to_owned).collect()
+}
+
+/// Runs an init script of OpenWrt or OpenRC through its stubs in the shell of such systems, with the
+/// files of the system under `root`.
+fn ash(stubs: &str, argument: &str, root: &Path, input: &str) -> Option<Output> {
+    let mut command = Command::new("busybox");
+    command.arg("ash").arg(dist(stubs)).arg(env!("CARGO_BIN_EXE_tcprelay")).arg(argument);
+    command.env("IPKG_INSTROOT", root).stdin(Stdio::piped()).stdout(Stdio::piped());
+    match command.spawn() {
+        Ok(mut child) => {
+            child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+            Some(child.wait_with_output().unwrap())
+        }
+        Err(error) => {
+            eprintln!("skipped: busybox: {error}");
+            None
+        }
+    }
+}
+
+fn lines(output: &Output) -> Vec<&str> {
+    std::str::from_utf8(&output.stdout).unwrap().lines().collect()
+}
+
+/// Checks that the program takes the command line that a script has made.
+fn assert_accepted<'a>(arguments: impl Iterator<Item = &'a str>) {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_tcprelay")).arg("--check").args(arguments).output().unwrap();
+    assert_ne!(output.status.code(), Some(2), "{output:?}");
+}
+
+#[test]
+fn the_init_scripts_and_their_examples_know_every_option() {
+    let texts = ["openwrt/files/tcprelay.init", "openrc/tcprelay.initd"].map(|path| {
+        let script = fs::read_to_string(dist(path)).unwrap();
+        let rows = script.lines().filter(|line| line.starts_with("value ") || line.starts_with("flag "));
+        rows.filter_map(|row| row.split(' ').nth(1).map(str::to_owned)).collect::<Vec<_>>()
+    });
+    let examples = ["openwrt/files/tcprelay.config", "openrc/tcprelay.confd"]
+        .map(|path| fs::read_to_string(dist(path)).unwrap());
+    for option in configurable().iter().map(|option| option.replace('-', "_")) {
+        assert!(texts.iter().all(|rows| rows.contains(&option)), "no row {option} in {texts:?}");
+        assert!(examples[0].contains(&format!(" {option} '")), "no {option} in {}", examples[0]);
+        assert!(examples[1].contains(&format!("#{option}=")), "no {option} in {}", examples[1]);
+    }
+}
+
+const OPENWRT_SECTIONS: &str = "\
+ssh enabled 1
+ssh forward_port 2222
+ssh target_host 127.0.0.1
+ssh target_port 22
+ssh acl 10.0.0.0/8
+web enabled on
+web forward_port 80
+web target_host ::1
+web target_port 8080
+web acl ANY
+web connect_timeout 1
+web idle_timeout 30
+web absolute_timeout 600
+web buffer 100
+web interface wan
+web run_as relay
+web bind ::
+web source ::1
+web reuse_port 1
+web allow 10.0.0.0/8 2001:db8::/32
+web deny 10.6.6.0/24
+web max_per_source 5
+web sessions 1000
+web proxy_protocol v1
+web log_format json
+web timestamps 1
+web no_splice 0
+off forward_port 1
+port enabled 1
+port forward_port 65536
+choice enabled 1
+choice forward_port 1
+choice proxy_protocol v3
+name enabled 1
+name forward_port 9000
+name target_host localhost
+";
+
+/// The files of OpenWrt that the init script reads, deleted with this value.
+struct OpenWrt(PathBuf);
+
+impl OpenWrt {
+    fn new(name: &str) -> Self {
+        let root =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("openwrt.{name}.{}", std::process::id()));
+        fs::create_dir_all(root.join("lib/functions")).unwrap();
+        let network = "network_get_device() { eval \"$1=device-of-$2\"; }\n";
+        fs::write(root.join("lib/functions/network.sh"), network).unwrap();
+        Self(root)
+    }
+}
+
+impl Drop for OpenWrt {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn each_section_of_openwrt_becomes_an_instance_of_procd() {
+    let root = OpenWrt::new("sections");
+    let Some(output) = ash("openwrt/stubs.sh", "start_service", &root.0, OPENWRT_SECTIONS) else { return };
+    let program = env!("CARGO_BIN_EXE_tcprelay");
+    let ssh = "2222|127.0.0.1|22|10.0.0.0/8|3|600|0|4000";
+    let web = "--bind|::|--source|::1|--reuse-port|--allow|10.0.0.0/8|--allow|2001:db8::/32|--deny|10.6.6.0/24|\
+        --max-per-source|5|--sessions|1000|--proxy-protocol|v1|--log-format|json|--timestamps|\
+        80|::1|8080|ANY|1|30|600|100";
+    let refusal = "Error: Invalid IP address specified for <trg host>.";
+    let lines = lines(&output);
+    assert_eq!(
+        lines,
+        [
+            "procd_open_instance|ssh",
+            &format!("procd_set_param|command|{program}|{ssh}"),
+            "procd_set_param|stdout|1",
+            "procd_set_param|stderr|1",
+            "procd_set_param|respawn|3600|5|0",
+            "procd_set_param|no_new_privs|1",
+            "procd_set_param|user|tcprelay",
+            "procd_set_param|group|tcprelay",
+            "procd_close_instance|",
+            "procd_open_instance|web",
+            &format!("procd_set_param|command|{program}|{web}"),
+            "procd_set_param|stdout|1",
+            "procd_set_param|stderr|1",
+            "procd_set_param|limits|nofile=2128 2128",
+            "procd_set_param|netdev|device-of-wan",
+            "procd_set_param|no_new_privs|1",
+            "procd_close_instance|",
+            "logger|-s|-t|tcprelay|-p|daemon.err|Section port is not started: an option has a wrong value",
+            "logger|-s|-t|tcprelay|-p|daemon.err|Section choice is not started: an option has a wrong value",
+            &format!("logger|-s|-t|tcprelay|-p|daemon.err|Section name is not started: {refusal}"),
+        ]
+    );
+    assert_accepted(ssh.split('|'));
+    assert_accepted(web.split('|'));
+}
+
+#[test]
+fn a_jail_of_openwrt_leaves_the_privilege_for_low_ports() {
+    let root = OpenWrt::new("jail");
+    fs::create_dir(root.0.join("sbin")).unwrap();
+    std::os::unix::fs::symlink("/bin/sh", root.0.join("sbin/ujail")).unwrap();
+    let Some(output) = ash("openwrt/stubs.sh", "start_service", &root.0, OPENWRT_SECTIONS) else { return };
+    let lines = lines(&output);
+    let jail = lines.iter().position(|line| *line == "procd_add_jail|tcprelay_web").unwrap();
+    assert_eq!(
+        lines[jail + 1..jail + 4],
+        [
+            "procd_set_param|capabilities|/etc/capabilities/tcprelay.json",
+            "procd_set_param|user|relay",
+            "procd_set_param|group|relay"
+        ]
+    );
+}
+
+#[test]
+fn openwrt_reloads_a_relay_when_its_file_or_its_interface_changes() {
+    let Some(output) = ash("openwrt/stubs.sh", "service_triggers", Path::new("/"), OPENWRT_SECTIONS) else {
+        return;
+    };
+    assert_eq!(
+        lines(&output),
+        [
+            "procd_add_reload_trigger|tcprelay",
+            "procd_add_reload_interface_trigger|wan",
+            "procd_add_validation|validate_relay"
+        ]
+    );
+}
+
+#[test]
+fn a_file_of_openrc_becomes_a_command_line() {
+    let file = fs::read_to_string(dist("openrc/tcprelay.confd")).unwrap();
+    let knows_log_level = configurable().iter().any(|option| option == "log-level");
+    // The example's lines without their comment signs.
+    let file: String = file
+        .lines()
+        .filter_map(|line| line.strip_prefix('#'))
+        .filter(|line| line.split_once('=').is_some_and(|(name, _)| !name.contains(' ')))
+        .filter(|line| knows_log_level || !line.starts_with("log_level"))
+        // The program takes only an address of this machine.
+        .map(|line| line.replace("source=192.168.1.1", "source=127.0.0.1"))
+        .collect::<Vec<_>>()
+        .join("\n");
+    let Some(output) = ash("openrc/stubs.sh", "tcprelay", Path::new("/"), &file) else { return };
+    let level = if knows_log_level { "--log-level ends " } else { "" };
+    let arguments = format!(
+        "--bind 192.168.1.1 --source 127.0.0.1 --reuse-port --allow 10.0.0.0/8 --allow 172.16.0.0/12 \
+         --deny 10.6.6.0/24 --max-per-source 50 --sessions 500 --proxy-protocol v2 --log-format json \
+         {level}--timestamps --no-splice 8080 192.168.1.10 80 192.168.1.0/24 3 600 0 4000"
+    );
+    let found = lines(&output);
+    assert!(output.status.success(), "{found:?}");
+    assert_eq!(
+        found,
+        [
+            &format!("command_args|{arguments}"),
+            "command_user|tcprelay:tcprelay",
+            "capabilities|",
+            "supervisor|supervise-daemon",
+            "command_background|",
+            "retry|SIGQUIT/15/SIGTERM/5"
+        ]
+    );
+    assert_accepted(arguments.split(' '));
+}
+
+#[test]
+fn openrc_refuses_a_wrong_file_and_leaves_a_relay_alone_that_ends_by_itself() {
+    let Some(output) =
+        ash("openrc/stubs.sh", "tcprelay", Path::new("/"), "forward_port=80 absolute_timeout=600")
+    else {
+        return;
+    };
+    let found = lines(&output);
+    assert!(!output.status.success(), "{found:?}");
+    assert_eq!(found[2..5], ["capabilities|^cap_net_bind_service", "supervisor|", "command_background|yes"]);
+    assert_eq!(found[6], "eerror|Error: Invalid IP address specified for <trg host>.");
+}
+
+#[test]
+fn shellcheck_finds_nothing_in_the_scripts() {
+    let scripts = [
+        "release.sh",
+        "debian/postinst",
+        "debian/prerm",
+        "debian/postrm",
+        "debian/try.sh",
+        "debian/try/scenario.sh",
+        "openwrt/files/tcprelay.init",
+        "openwrt/stubs.sh",
+        "openrc/tcprelay.initd",
+        "openrc/tcprelay.pre-install",
+        "openrc/stubs.sh",
+        "openrc/APKBUILD",
+    ];
+    match Command::new("shellcheck").args(scripts.map(dist)).output() {
+        Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout)),
+        Err(error) => eprintln!("skipped: shellcheck: {error}"),
+    }
+}
