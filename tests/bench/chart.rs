@@ -9,7 +9,8 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::contestants::OURS;
-use crate::loads::{Better, Figure, Load};
+use crate::figures::{Better, Figure};
+use crate::loads::Load;
 use crate::results::Results;
 use crate::table;
 

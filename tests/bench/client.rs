@@ -11,6 +11,8 @@ use crate::target::{ASK, ASK_ONCE, REPLY_BYTES, REQUEST_BYTES, UPLOAD};
 use crate::turns::{Next, Turns};
 
 const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
+/// For the first reply of a run.
+const REPLY_PATIENCE: Duration = Duration::from_secs(3);
 /// What an upload writes at once.
 const WRITE_BYTES: usize = 128 << 10;
 
@@ -23,6 +25,8 @@ pub enum Work {
     Ask,
     /// The same, each time on a new connection.
     AskOnce,
+    /// The same, after the target's greeting.
+    BeGreeted,
 }
 
 /// What was done in some time.
@@ -33,6 +37,13 @@ pub struct Tally {
     pub replies: Vec<Duration>,
     /// Connections that ended when they should not have.
     pub failures: usize,
+}
+
+impl Work {
+    /// Whether a connection carries one request only.
+    fn is_short(self) -> bool {
+        matches!(self, Self::AskOnce | Self::BeGreeted)
+    }
 }
 
 /// Connections to a relay.
@@ -50,8 +61,10 @@ struct Connection {
     stream: TcpStream,
     /// When what is under way began.
     since: Instant,
+    /// The target has yet to greet.
+    ungreeted: bool,
     asked: bool,
-    /// Bytes of the reply that have come.
+    /// Bytes of the reply or the greeting that have come.
     got: usize,
 }
 
@@ -61,7 +74,7 @@ impl Client {
         let first_byte = match work {
             Work::Upload => UPLOAD,
             Work::Ask => ASK,
-            Work::AskOnce => ASK_ONCE,
+            Work::AskOnce | Work::BeGreeted => ASK_ONCE,
         };
         let mut client = Self {
             turns: Turns::new()?,
@@ -78,12 +91,13 @@ impl Client {
         Ok(client)
     }
 
-    /// Works for some time. What is under way at the end goes on in the next run.
+    /// Works for some time, and on a busy machine until there is a reply. What is under way at the end
+    /// goes on in the next run.
     pub fn run(&mut self, time: Duration) -> io::Result<Tally> {
         let start = Instant::now();
         self.tally = Tally::default();
-        while start.elapsed() < time && !stop::requested() {
-            for number in self.turns.next(time.saturating_sub(start.elapsed()))? {
+        while start.elapsed() < self.end(time) && !stop::requested() {
+            for number in self.turns.next(self.end(time).saturating_sub(start.elapsed()))? {
                 self.serve(number)?;
             }
         }
@@ -91,15 +105,22 @@ impl Client {
         Ok(std::mem::take(&mut self.tally))
     }
 
+    /// When a run of so long ends, as things are.
+    fn end(&self, time: Duration) -> Duration {
+        let is_waiting = self.work != Work::Upload && self.tally.replies.is_empty();
+        if is_waiting { time.max(REPLY_PATIENCE) } else { time }
+    }
+
     fn open(&self, number: usize) -> io::Result<Connection> {
         let since = Instant::now();
-        let mut stream = if self.work == Work::AskOnce {
+        let mut stream = if self.work.is_short() {
             TcpStream::connect(self.address)?
         } else {
             TcpStream::from_std(connect(self.address)?)
         };
         self.turns.register(&mut stream, number)?;
-        Ok(Connection { stream, since, asked: false, got: 0 })
+        let ungreeted = self.work == Work::BeGreeted;
+        Ok(Connection { stream, since, ungreeted, asked: false, got: 0 })
     }
 
     fn serve(&mut self, number: usize) -> io::Result<()> {
@@ -107,7 +128,9 @@ impl Client {
         let next = match self.work {
             Work::Upload => connection.stream.write(&self.bytes).map(|_| Next::Again),
             Work::Ask => connection.ask_again(&self.bytes[..REQUEST_BYTES], &mut self.tally),
-            Work::AskOnce => connection.ask_once(&self.bytes[..REQUEST_BYTES], &mut self.tally),
+            Work::AskOnce | Work::BeGreeted => {
+                connection.ask_once(&self.bytes[..REQUEST_BYTES], &mut self.tally)
+            }
         };
         match next {
             Ok(Next::Wait) => {}
@@ -116,7 +139,7 @@ impl Client {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {}
             Err(_) => {
                 self.tally.failures += 1;
-                let reopen = self.work == Work::AskOnce;
+                let reopen = self.work.is_short();
                 self.connections[number] = reopen.then(|| self.open(number)).transpose()?;
             }
         }
@@ -142,6 +165,13 @@ impl Connection {
     }
 
     fn ask_once(&mut self, request: &[u8], tally: &mut Tally) -> io::Result<Next> {
+        if self.ungreeted {
+            self.receive()?;
+            if self.got == REPLY_BYTES {
+                (self.ungreeted, self.got) = (false, 0);
+            }
+            return Ok(Next::Again);
+        }
         if !self.asked {
             self.ask(request)?;
             return Ok(Next::Again);

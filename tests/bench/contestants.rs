@@ -1,341 +1,219 @@
-//! The relays: which there are, how each is configured and started, and how it ends.
+//! Whom the relay is measured beside: which there are, where their programs are found, and their
+//! versions.
 
 use std::env;
-use std::fs::{self, File};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
-
-use rustix::process::{Pid, Signal, kill_process_group};
+use std::process::{Command, Stdio};
 
 use crate::options::Options;
-use crate::process;
+use crate::recipes::{self, Recipe, Route, Start};
 
 /// The name of our own relay.
 pub const OURS: &str = "tcprelay";
-
-/// Every relay, ours first.
-pub const ALL: [Contestant; 7] = [
-    Contestant {
-        name: OURS,
-        program: env!("CARGO_BIN_EXE_tcprelay"),
-        version: "--version",
-        package: "",
-        start: tcprelay,
-    },
-    Contestant { name: "haproxy", program: "haproxy", version: "-v", package: "haproxy", start: haproxy },
-    Contestant {
-        name: "haproxy-splice",
-        program: "haproxy",
-        version: "-v",
-        package: "haproxy",
-        start: haproxy_splice,
-    },
-    Contestant {
-        name: "nginx",
-        program: "nginx",
-        version: "-v",
-        package: "nginx libnginx-mod-stream",
-        start: nginx,
-    },
-    Contestant { name: "rinetd", program: "rinetd", version: "-v", package: "rinetd", start: rinetd },
-    Contestant { name: "socat", program: "socat", version: "-V", package: "socat", start: socat },
-    Contestant {
-        name: "realm",
-        program: "realm",
-        version: "--version",
-        package: "none; a binary from github.com/zhboner/realm goes on PATH",
-        start: realm,
-    },
-];
+/// The name of the least that a relay must do.
+pub const FLOOR: &str = "floor";
+/// The name of the kernel's own way.
+pub const DNAT: &str = "dnat";
 
 /// Where Debian keeps servers, which is not on everybody's PATH.
 const SERVER_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
-/// Where nginx keeps its modules.
-const NGINX_MODULES: [&str; 4] =
-    ["/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/etc/nginx/modules", "/usr/share/nginx/modules"];
-
-/// How long a relay may take to listen.
-const START_PATIENCE: Duration = Duration::from_secs(3);
-/// How long the sessions of a relay may take to end.
-const END_PATIENCE: Duration = Duration::from_secs(2);
-/// How often these are looked at.
-const BEAT: Duration = Duration::from_millis(5);
-
-/// Below the ports that the kernel gives to outgoing connections.
-const PORTS: std::ops::Range<u16> = 20_000..30_000;
-
-/// A relay that can be measured.
-#[derive(Clone, Copy)]
+/// Whoever is measured.
+#[derive(Clone)]
 pub struct Contestant {
     pub name: &'static str,
-    program: &'static str,
-    /// The option that makes the program tell its version.
+    pub kind: Kind,
+    pub way: Way,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Ours,
+    Peer,
+    /// No relay that anybody would run, but something to hold relays against.
+    Yardstick,
+}
+
+/// How bytes get to the target.
+#[derive(Clone)]
+pub enum Way {
+    /// A process relays them.
+    Process { program: Program, version: &'static str, recipe: Recipe },
+    /// A process of the user's choice does, by a command line with placeholders.
+    Command { program: PathBuf, arguments: Vec<String> },
+    /// Nothing is between the requester and the target.
+    Direct,
+    /// The kernel translates addresses.
+    Translation,
+}
+
+/// Where a program is found.
+#[derive(Clone, Copy)]
+pub enum Program {
+    /// On the PATH, from these Debian packages.
+    Installed(&'static str, &'static str),
+    /// At the path in this environment variable, or on the PATH.
+    NamedOrInstalled(&'static str, &'static str),
+    /// At the path in this environment variable.
+    Named(&'static str),
+    /// This very program.
+    Itself,
+}
+
+const fn process(
+    name: &'static str,
+    kind: Kind,
+    program: Program,
     version: &'static str,
-    /// Debian packages that have it.
-    pub package: &'static str,
-    /// Its command line, and the configuration file that it needs.
-    start: fn(&Route) -> Start,
+    recipe: Recipe,
+) -> Contestant {
+    Contestant { name, kind, way: Way::Process { program, version, recipe } }
 }
 
-/// What a relay is to do.
-struct Route<'a> {
-    port: u16,
-    target: SocketAddr,
-    workplace: &'a Workplace,
+const fn peer(name: &'static str, program: Program, version: &'static str, recipe: Recipe) -> Contestant {
+    process(name, Kind::Peer, program, version, recipe)
 }
 
-/// How a relay is started.
-struct Start {
-    arguments: Vec<String>,
-    /// Is written to the path of [`Route::configuration`].
-    configuration: Option<String>,
-}
+const OUR_PROGRAM: Program = Program::Installed(env!("CARGO_BIN_EXE_tcprelay"), "");
+const HAPROXY: Program = Program::Installed("haproxy", "haproxy");
+const HAPROXY_NEW: Program = Program::Named("HAPROXY_NEW");
 
-/// Those of the chosen relays that are installed, and those that are not.
-pub fn find(options: &Options) -> (Vec<Contestant>, Vec<Contestant>) {
+/// Everyone, ours first.
+pub const ALL: [Contestant; 16] = [
+    process(OURS, Kind::Ours, OUR_PROGRAM, "--version", recipes::tcprelay),
+    peer("haproxy", HAPROXY, "-v", recipes::haproxy),
+    peer("haproxy-splice", HAPROXY, "-v", recipes::haproxy_splice),
+    peer("haproxy-new", HAPROXY_NEW, "-v", recipes::haproxy),
+    peer("haproxy-new-splice", HAPROXY_NEW, "-v", recipes::haproxy_splice),
+    peer("nginx", Program::Installed("nginx", "nginx libnginx-mod-stream"), "-v", recipes::nginx),
+    peer("nginx-new", Program::Named("NGINX_NEW"), "-v", recipes::nginx),
+    peer("rinetd", Program::Installed("rinetd", "rinetd"), "-v", recipes::rinetd),
+    peer("rinetd-uv", Program::Named("RINETD_UV"), "-v", recipes::rinetd),
+    peer("socat", Program::Installed("socat", "socat"), "-V", recipes::socat),
+    peer("realm", Program::NamedOrInstalled("REALM", "realm"), "--version", recipes::realm),
+    peer("gost", Program::NamedOrInstalled("GOST", "gost"), "-V", recipes::gost),
+    peer("envoy", Program::NamedOrInstalled("ENVOY", "envoy"), "--version", recipes::envoy),
+    process(FLOOR, Kind::Yardstick, Program::Itself, "", recipes::floor),
+    Contestant { name: "direct", kind: Kind::Yardstick, way: Way::Direct },
+    Contestant { name: DNAT, kind: Kind::Yardstick, way: Way::Translation },
+];
+
+/// Those that are to be measured and can be, and a line for each of the others.
+pub fn find(options: &Options) -> (Vec<Contestant>, Vec<String>) {
     let is_chosen = |contestant: &Contestant| {
         options.relays.as_ref().is_none_or(|names| names.iter().any(|name| name == contestant.name))
     };
-    ALL.into_iter().filter(is_chosen).partition(Contestant::is_installed)
+    let mut found: Vec<_> = ALL.into_iter().filter(is_chosen).collect();
+    let mut missing = Vec::new();
+    found.retain(|contestant| match contestant.what_is_missing() {
+        Some(what) => {
+            missing.push(format!("not measured: {}: {what}", contestant.name));
+            false
+        }
+        None => true,
+    });
+    // Peers before yardsticks, in the table as well.
+    let yardsticks = found.iter().position(|contestant| contestant.kind == Kind::Yardstick);
+    let place = yardsticks.unwrap_or(found.len());
+    found.splice(place..place, options.peers.iter().cloned());
+    (found, missing)
 }
 
 impl Contestant {
-    /// As in `socat 1.7.4.4`.
+    /// As in `socat 1.7.4.4`; those that are no programs of others have no version.
     pub fn name_and_version(&self) -> String {
-        let version = self.version().unwrap_or_else(|| "of unknown version".to_owned());
-        format!("{} {version}", self.name)
+        let version = match &self.way {
+            Way::Process { program: Program::Itself, .. } | Way::Direct | Way::Translation => String::new(),
+            Way::Process { program, version, .. } => version_of(program.path(), version),
+            Way::Command { program, .. } => version_of(Some(program.clone()), "--version"),
+        };
+        format!("{} {version}", self.name).trim_end().to_owned()
     }
 
-    fn is_installed(&self) -> bool {
-        self.path().is_some() && (self.program != "nginx" || nginx_stream_module().is_some())
-    }
-
-    fn path(&self) -> Option<PathBuf> {
-        find_program(self.program)
-    }
-
-    /// The first thing in what the program says that looks like a version.
-    fn version(&self) -> Option<String> {
-        let said = output(self.program, self.version)?;
-        let mut words = said.split(|letter: char| !(letter.is_ascii_digit() || letter == '.'));
-        words
-            .find(|word| word.contains('.') && word.starts_with(|c: char| c.is_ascii_digit()))
-            .map(str::to_owned)
-    }
-}
-
-fn tcprelay(route: &Route) -> Start {
-    let Route { port, target, .. } = route;
-    let arguments = format!("{port} {} {} ANY 3 1800 3600 4000", target.ip(), target.port());
-    Start { arguments: arguments.split(' ').map(str::to_owned).collect(), configuration: None }
-}
-
-fn haproxy(route: &Route) -> Start {
-    haproxy_with(route, "")
-}
-
-fn haproxy_splice(route: &Route) -> Start {
-    haproxy_with(route, "option splice-auto")
-}
-
-fn haproxy_with(route: &Route, option: &str) -> Start {
-    let Route { port, target, .. } = route;
-    let configuration = format!(
-        "global
-  nbthread 1
-  maxconn 1000
-defaults
-  mode tcp
-  timeout connect 3s
-  timeout client 1800s
-  timeout server 1800s
-  {option}
-listen relay
-  bind 127.0.0.1:{port}
-  server target {target}
-"
-    );
-    route.configured(&["-db", "-f"], configuration)
-}
-
-fn nginx(route: &Route) -> Start {
-    let Route { port, target, workplace } = route;
-    let module = nginx_stream_module().unwrap_or_default();
-    let folder = workplace.folder.display();
-    let configuration = format!(
-        "{module}
-daemon off;
-master_process off;
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log stderr crit;
-events {{ worker_connections 2000; }}
-stream {{
-  proxy_timeout 1800s;
-  server {{ listen 127.0.0.1:{port} backlog=4096; proxy_pass {target}; }}
-}}
-"
-    );
-    route.configured(&["-c"], configuration)
-}
-
-/// What the configuration must say for nginx to relay streams: nothing where that is built in,
-/// `None` where it is not to be had.
-fn nginx_stream_module() -> Option<String> {
-    let mut paths = NGINX_MODULES.iter().map(|folder| Path::new(folder).join("ngx_stream_module.so"));
-    let module = paths.find(|path| path.exists());
-    let built_in = || output("nginx", "-V")?.split(' ').any(|word| word == "--with-stream").then(String::new);
-    module.map(|path| format!("load_module {};", path.display())).or_else(built_in)
-}
-
-fn rinetd(route: &Route) -> Start {
-    let Route { port, target, workplace } = route;
-    let folder = workplace.folder.display();
-    let configuration =
-        format!("pidlogfile {folder}/rinetd.pid\n127.0.0.1 {port} {} {}\n", target.ip(), target.port());
-    route.configured(&["-f", "-c"], configuration)
-}
-
-fn socat(route: &Route) -> Start {
-    let Route { port, target, .. } = route;
-    let listen = format!("TCP-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr,backlog=1024");
-    Start { arguments: vec![listen, format!("TCP:{target}")], configuration: None }
-}
-
-fn realm(route: &Route) -> Start {
-    let Route { port, target, .. } = route;
-    let arguments = ["-l", &format!("127.0.0.1:{port}"), "-r", &target.to_string()];
-    Start { arguments: arguments.map(str::to_owned).to_vec(), configuration: None }
-}
-
-impl Route<'_> {
-    /// A command line that ends with the path of the configuration file.
-    fn configured(&self, options: &[&str], configuration: String) -> Start {
-        let mut arguments: Vec<_> = options.iter().map(|&option| option.to_owned()).collect();
-        arguments.push(self.configuration().display().to_string());
-        Start { arguments, configuration: Some(configuration) }
-    }
-
-    fn configuration(&self) -> PathBuf {
-        self.workplace.folder.join("relay.conf")
-    }
-}
-
-/// A temporary folder for configurations and logs. It goes when this is dropped.
-pub struct Workplace {
-    folder: PathBuf,
-}
-
-impl Workplace {
-    pub fn new() -> io::Result<Self> {
-        let folder = env::temp_dir().join(format!("tcprelay-peers-{}", std::process::id()));
-        fs::create_dir_all(&folder)?;
-        Ok(Self { folder })
-    }
-
-    fn log(&self) -> PathBuf {
-        self.folder.join("relay.log")
-    }
-}
-
-impl Drop for Workplace {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
-    }
-}
-
-/// A relay that was started. It ends, with all its children, when this is dropped.
-pub struct Running {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Running {
-    /// Starts the relay in front of `target` and waits until it listens.
-    pub fn start(contestant: &Contestant, target: SocketAddr, workplace: &Workplace) -> io::Result<Self> {
-        let port = free_port()?;
-        let route = Route { port, target, workplace };
-        let Start { arguments, configuration } = (contestant.start)(&route);
-        if let Some(text) = configuration {
-            fs::write(route.configuration(), text)?;
+    /// The program that is started, if there is one.
+    pub fn program(&self) -> Option<PathBuf> {
+        match &self.way {
+            Way::Process { program, .. } => program.path(),
+            Way::Command { program, .. } => Some(program.clone()),
+            Way::Direct | Way::Translation => None,
         }
-        let log = File::create(workplace.log())?;
-        let child = Command::new(contestant.path().ok_or(io::ErrorKind::NotFound)?)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            // So that the processes which it may start can be ended with it.
-            .process_group(0)
-            .spawn()?;
-        let mut running = Self { child, address: (Ipv4Addr::LOCALHOST, port).into() };
-        running.wait_until_it_listens(workplace)?;
-        Ok(running)
     }
 
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// How the program is started; `None` if there is none.
+    pub fn start(&self, route: &Route) -> Option<Start> {
+        match &self.way {
+            Way::Process { recipe, .. } => Some(recipe(route)),
+            Way::Command { arguments, .. } => Some(route.filled_in(arguments)),
+            Way::Direct | Way::Translation => None,
+        }
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.id()
+    /// The command line and the configuration, for a reader.
+    pub fn configuration(&self) -> String {
+        let Some(program) = self.program() else { return String::new() };
+        let target = ([192, 0, 2, 7], 80).into();
+        let route =
+            Route { program: &program, port: 8080, target, sessions: 500, folder: Path::new("/run/peers") };
+        let Some(Start { arguments, configuration }) = self.start(&route) else { return String::new() };
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
+        let name = if self.name == FLOOR { "peers" } else { &name };
+        let lines = configuration.map(|(_, text)| text).unwrap_or_default();
+        let lines = lines.lines().filter(|line| !line.is_empty()).map(|line| format!("    {line}\n"));
+        let first = format!("{}: {name} {}\n", self.name, arguments.join(" "));
+        std::iter::once(first).chain(lines).collect()
     }
 
-    fn wait_until_it_listens(&mut self, workplace: &Workplace) -> io::Result<()> {
-        let start = Instant::now();
-        while TcpStream::connect_timeout(&self.address, START_PATIENCE).is_err() {
-            if self.child.try_wait()?.is_some() || start.elapsed() > START_PATIENCE {
-                let log = fs::read_to_string(workplace.log()).unwrap_or_default();
-                let last = log.lines().last().unwrap_or("and says nothing");
-                return Err(io::Error::other(format!("does not listen: {last}")));
+    fn what_is_missing(&self) -> Option<String> {
+        match &self.way {
+            Way::Process { program, .. } => {
+                let Some(path) = program.path() else { return Some(program.cure()) };
+                let is_nginx = self.name.starts_with("nginx");
+                let lacks_streams = is_nginx && recipes::nginx_stream_module(&path).is_none();
+                lacks_streams.then(|| format!("it has no stream module; {}", program.cure()))
             }
-            thread::sleep(BEAT);
+            Way::Command { .. } | Way::Direct => None,
+            Way::Translation => crate::namespace::what_is_missing(),
         }
-        Ok(())
     }
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        // A relay with a process for each session gets the time to see them end: one that ends
-        // after its parent would be left to somebody else.
-        let start = Instant::now();
-        while start.elapsed() < END_PATIENCE && process::has_children(self.pid()) {
-            thread::sleep(BEAT);
+impl Program {
+    fn path(self) -> Option<PathBuf> {
+        let named = |variable| env::var_os(variable).map(PathBuf::from).filter(|path| path.is_file());
+        match self {
+            Self::Installed(name, _) => find_program(name),
+            Self::NamedOrInstalled(variable, name) => named(variable).or_else(|| find_program(name)),
+            Self::Named(variable) => named(variable),
+            Self::Itself => env::current_exe().ok(),
         }
-        // The group has the number of its first process, which is ours as long as nobody waited
-        // for that process: no other group can be hit.
-        let group = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
-        if let Some(group) = group {
-            let _ = kill_process_group(group, Signal::KILL);
+    }
+
+    fn cure(self) -> String {
+        match self {
+            Self::Installed(_, packages) => format!("not installed (Debian: {packages})"),
+            Self::NamedOrInstalled(variable, _) | Self::Named(variable) => {
+                format!("{variable}=PATH in the environment says where it is")
+            }
+            Self::Itself => "this program has no path".to_owned(),
         }
-        let _ = self.child.wait();
     }
 }
 
-/// A port that nobody listens on. Each call finds another one.
-fn free_port() -> io::Result<u16> {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Runs that are under way at the same time begin at different ports.
-    let first = std::process::id() % u32::from(PORTS.end - PORTS.start);
-    let first = u16::try_from(first).unwrap_or_default();
-    for _ in PORTS {
-        let port = PORTS.start + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % (PORTS.end - PORTS.start);
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return Ok(port);
-        }
+/// A contestant from `NAME=COMMAND`.
+pub fn parse(text: &str) -> Result<Contestant, String> {
+    let (name, command) = text.split_once('=').ok_or("it takes NAME=COMMAND")?;
+    let mut words = command.split_whitespace().map(str::to_owned);
+    let program = words.next().as_deref().and_then(find_program).ok_or("there is no such program")?;
+    if ALL.iter().any(|contestant| contestant.name == name) {
+        return Err("that name is taken".to_owned());
     }
-    Err(io::ErrorKind::AddrInUse.into())
+    // As long as the program runs, like the other names.
+    let name: &'static str = name.to_owned().leak();
+    Ok(Contestant { name, kind: Kind::Peer, way: Way::Command { program, arguments: words.collect() } })
 }
 
-fn find_program(name: &str) -> Option<PathBuf> {
+pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = env::split_paths(&path).chain(SERVER_FOLDERS.map(PathBuf::from));
     // An absolute name stays what it is.
@@ -343,7 +221,19 @@ fn find_program(name: &str) -> Option<PathBuf> {
 }
 
 /// What a program says, on whichever output.
-fn output(program: &str, option: &str) -> Option<String> {
-    let output = Command::new(find_program(program)?).arg(option).stdin(Stdio::null()).output().ok()?;
+pub fn output(program: &Path, option: &str) -> Option<String> {
+    let output = said(program, option).ok()?;
     Some(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+fn said(program: &Path, option: &str) -> io::Result<std::process::Output> {
+    Command::new(program).arg(option).stdin(Stdio::null()).output()
+}
+
+/// The first thing in what the program says that looks like a version.
+fn version_of(program: Option<PathBuf>, option: &str) -> String {
+    let said = program.and_then(|program| output(&program, option)).unwrap_or_default();
+    let mut words = said.split(|letter: char| !(letter.is_ascii_digit() || letter == '.'));
+    let version = words.find(|word| word.contains('.') && word.starts_with(|c: char| c.is_ascii_digit()));
+    version.unwrap_or("of unknown version").to_owned()
 }

@@ -6,12 +6,13 @@ use std::time::Duration;
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use crate::contestants;
+use crate::contestants::{self, Contestant};
 use crate::loads::Load;
+use crate::namespace;
 
-/// With these, six relays take five minutes and a half.
 const ROUNDS: u16 = 6;
 const SECONDS: f64 = 1.5;
+const KEPT: usize = 10_000;
 
 /// What to measure, and for how long.
 pub struct Options {
@@ -20,7 +21,13 @@ pub struct Options {
     pub time: Duration,
     /// Names of relays; `None`: all.
     pub relays: Option<Vec<String>>,
+    /// Relays that the command line adds.
+    pub peers: Vec<Contestant>,
     pub loads: Vec<Load>,
+    /// Sessions that the load of that name keeps, if descriptors allow.
+    pub kept: usize,
+    /// Counts instead of times.
+    pub counts: bool,
     /// Every load on every relay, measured properly.
     pub is_whole: bool,
 }
@@ -50,7 +57,10 @@ impl Options {
             rounds: 1,
             time: Duration::from_millis(100),
             relays: None,
+            peers: Vec::new(),
             loads: Load::ALL.to_vec(),
+            kept: 100,
+            counts: false,
             is_whole: false,
         }
     }
@@ -67,7 +77,10 @@ impl From<&ArgMatches> for Options {
             rounds: matches.get_one("rounds").copied().unwrap_or(ROUNDS),
             time: Duration::from_secs_f64(matches.get_one("seconds").copied().unwrap_or(SECONDS)),
             is_whole: relays.is_none() && loads.is_none(),
+            peers: matches.get_many("peer").into_iter().flatten().cloned().collect(),
             loads: Load::ALL.into_iter().filter(is_listed).collect(),
+            kept: KEPT,
+            counts: matches.get_flag("counts"),
             relays,
         }
     }
@@ -76,25 +89,41 @@ impl From<&ArgMatches> for Options {
 fn command() -> Command {
     let rounds = format!("Rounds, of which the median counts [default: {ROUNDS}]");
     let seconds = format!("Seconds of one load on one relay [default: {SECONDS}]");
+    let peer = "Another relay: a command line in which {port} and {target} (or {host} and {target-port}) \
+                stand for what it is to do, {sessions} for what it must have room for";
     Command::new("peers")
         .bin_name("cargo bench --bench peers --")
-        .about("Measures the relay beside its peers on loopback.")
+        .about(
+            "Measures the relay beside its peers, the kernel's own way and the least possible, on loopback.",
+        )
         .arg(option("rounds", "N").help(rounds).value_parser(value_parser!(u16).range(1..=99)))
         .arg(option("seconds", "N").help(seconds).value_parser(parse_seconds))
-        .arg(list("only", "RELAY,...", every_relay()).help("Only these relays"))
+        .arg(list("only", "RELAY,...", everyone()).help("Only these relays"))
         .arg(list("loads", "LOAD,...", Load::ALL.map(Load::name)).help("Only these loads"))
-        .arg(Arg::new("bench").long("bench").action(ArgAction::SetTrue).hide(true))
+        .arg(
+            option("peer", "NAME=COMMAND")
+                .help(peer)
+                .action(ArgAction::Append)
+                .value_parser(contestants::parse),
+        )
+        .arg(flag("counts").help("Instructions and system calls for a fixed script, instead of times"))
+        .arg(flag("bench").hide(true))
+        .arg(flag(namespace::ARGUMENT.trim_start_matches('-')).hide(true))
 }
 
 fn option(name: &'static str, value: &'static str) -> Arg {
     Arg::new(name).long(name).value_name(value)
 }
 
+fn flag(name: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue)
+}
+
 fn list(name: &'static str, value: &'static str, of: impl Into<PossibleValuesParser>) -> Arg {
     option(name, value).value_delimiter(',').value_parser(of.into())
 }
 
-fn every_relay() -> Vec<&'static str> {
+fn everyone() -> Vec<&'static str> {
     contestants::ALL.iter().map(|contestant| contestant.name).collect()
 }
 

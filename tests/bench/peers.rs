@@ -4,7 +4,15 @@
 //! so that a machine whose speed drifts is as unfair to one as to the other. The main figure is
 //! the processor time that a relay itself uses for the work.
 //!
+//! Three that are no relays are measured as well: `floor`, the least that a relay on epoll must call
+//! for the same bytes; `direct`, no relay at all; and `dnat`, the kernel's translation of addresses.
+//!
 //! The load generator and the target are threads of this program: nothing else must be installed.
+//! With `--counts` it counts instructions and system calls instead.
+//!
+//! There are three busy threads, so on two processors the kernel's time slices are in every tail. Root
+//! keeps them out, and other programs as well, with `chrt -f 1 cargo bench --bench peers`: then ratios of
+//! processor times agree within a few hundredths from run to run.
 //!
 //! `cargo test --all-targets` runs this too: then it is one short round, to show that it works.
 #![allow(missing_docs, unreachable_pub)]
@@ -15,31 +23,53 @@
 mod chart;
 mod client;
 mod contestants;
+mod counts;
 mod downloads;
+mod figures;
+mod floor;
+mod link;
 mod loads;
+mod measures;
+mod namespace;
 mod options;
+mod paced;
 mod process;
+mod recipes;
 mod results;
+mod running;
 mod stop;
 mod table;
 mod target;
 mod turns;
 
+use std::env;
 use std::io;
 use std::process::ExitCode;
 
-use contestants::{Contestant, Running, Workplace};
+use contestants::{Contestant, DNAT, Kind, OURS};
 use loads::Load;
+use measures::Scene;
 use options::Options;
 use results::Results;
+use running::{Job, Running, Workplace};
 use target::Target;
 
 /// Beside the [[bench]] target that draws it, so that the README can show it.
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bench/peers.svg");
 
+/// Descriptors for all but the sessions that are kept.
+const OTHER_DESCRIPTORS: u64 = 1000;
+
+/// What a load takes beside the time that is measured, in seconds.
+const OVERHEAD: f64 = 0.7;
+
 fn main() -> ExitCode {
-    let options = Options::from_command_line();
-    match compare(&options) {
+    let arguments: Vec<_> = env::args().skip(1).collect();
+    let result = match arguments.as_slice() {
+        [first, port, target] if first == floor::ARGUMENT => floor::run(port, target).map(|()| true),
+        _ => compare(&mut Options::from_command_line()),
+    };
+    match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -49,29 +79,41 @@ fn main() -> ExitCode {
     }
 }
 
-/// Measures and tells; false if a figure of our own relay is missing.
-fn compare(options: &Options) -> io::Result<bool> {
-    stop::on_signals()?;
-    process::raise_descriptor_limit();
-    let (installed, missing) = contestants::find(options);
-    for contestant in missing {
-        println!("not installed: {} (Debian: {})", contestant.name, contestant.package);
+/// Measures and reports; false if a figure of our own relay is missing.
+fn compare(options: &mut Options) -> io::Result<bool> {
+    let is_chosen = |name| options.relays.as_ref().is_none_or(|names| names.iter().any(|one| one == name));
+    if !options.counts && is_chosen(DNAT) {
+        namespace::enter()?;
     }
-    let results = measure_all(&installed, options)?;
-    tell(&results, &installed, options)?;
-    Ok(results.is_complete(contestants::OURS))
+    stop::on_signals()?;
+    // Both ends of a session are here, as they are in a relay.
+    let most = process::raise_descriptor_limit().saturating_sub(OTHER_DESCRIPTORS) / 2;
+    options.kept = options.kept.min(usize::try_from(most).unwrap_or(usize::MAX));
+    let (found, missing) = contestants::find(options);
+    for line in missing {
+        println!("{line}");
+    }
+    if options.counts {
+        return counts::compare(&found);
+    }
+    let runs = options.loads.len() * found.len() * usize::from(options.rounds);
+    let minutes = (options.time.as_secs_f64() + OVERHEAD) * runs as f64 / 60.0;
+    eprintln!("about {minutes:.0} minutes; --loads, --only and --rounds make it less");
+    let results = measure_all(&found, options)?;
+    report(&results, &found, options)?;
+    Ok(results.is_complete(OURS))
 }
 
-fn measure_all(installed: &[Contestant], options: &Options) -> io::Result<Results> {
+fn measure_all(contestants: &[Contestant], options: &Options) -> io::Result<Results> {
     let target = Target::start()?;
     let workplace = Workplace::new()?;
     let mut results = Results::default();
     for &load in &options.loads {
         for round in 1..=options.rounds {
             eprintln!("{}: round {round} of {}", load.name(), options.rounds);
-            for contestant in in_order(installed, round) {
+            for contestant in in_order(contestants, round) {
                 match measure(contestant, load, &target, &workplace, options) {
-                    Ok(values) => results.add(load, contestant.name, &values),
+                    Ok(values) => results.add(load, round, contestant.name, &values),
                     Err(error) => results.fail(load, contestant.name, &error),
                 }
                 if stop::requested() {
@@ -83,11 +125,11 @@ fn measure_all(installed: &[Contestant], options: &Options) -> io::Result<Result
     Ok(results)
 }
 
-/// Another order in each round: the machine is not the same after one relay as after another. With six
-/// relays and six rounds, each comes after each of the others once.
-fn in_order(installed: &[Contestant], round: u16) -> Vec<&Contestant> {
-    const PRIME: usize = 7;
-    let mut order: Vec<_> = installed.iter().enumerate().collect();
+/// Another order in each round: the machine is not the same after one relay as after another.
+fn in_order(contestants: &[Contestant], round: u16) -> Vec<&Contestant> {
+    // Greater than the number of contestants, so that each has a place of its own.
+    const PRIME: usize = 31;
+    let mut order: Vec<_> = contestants.iter().enumerate().collect();
     order.sort_by_key(|(index, _)| (index + 1) * usize::from(round) % PRIME);
     order.into_iter().map(|(_, contestant)| contestant).collect()
 }
@@ -99,21 +141,30 @@ fn measure(
     target: &Target,
     workplace: &Workplace,
     options: &Options,
-) -> io::Result<Vec<f64>> {
-    let relay = Running::start(contestant, target.address(), workplace)?;
-    load.measure(&relay, target, options.time)
+) -> io::Result<Vec<Option<f64>>> {
+    let link = load.link()?;
+    let link = link.as_ref();
+    let destination = loads::destination(load, target, link);
+    let job = Job { target: destination, sessions: load.sessions(options.kept), log: load.log() };
+    let relay = &Running::start(contestant, &job, workplace)?;
+    load.measure(&Scene { relay, target, link, time: options.time, kept: options.kept })
 }
 
-fn tell(results: &Results, installed: &[Contestant], options: &Options) -> io::Result<()> {
-    let names: Vec<_> = installed.iter().map(|contestant| contestant.name).collect();
-    println!("\n{}\n", conditions(installed, options));
-    println!("{}", table::render(results, &options.loads, &names));
+fn report(results: &Results, contestants: &[Contestant], options: &Options) -> io::Result<()> {
+    println!("\n{}\n", conditions(contestants, options));
+    println!("{}", table::render(results, &options.loads, contestants));
+    println!("A ratio is that of the medians, with the least and the greatest of any round.\n");
     for failure in results.failures() {
         println!("failed: {failure}");
     }
+    for contestant in contestants {
+        print!("{}", contestant.configuration());
+    }
     if options.is_whole {
+        let is_charted = |contestant: &&Contestant| contestant.kind != Kind::Yardstick;
+        let relays = contestants.iter().filter(is_charted).map(|contestant| contestant.name);
         let caption = format!("On loopback, {}", options.rounds());
-        chart::draw(results, &names, &caption, CHART)?;
+        chart::draw(results, &relays.collect::<Vec<_>>(), &caption, CHART)?;
         println!("chart: tests/bench/peers.svg");
     } else {
         println!("chart: left as it is; only a run of every load on every relay draws it");
@@ -122,13 +173,14 @@ fn tell(results: &Results, installed: &[Contestant], options: &Options) -> io::R
 }
 
 /// What the figures were measured with.
-fn conditions(installed: &[Contestant], options: &Options) -> String {
-    let versions: Vec<_> = installed.iter().map(Contestant::name_and_version).collect();
+fn conditions(contestants: &[Contestant], options: &Options) -> String {
+    let versions: Vec<_> = contestants.iter().map(Contestant::name_and_version).collect();
     format!(
-        "{}; {}; {} of {} s each.",
+        "{}; {}; {} of {} s each; kept sessions: {}.",
         process::machine(),
         versions.join(", "),
         options.rounds(),
-        options.time.as_secs_f64()
+        options.time.as_secs_f64(),
+        options.kept
     )
 }

@@ -9,8 +9,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// The unit of /proc/PID/stat: `USER_HZ` is 100 on every architecture that has a Debian.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Descriptors for 400 sessions, here and in a relay, with plenty to spare.
-const DESCRIPTORS: u64 = 4096;
+/// Descriptors for 10,000 sessions, whose both ends are here, with plenty to spare.
+const DESCRIPTORS: u64 = 32_768;
 
 /// The processor time of a process and its descendants, those that have ended included.
 pub fn processor_time(pid: u32) -> io::Result<Duration> {
@@ -30,14 +30,18 @@ pub fn has_children(pid: u32) -> bool {
     !children(pid).is_empty()
 }
 
-/// Lets this process, and the relays that it starts, have as many descriptors as the loads need.
-pub fn raise_descriptor_limit() {
+/// Lets this process, and the relays that it starts, have as many descriptors as the loads need, or as
+/// near as can be. Returns how many these are.
+pub fn raise_descriptor_limit() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current.is_some_and(|current| current < DESCRIPTORS) {
-        let raised = Some(maximum.map_or(DESCRIPTORS, |maximum| maximum.min(DESCRIPTORS)));
-        // Where it cannot be raised, the load of 400 sessions fails and tells.
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: raised, maximum });
+        // Only root may have more than the maximum.
+        let enough = Some(maximum.map_or(DESCRIPTORS, |maximum| maximum.max(DESCRIPTORS)));
+        if setrlimit(Resource::Nofile, Rlimit { current: Some(DESCRIPTORS), maximum: enough }).is_err() {
+            let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+        }
     }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// The kernel and the processor, in a few words.
@@ -69,8 +73,8 @@ fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// Of the process, and of its children that have ended.
-fn own_processor_time(pid: u32) -> io::Result<Duration> {
+/// The processor time of the process alone, and of its children that have ended.
+pub fn own_processor_time(pid: u32) -> io::Result<Duration> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The second field is the program's name and may hold anything, even a bracket.
     let (_, fields) = text.rsplit_once(") ").ok_or(io::ErrorKind::InvalidData)?;

@@ -3,23 +3,35 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use crate::contestants::OURS;
-use crate::loads::{Better, Figure, Load};
+use crate::contestants::{Contestant, Kind};
+use crate::figures::{Better, Figure};
+use crate::loads::Load;
 
 /// All values of all rounds.
 #[derive(Default)]
 pub struct Results {
-    /// By figure and relay, one a round.
-    values: BTreeMap<(&'static str, &'static str), Vec<f64>>,
+    /// By figure and relay, then by round.
+    values: BTreeMap<(&'static str, &'static str), BTreeMap<u16, f64>>,
     /// Relays with what went wrong.
     failures: Vec<(&'static str, String)>,
 }
 
+/// One relay's figure divided by another's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ratio {
+    /// Of the medians.
+    pub of_medians: f64,
+    /// The least and the greatest in any round.
+    pub spread: (f64, f64),
+}
+
 impl Results {
     /// Adds what a round of `load` gave.
-    pub fn add(&mut self, load: Load, relay: &'static str, values: &[f64]) {
-        for (figure, &value) in load.figures().iter().zip(values) {
-            self.values.entry((figure.name, relay)).or_default().push(value);
+    pub fn add(&mut self, load: Load, round: u16, relay: &'static str, values: &[Option<f64>]) {
+        for (figure, value) in load.figures().iter().zip(values) {
+            if let Some(value) = value {
+                self.values.entry((figure.name, relay)).or_default().insert(round, *value);
+            }
         }
     }
 
@@ -35,25 +47,42 @@ impl Results {
 
     /// The median of the rounds; `None` if there is no value.
     pub fn median(&self, figure: &Figure, relay: &'static str) -> Option<f64> {
-        let mut values = self.values.get(&(figure.name, relay))?.clone();
+        let mut values: Vec<_> = self.rounds(figure, relay)?.values().copied().collect();
         values.sort_by(f64::total_cmp);
         let middle = values.len() / 2;
         let even = values.len() % 2 == 0;
         Some(if even { f64::midpoint(values[middle - 1], values[middle]) } else { values[middle] })
     }
 
-    /// The best value that a relay other than ours has.
-    pub fn best_peer(&self, figure: &Figure, relays: &[&'static str]) -> Option<f64> {
-        let peers = relays.iter().filter(|&&relay| relay != OURS);
-        let values = peers.filter_map(|relay| self.median(figure, relay));
-        match figure.better {
-            Better::Less => values.min_by(f64::total_cmp),
-            Better::More => values.max_by(f64::total_cmp),
-        }
+    /// The peer whose median is the best one.
+    pub fn best_peer(&self, figure: &Figure, contestants: &[Contestant]) -> Option<&'static str> {
+        let peers = contestants.iter().filter(|contestant| contestant.kind == Kind::Peer);
+        let medians = peers.filter_map(|peer| Some((peer.name, self.median(figure, peer.name)?)));
+        let best = match figure.better {
+            Better::Less => medians.min_by(|(_, one), (_, other)| one.total_cmp(other)),
+            Better::More => medians.max_by(|(_, one), (_, other)| one.total_cmp(other)),
+        };
+        best.map(|(name, _)| name)
+    }
+
+    /// The figure of `relay` divided by that of `other`, which must both be there.
+    pub fn ratio(&self, figure: &Figure, relay: &'static str, other: &'static str) -> Option<Ratio> {
+        let of_medians = self.median(figure, relay)? / self.median(figure, other)?;
+        let others = self.rounds(figure, other)?;
+        let in_rounds = self.rounds(figure, relay)?.iter();
+        let ratios = in_rounds.filter_map(|(round, value)| Some(value / others.get(round)?));
+        let spread = ratios.fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), ratio| {
+            (ratio.min(least), ratio.max(most))
+        });
+        Some(Ratio { of_medians, spread })
     }
 
     /// Whether nothing went wrong with `relay`.
     pub fn is_complete(&self, relay: &str) -> bool {
         !self.failures.iter().any(|&(failed, _)| failed == relay)
+    }
+
+    fn rounds(&self, figure: &Figure, relay: &'static str) -> Option<&BTreeMap<u16, f64>> {
+        self.values.get(&(figure.name, relay)).filter(|rounds| !rounds.is_empty())
     }
 }

@@ -1,20 +1,32 @@
 //! The table of results, in Markdown that is also readable as it is.
 
-use crate::contestants::OURS;
-use crate::loads::{Better, Figure, Load};
-use crate::results::Results;
+use crate::contestants::{Contestant, FLOOR, OURS};
+use crate::figures::{Better, Figure};
+use crate::loads::Load;
+use crate::results::{Ratio, Results};
 
-/// A row for each figure: the value of each relay, then ours divided by the best peer's.
-pub fn render(results: &Results, loads: &[Load], relays: &[&'static str]) -> String {
+/// Columns of words: name, unit, which is better.
+const WORDS: usize = 3;
+
+/// A row for each figure: the value of each contestant, then ours as a multiple of the best peer's and
+/// of the floor's.
+pub fn render(results: &Results, loads: &[Load], contestants: &[Contestant]) -> String {
     let figures = loads.iter().flat_map(|load| load.figures());
-    let mut rows = vec![header(relays), Vec::new()];
-    rows.extend(figures.map(|figure| row(results, figure, relays)));
-    let widths: Vec<_> = (0..rows[0].len()).map(|column| width(&rows, column)).collect();
-    rows[1] = widths.iter().enumerate().map(|(column, &width)| rule(column, width)).collect();
-    rows.iter().map(|row| line(row, &widths)).collect()
+    let mut rows = vec![header(contestants)];
+    rows.extend(figures.map(|figure| row(results, figure, contestants)));
+    lay_out(rows, WORDS)
 }
 
-/// Two significant digits at least, four at most.
+/// Lays out cells as a table, whose first row is its header and whose first `words` columns are aligned
+/// to the left.
+pub fn lay_out(mut rows: Vec<Vec<String>>, words: usize) -> String {
+    let widths: Vec<_> = (0..rows[0].len()).map(|column| width(&rows, column)).collect();
+    let rule = |(column, &width)| rule(column < words, width);
+    rows.insert(1, widths.iter().enumerate().map(rule).collect());
+    rows.iter().map(|row| line(row, &widths, words)).collect()
+}
+
+/// Two significant digits at least, and no more than needed.
 pub fn number(value: f64) -> String {
     let decimals = match value {
         value if value >= 99.95 => 0,
@@ -25,44 +37,42 @@ pub fn number(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-fn header(relays: &[&'static str]) -> Vec<String> {
-    let fixed = ["", "unit", "better"].into_iter();
-    let cells = fixed.chain(relays.iter().copied()).map(str::to_owned);
-    cells.chain([format!("{OURS} / best peer")]).collect()
+fn header(contestants: &[Contestant]) -> Vec<String> {
+    let names = contestants.iter().map(|contestant| contestant.name);
+    let cells = ["", "unit", "better"].into_iter().chain(names).map(str::to_owned);
+    cells.chain([format!("{OURS} / best peer"), format!("{OURS} / {FLOOR}")]).collect()
 }
 
-fn row(results: &Results, figure: &Figure, relays: &[&'static str]) -> Vec<String> {
+fn row(results: &Results, figure: &Figure, contestants: &[Contestant]) -> Vec<String> {
     let better = match figure.better {
         Better::Less => "less",
         Better::More => "more",
     };
     let fixed = [figure.name, figure.unit, better].into_iter().map(str::to_owned);
-    let values = relays.iter().map(|relay| cell(results.median(figure, relay)));
-    fixed.chain(values).chain([ratio(results, figure, relays)]).collect()
+    let medians = contestants.iter().map(|contestant| results.median(figure, contestant.name));
+    let values = medians.map(|median| median.map_or_else(nothing, number));
+    let best = results.best_peer(figure, contestants).and_then(|best| results.ratio(figure, OURS, best));
+    let ratios = [best, results.ratio(figure, OURS, FLOOR)];
+    fixed.chain(values).chain(ratios.map(|ratio| ratio.map_or_else(nothing, with_spread))).collect()
 }
 
-fn ratio(results: &Results, figure: &Figure, relays: &[&'static str]) -> String {
-    let ours = results.median(figure, OURS);
-    let ratio = ours.zip(results.best_peer(figure, relays)).map(|(ours, best)| ours / best);
-    ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"))
+/// As in `0.96 (0.91–1.02)`.
+fn with_spread(ratio: Ratio) -> String {
+    let (least, most) = ratio.spread;
+    format!("{:.2} ({least:.2}–{most:.2})", ratio.of_medians)
 }
 
-fn cell(value: Option<f64>) -> String {
-    value.map_or_else(|| "-".to_owned(), number)
+fn nothing() -> String {
+    "-".to_owned()
 }
 
-/// Numbers are aligned to the right, words to the left.
-fn is_word(column: usize) -> bool {
-    column < 3
+fn rule(is_word: bool, width: usize) -> String {
+    if is_word { "-".repeat(width) } else { format!("{}:", "-".repeat(width - 1)) }
 }
 
-fn rule(column: usize, width: usize) -> String {
-    if is_word(column) { "-".repeat(width) } else { format!("{}:", "-".repeat(width - 1)) }
-}
-
-fn line(row: &[String], widths: &[usize]) -> String {
+fn line(row: &[String], widths: &[usize], words: usize) -> String {
     let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, &width))| {
-        if is_word(column) { format!("| {cell:<width$} ") } else { format!("| {cell:>width$} ") }
+        if column < words { format!("| {cell:<width$} ") } else { format!("| {cell:>width$} ") }
     });
     cells.chain(["|\n".to_owned()]).collect()
 }

@@ -37,11 +37,13 @@ const SEND_BYTES: usize = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const LISTENER: usize = usize::MAX;
-const WAKER: usize = usize::MAX - 1;
+const GREETER: usize = usize::MAX - 1;
+const WAKER: usize = usize::MAX - 2;
 
 /// The running target. It ends when this is dropped.
 pub struct Target {
     address: SocketAddr,
+    greeter: SocketAddr,
     shared: Arc<Shared>,
     waker: Waker,
     thread: Option<JoinHandle<()>>,
@@ -56,21 +58,24 @@ struct Shared {
 impl Target {
     pub fn start() -> io::Result<Self> {
         let turns = Turns::new()?;
-        let mut listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0).into())?;
-        let address = listener.local_addr()?;
-        // mio listens with a short queue.
-        socket2::SockRef::from(&listener).listen(4096)?;
-        turns.register(&mut listener, LISTENER)?;
+        let listener = listen(&turns, LISTENER)?;
+        let greeter = listen(&turns, GREETER)?;
+        let (address, greeter_address) = (listener.local_addr()?, greeter.local_addr()?);
         let waker = Waker::new(turns.registry(), Token(WAKER))?;
         let shared = Arc::new(Shared::default());
-        let server = Server::new(turns, listener, Arc::clone(&shared));
+        let server = Server::new(turns, [listener, greeter], Arc::clone(&shared));
         // If its loop fails, nobody is answered, and the loads tell.
         let thread = thread::spawn(move || server.run().unwrap_or_default());
-        Ok(Self { address, shared, waker, thread: Some(thread) })
+        Ok(Self { address, greeter: greeter_address, shared, waker, thread: Some(thread) })
     }
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where those who connect are sent as many bytes as a reply has, and may then ask.
+    pub fn greeter(&self) -> SocketAddr {
+        self.greeter
     }
 
     /// Bytes of uploads that have arrived up to now.
@@ -90,9 +95,18 @@ impl Drop for Target {
     }
 }
 
+fn listen(turns: &Turns, number: usize) -> io::Result<TcpListener> {
+    let mut listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0).into())?;
+    // mio listens with a short queue.
+    socket2::SockRef::from(&listener).listen(4096)?;
+    turns.register(&mut listener, number)?;
+    Ok(listener)
+}
+
 struct Server {
     turns: Turns,
     listener: TcpListener,
+    greeter: TcpListener,
     connections: Slab<Connection>,
     shared: Arc<Shared>,
     room: Vec<u8>,
@@ -108,11 +122,12 @@ struct Connection {
 }
 
 impl Server {
-    fn new(turns: Turns, listener: TcpListener, shared: Arc<Shared>) -> Self {
+    fn new(turns: Turns, [listener, greeter]: [TcpListener; 2], shared: Arc<Shared>) -> Self {
         let connections = Slab::new();
         Self {
             turns,
             listener,
+            greeter,
             connections,
             shared,
             room: vec![0; TAKE_BYTES],
@@ -124,7 +139,7 @@ impl Server {
         while !self.shared.stop.load(Ordering::Relaxed) {
             for number in self.turns.next(PATIENCE)? {
                 match number {
-                    LISTENER => self.accept()?,
+                    LISTENER | GREETER => self.accept(number == GREETER)?,
                     WAKER => {}
                     number => self.serve(number),
                 }
@@ -133,9 +148,10 @@ impl Server {
         Ok(())
     }
 
-    fn accept(&mut self) -> io::Result<()> {
+    fn accept(&mut self, greets: bool) -> io::Result<()> {
+        let listener = if greets { &self.greeter } else { &self.listener };
         loop {
-            let mut stream = match self.listener.accept() {
+            let mut stream = match listener.accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 // A connection that is gone already.
@@ -144,6 +160,10 @@ impl Server {
             };
             let slot = self.connections.vacant_entry();
             self.turns.register(&mut stream, slot.key())?;
+            // One that is gone already is found to be so when it is served.
+            if greets {
+                let _ = stream.write(&self.bytes[..REPLY_BYTES]);
+            }
             slot.insert(Connection { stream, wish: None, pending: 0 });
         }
     }

@@ -1,0 +1,143 @@
+//! Requests at a fixed rate, whether earlier ones were answered or not.
+//!
+//! A reply's time runs from the moment at which its request was due. So a relay that stands still is
+//! charged with every request of that time, not only with the one that it was asked.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::unix::SourceFd;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
+
+use crate::client::{self, Tally};
+use crate::stop;
+use crate::target::{ASK, REPLY_BYTES, REQUEST_BYTES};
+use crate::turns::Turns;
+
+const TIMER: usize = usize::MAX;
+/// For the last replies of a run.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Connections over which requests are sent at a rate.
+pub struct Paced {
+    turns: Turns,
+    /// Between two requests.
+    interval: Duration,
+    connections: Vec<Connection>,
+    /// Connections on which nothing is under way.
+    free: Vec<usize>,
+    /// When the requests were due for which no connection was free, oldest first.
+    overdue: VecDeque<Instant>,
+    tally: Tally,
+    /// Wakes the loop when the next request is due, more precisely than epoll does.
+    timer: OwnedFd,
+}
+
+struct Connection {
+    stream: TcpStream,
+    /// When the request that is under way was due.
+    due: Option<Instant>,
+    /// Bytes of the reply that have come.
+    got: usize,
+}
+
+impl Paced {
+    /// Opens `count` connections, for `rate` requests a second over all of them.
+    pub fn connect(address: SocketAddr, count: usize, rate: u32) -> io::Result<Self> {
+        let (turns, interval) = (Turns::new()?, Duration::from_secs(1) / rate);
+        let mut connections = Vec::new();
+        for number in 0..count {
+            let mut stream = TcpStream::from_std(client::connect(address)?);
+            turns.register(&mut stream, number)?;
+            connections.push(Connection { stream, due: None, got: 0 });
+        }
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC)?;
+        turns.register(&mut SourceFd(&timer.as_raw_fd()), TIMER)?;
+        let (free, overdue) = ((0..count).collect(), VecDeque::new());
+        Ok(Self { turns, interval, connections, free, overdue, tally: Tally::default(), timer })
+    }
+
+    /// Sends what is due in this time and waits for the replies, those that are late a while longer.
+    pub fn run(&mut self, time: Duration) -> io::Result<Tally> {
+        self.tally = Tally::default();
+        self.wake_every(self.interval)?;
+        let start = Instant::now();
+        let mut due = start;
+        while start.elapsed() < time && !stop::requested() {
+            self.serve(time.saturating_sub(start.elapsed()))?;
+            while due <= Instant::now() {
+                self.ask_or_queue(due)?;
+                due += self.interval;
+            }
+        }
+        self.wake_every(Duration::ZERO)?;
+        self.tally.took = start.elapsed();
+        let end = Instant::now();
+        while self.free.len() + self.tally.failures < self.connections.len() && end.elapsed() < PATIENCE {
+            self.serve(PATIENCE.saturating_sub(end.elapsed()))?;
+        }
+        // What was not even sent has waited until now, at least.
+        self.tally.replies.extend(self.overdue.drain(..).map(|due| due.elapsed()));
+        Ok(std::mem::take(&mut self.tally))
+    }
+
+    /// 0: no longer.
+    fn wake_every(&self, interval: Duration) -> io::Result<()> {
+        let interval = Timespec { tv_sec: 0, tv_nsec: interval.subsec_nanos().into() };
+        let times = Itimerspec { it_interval: interval, it_value: interval };
+        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &times)?;
+        Ok(())
+    }
+
+    fn serve(&mut self, at_most: Duration) -> io::Result<()> {
+        for number in self.turns.next(at_most)? {
+            if number == TIMER {
+                // Unread, it would not go on.
+                rustix::io::read(&self.timer, &mut [0; 8])?;
+            } else if self.connections[number].due.is_some() {
+                self.receive(number)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, number: usize) -> io::Result<()> {
+        let connection = &mut self.connections[number];
+        let mut room = [0; REPLY_BYTES];
+        match connection.stream.read(&mut room[connection.got..]) {
+            Ok(0) => self.tally.failures += 1,
+            Ok(count) => {
+                connection.got += count;
+                if connection.got < REPLY_BYTES {
+                    self.turns.again(number);
+                    return Ok(());
+                }
+                connection.got = 0;
+                self.tally.replies.extend(connection.due.take().map(|due| due.elapsed()));
+                self.free.push(number);
+                if let Some(due) = self.overdue.pop_front() {
+                    self.ask_or_queue(due)?;
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => self.tally.failures += 1,
+        }
+        Ok(())
+    }
+
+    fn ask_or_queue(&mut self, due: Instant) -> io::Result<()> {
+        let Some(number) = self.free.pop() else {
+            self.overdue.push_back(due);
+            return Ok(());
+        };
+        let connection = &mut self.connections[number];
+        connection.due = Some(due);
+        connection.stream.write_all(&[ASK; REQUEST_BYTES])
+    }
+}

@@ -1,0 +1,250 @@
+//! A relay that was started, and how it ends.
+
+use std::env;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, PipeReader, Read};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::contestants::{Contestant, Way};
+use crate::namespace::Translation;
+use crate::process;
+use crate::recipes::Route;
+
+/// How long a relay may take to listen.
+const START_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a relay under a tool may take to listen, or to end and write its results.
+const TOOL_PATIENCE: Duration = Duration::from_secs(20);
+/// How long the sessions of a relay may take to end.
+const END_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a relay that was asked to end is given before it is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// How often these are looked at.
+const BEAT: Duration = Duration::from_millis(5);
+
+/// The reader of a slow pipe takes so much in each beat of its own: 400 KB a second, about 500 sessions.
+const SLOW_READ_BYTES: usize = 4096;
+const SLOW_READ_BEAT: Duration = Duration::from_millis(10);
+
+/// Below the ports that the kernel gives to outgoing connections.
+const PORTS: std::ops::Range<u16> = 20_000..30_000;
+
+/// What a relay is started for.
+pub struct Job {
+    pub target: SocketAddr,
+    /// That it must have room for.
+    pub sessions: usize,
+    pub log: LogTo,
+}
+
+/// Where a relay's STDOUT goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogTo {
+    File,
+    /// A pipe whose reader is slower than the lines come.
+    SlowPipe,
+    /// A file that takes a line once it is on the disk.
+    SynchronousFile,
+}
+
+/// A temporary folder for configurations and logs. It goes when this is dropped.
+pub struct Workplace {
+    pub folder: PathBuf,
+}
+
+impl Workplace {
+    pub fn new() -> io::Result<Self> {
+        let folder = env::temp_dir().join(format!("tcprelay-peers-{}", std::process::id()));
+        fs::create_dir_all(&folder)?;
+        Ok(Self { folder })
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.join("relay.log")
+    }
+}
+
+impl Drop for Workplace {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A way to the target that is open. It ends, with all its processes, when this is dropped.
+pub struct Running {
+    address: SocketAddr,
+    hold: Hold,
+}
+
+/// What keeps it open.
+enum Hold {
+    Nothing,
+    Process(Child),
+    Translation { _rule: Translation },
+}
+
+impl Running {
+    /// Opens the way and waits until it leads somewhere.
+    pub fn start(contestant: &Contestant, job: &Job, workplace: &Workplace) -> io::Result<Self> {
+        match contestant.way {
+            Way::Direct => Ok(Self { address: job.target, hold: Hold::Nothing }),
+            Way::Translation => {
+                let address = (Ipv4Addr::LOCALHOST, free_port()?).into();
+                let rule = Translation::add(address, job.target)?;
+                Ok(Self { address, hold: Hold::Translation { _rule: rule } })
+            }
+            Way::Process { .. } | Way::Command { .. } => Self::spawn(contestant, job, workplace, &[]),
+        }
+    }
+
+    /// Starts the relay's process, as an argument of `tool` if that is not empty.
+    pub fn spawn(
+        contestant: &Contestant,
+        job: &Job,
+        workplace: &Workplace,
+        tool: &[String],
+    ) -> io::Result<Self> {
+        let program = contestant.program().ok_or(io::ErrorKind::NotFound)?;
+        let port = free_port()?;
+        let (target, sessions, folder) = (job.target, job.sessions, workplace.folder.as_path());
+        let route = Route { program: &program, port, target, sessions, folder };
+        let start = contestant.start(&route).ok_or(io::ErrorKind::NotFound)?;
+        if let Some((path, text)) = start.configuration {
+            fs::write(path, text)?;
+        }
+        let mut command = match tool {
+            [] => Command::new(&program),
+            [tool, arguments @ ..] => {
+                let mut command = Command::new(tool);
+                command.args(arguments).arg(&program);
+                command
+            }
+        };
+        let errors = File::create(workplace.log())?;
+        command.args(start.arguments).stdin(Stdio::null()).stdout(job.log.open(&errors, workplace)?);
+        // In a group of its own, so that the processes which it may start can be ended with it.
+        let child = command.stderr(errors).process_group(0).spawn()?;
+        let mut running = Self { address: (Ipv4Addr::LOCALHOST, port).into(), hold: Hold::Process(child) };
+        let patience = if tool.is_empty() { START_PATIENCE } else { TOOL_PATIENCE };
+        running.wait_until_it_listens(patience, workplace)?;
+        Ok(running)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The process that relays, if there is one.
+    pub fn pid(&self) -> Option<u32> {
+        match &self.hold {
+            Hold::Process(child) => Some(child.id()),
+            Hold::Nothing | Hold::Translation { .. } => None,
+        }
+    }
+
+    /// Asks the relay, and the tool that it may run under, to end, and waits until they have.
+    pub fn end(mut self) -> io::Result<()> {
+        let Hold::Process(child) = &mut self.hold else { return Ok(()) };
+        let start = Instant::now();
+        let mut asked = None;
+        while child.try_wait()?.is_none() {
+            if start.elapsed() > TOOL_PATIENCE {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            // Some miss a signal that comes just before they wait for events.
+            if asked.is_none_or(|at: Instant| at.elapsed() > ASK_AGAIN) {
+                signal_group(child, Signal::TERM);
+                asked = Some(Instant::now());
+            }
+            thread::sleep(BEAT);
+        }
+        Ok(())
+    }
+
+    fn wait_until_it_listens(&mut self, patience: Duration, workplace: &Workplace) -> io::Result<()> {
+        let Hold::Process(child) = &mut self.hold else { return Ok(()) };
+        let start = Instant::now();
+        while TcpStream::connect_timeout(&self.address, START_PATIENCE).is_err() {
+            if child.try_wait()?.is_some() || start.elapsed() > patience {
+                let log = fs::read_to_string(workplace.log()).unwrap_or_default();
+                let last = log.lines().last().unwrap_or("and says nothing");
+                return Err(io::Error::other(format!("does not listen: {last}")));
+            }
+            thread::sleep(BEAT);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let Hold::Process(child) = &mut self.hold else { return };
+        // A relay with a process for each session gets the time to see them end: one that ends
+        // after its parent would be left to another one.
+        let start = Instant::now();
+        while start.elapsed() < END_PATIENCE && process::has_children(child.id()) {
+            thread::sleep(BEAT);
+        }
+        signal_group(child, Signal::KILL);
+        let _ = child.wait();
+    }
+}
+
+/// The group has the number of its first process, which is ours as long as that process was not
+/// waited for: no other group can be hit.
+fn signal_group(child: &Child, signal: Signal) {
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        let _ = kill_process_group(group, signal);
+    }
+}
+
+impl LogTo {
+    fn open(self, file: &File, workplace: &Workplace) -> io::Result<Stdio> {
+        match self {
+            Self::File => Ok(file.try_clone()?.into()),
+            Self::SlowPipe => {
+                let (reader, writer) = io::pipe()?;
+                thread::spawn(move || read_slowly(reader));
+                Ok(writer.into())
+            }
+            Self::SynchronousFile => {
+                let path = workplace.folder.join("relay.sync.log");
+                let flags = OFlags::DSYNC.bits().cast_signed();
+                let options = OpenOptions::new().create(true).append(true).custom_flags(flags).open(path)?;
+                Ok(options.into())
+            }
+        }
+    }
+}
+
+/// Until the last writer has ended.
+fn read_slowly(mut log: PipeReader) {
+    let mut room = [0; SLOW_READ_BYTES];
+    while log.read(&mut room).is_ok_and(|count| count > 0) {
+        thread::sleep(SLOW_READ_BEAT);
+    }
+}
+
+/// A port on which nothing listens. Each call finds another one.
+fn free_port() -> io::Result<u16> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Runs that are under way at the same time begin at different ports.
+    let first = std::process::id() % u32::from(PORTS.end - PORTS.start);
+    let first = u16::try_from(first).unwrap_or_default();
+    for _ in PORTS {
+        let port = PORTS.start + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % (PORTS.end - PORTS.start);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err(io::ErrorKind::AddrInUse.into())
+}
