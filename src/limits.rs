@@ -114,8 +114,9 @@ pub const STATUS_SLOTS_PER_TURN: usize = 64;
 /// The largest pool that debug builds check in each turn.
 pub const POOL_CHECK_MAX: usize = 1000;
 
-/// Bytes that the queues, the wheel and the two allocations of its buffers take for each session.
-pub const SHARE_ELSEWHERE: usize = 64;
+/// Bytes that each session takes outside of its slot and its buffers: in the queues, the wheel, the
+/// allocator, and two entries in each of the tables of sources and own ends.
+pub const SHARE_ELSEWHERE: usize = 64 + 2 * 5 * 33 + 32;
 
 /// Bytes of log lines that may wait for the reader of STDOUT; what comes on top is dropped.
 pub const LOG_BYTES: usize = 32 << 10;

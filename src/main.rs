@@ -61,8 +61,13 @@ fn run(config: Config) -> ExitCode {
 
 /// The exit status of a start that fails.
 fn status(message: &Message) -> ExitCode {
-    let refused =
-        matches!(message, Message::OwnListener(_) | Message::PoolTooLarge(..) | Message::InvalidOption(..));
+    let refused = matches!(
+        message,
+        Message::OwnListener(_)
+            | Message::PoolTooLarge(..)
+            | Message::InvalidOption(..)
+            | Message::InheritedOtherwise(..)
+    );
     ExitCode::from(if refused { REFUSED } else { FAILED })
 }
 

@@ -2,7 +2,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::config::acl::{Acl, Entry};
+use crate::config::host::Host;
 use crate::config::{Config, LogFormat, ProxyProtocol};
 use crate::limits::{ABSOLUTE_SECONDS, BUF, BUF_MAX, CONNECT_SECONDS, IDLE_SECONDS, SESSIONS, SESSIONS_MAX};
 use crate::log::message::Message;
@@ -128,7 +128,7 @@ pub fn command() -> Command {
             flag("reuse-port", "Share the port with others that do the same"),
             option("allow", "NET", "Admit this network as well; repeatable").action(ArgAction::Append),
             option("deny", "NET", "Never admit this network; repeatable").action(ArgAction::Append),
-            option("max-per-source", "N", "Most sessions from one address"),
+            option("max-per-source", "N", "Most sessions from one address (IPv6: one /64)"),
             option("sessions", "N", "Size of the session pool, 1 to 100000 [500]"),
             option("proxy-protocol", "v1|v2", "Send the target a PROXY header first"),
             option("log-format", "text|json", "How lines are written [text]"),
@@ -150,6 +150,9 @@ things are.
 Exit status: 0 help, version, stopped, absolute timeout; 1 cannot start;
 2 bad argument.";
 
+/// The addresses that `--bind` takes.
+const BIND: &str = "an IPv4 or IPv6 address to listen on, a link-local one as in fe80::1%eth0";
+
 /// Checks the values in the order of the arguments, the options last.
 fn config(matches: &ArgMatches) -> Result<Config, Message> {
     let fwd_port = port(value(matches, "fwd port")).ok_or(Message::InvalidFwdPort)?;
@@ -162,12 +165,14 @@ fn config(matches: &ArgMatches) -> Result<Config, Message> {
     let absolute_timeout = seconds("a t/o", ABSOLUTE_SECONDS).ok_or(Message::InvalidAbsoluteTimeout)?;
     let buf = number(value(matches, "buf"), BUF).ok_or(Message::InvalidBuf)?;
 
-    let address = "an IPv4 or IPv6 address";
-    let bind = optional(matches, "bind", "--bind", address, ip)?;
-    let family = if trg_host.is_ipv4() { "IPv4" } else { "IPv6" };
+    let bind = optional(matches, "bind", "--bind", BIND, |text| {
+        host(text).filter(|host| host.can_be_listened_on())
+    })?;
+    let is_ipv4 = trg_host.ip().is_ipv4();
+    let family = if is_ipv4 { "IPv4" } else { "IPv6" };
     let own = format!("one {family} address of this host, as <trg host> is {family}");
     let source = optional(matches, "source", "--source", &own, |text| {
-        ip(text).filter(|ip| ip.is_ipv4() == trg_host.is_ipv4() && !ip.is_unspecified())
+        target_host(text).filter(|host| host.ip().is_ipv4() == is_ipv4)
     })?;
     let net = "ANY or a network such as 10.0.0.0/8";
     let mut admit = vec![acl];
@@ -192,8 +197,9 @@ fn config(matches: &ArgMatches) -> Result<Config, Message> {
         })?;
 
     Ok(Config {
-        listen: SocketAddr::new(bind.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), fwd_port),
-        target: SocketAddr::new(trg_host, trg_port),
+        fwd_port,
+        bind,
+        target: trg_host.at(trg_port),
         acl: Acl { admit, deny },
         connect_timeout,
         idle_timeout,
@@ -258,14 +264,13 @@ fn entry(text: &OsStr) -> Option<Entry> {
     text.to_str()?.parse().ok()
 }
 
-fn ip(text: &OsStr) -> Option<IpAddr> {
-    text.to_str()?.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
+fn host(text: &OsStr) -> Option<Host> {
+    text.to_str()?.parse().ok()
 }
 
-/// An address that can be connected to.
-fn target_host(text: &OsStr) -> Option<IpAddr> {
-    let broadcast = IpAddr::V4(Ipv4Addr::BROADCAST);
-    ip(text).filter(|&ip| !(ip.is_unspecified() || ip.is_multicast() || ip == broadcast))
+/// Parses an address that one end of a connection can have.
+fn target_host(text: &OsStr) -> Option<Host> {
+    host(text).filter(|host| host.can_be_connected_to())
 }
 
 const _: () = assert!(SESSIONS <= SESSIONS_MAX);

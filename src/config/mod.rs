@@ -1,19 +1,23 @@
 //! What the relay was asked to do.
 
 pub mod acl;
+pub mod host;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::config::acl::Acl;
+use crate::config::host::Host;
 
 /// A checked command line. It is only made by [`cli::parse`](crate::cli::parse), so every value is
 /// in its range. `Display` writes the options and arguments that parse to the same `Config`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// `--bind` and `<fwd port>`.
-    pub(crate) listen: SocketAddr,
+    /// `<fwd port>`.
+    pub(crate) fwd_port: u16,
+    /// `--bind`, where it was given.
+    pub(crate) bind: Option<Host>,
     /// `<trg host>` and `<trg port>`.
     pub(crate) target: SocketAddr,
     /// `<ACL>`, `--allow` and `--deny`.
@@ -27,7 +31,7 @@ pub struct Config {
     /// `<buf>`, in bytes.
     pub(crate) buf: usize,
     /// `--source`.
-    pub(crate) source: Option<IpAddr>,
+    pub(crate) source: Option<Host>,
     /// `--reuse-port`.
     pub(crate) reuse_port: bool,
     /// `--sessions`, where it was given.
@@ -70,10 +74,11 @@ impl Config {
         self.sessions.unwrap_or(crate::limits::SESSIONS)
     }
 
-    /// Where the relay is to listen.
+    /// Returns the address to listen on.
     #[must_use]
     pub fn listener(&self) -> SocketAddr {
-        self.listen
+        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, self.fwd_port));
+        self.bind.map_or(any, |host| host.at(self.fwd_port))
     }
 
     /// How the log is to be written: its format, and whether lines carry the time.
@@ -85,8 +90,8 @@ impl Config {
 
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !(self.listen.is_ipv4() && self.listen.ip().is_unspecified()) {
-            write!(f, "--bind {} ", self.listen.ip())?;
+        if let Some(bind) = self.bind {
+            write!(f, "--bind {bind} ")?;
         }
         if let Some(source) = self.source {
             write!(f, "--source {source} ")?;
@@ -123,8 +128,8 @@ impl fmt::Display for Config {
         write!(
             f,
             "{} {} {} {} {} {} {} {}",
-            self.listen.port(),
-            self.target.ip(),
+            self.fwd_port,
+            Host::from(self.target),
             self.target.port(),
             self.acl.admit[0],
             self.connect_timeout.as_secs(),

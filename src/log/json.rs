@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 
@@ -55,9 +55,9 @@ pub(crate) fn write(out: &mut Vec<u8>, message: &Message, time: Option<impl Disp
         event: message.event(),
         serial: session.map(|(identity, _)| identity.serial.get()),
         requester: requester.map(|address| address.ip().to_canonical()),
-        requester_port: requester.map(std::net::SocketAddr::port),
+        requester_port: requester.map(SocketAddr::port),
         target: target.map(|address| address.ip().to_canonical()),
-        target_port: target.map(std::net::SocketAddr::port),
+        target_port: target.map(SocketAddr::port),
         errno: message.errno(),
         bytes_to_target: summary.map(|summary| summary.to_target),
         bytes_to_requester: summary.map(|summary| summary.to_requester),
@@ -77,6 +77,9 @@ pub(crate) fn write(out: &mut Vec<u8>, message: &Message, time: Option<impl Disp
 enum Figures {
     Active {
         port: u16,
+    },
+    Listening {
+        listen: SocketAddr,
     },
     Drain {
         sessions: usize,
@@ -113,6 +116,7 @@ enum Figures {
 fn figures(message: &Message) -> Figures {
     match *message {
         Message::Active(port, _) => Figures::Active { port },
+        Message::Listening(listen) => Figures::Listening { listen },
         Message::DrainSignal(sessions) => Figures::Drain { sessions },
         Message::LinesDropped(lines_dropped) => Figures::Dropped { lines_dropped },
         Message::DescriptorLimit(limit, enough_for, sessions) => {

@@ -125,6 +125,10 @@ pub enum Message {
     InheritedSocket,
     /// 116: `--check`: where it would listen, and the command line that says it all.
     WouldRelay(SocketAddr, String),
+    /// 130: an argument contradicts the socket passed in. The argument as it was given, the socket's address.
+    InheritedOtherwise(String, SocketAddr),
+    /// 131: after 15, where the relay does not listen on 0.0.0.0.
+    Listening(SocketAddr),
 }
 
 impl Message {
@@ -198,6 +202,8 @@ impl Message {
             Self::PoolTooLarge(..) => (114, "pool_too_large"),
             Self::InheritedSocket => (115, "inherited_socket"),
             Self::WouldRelay(..) => (116, "would_relay"),
+            Self::InheritedOtherwise(..) => (130, "inherited_otherwise"),
+            Self::Listening(_) => (131, "listening"),
         }
     }
 
@@ -352,6 +358,8 @@ impl fmt::Display for Message {
             Self::PoolTooLarge(sessions, need) => write!(f, "Error: --sessions {sessions} needs {need}."),
             Self::InheritedSocket => write!(f, "Error: The socket passed in is not one listening TCP socket."),
             Self::WouldRelay(listener, line) => write!(f, "Would listen on {listener}, as: {line}"),
+            Self::InheritedOtherwise(given, listener) => write!(f, "Error: {given} contradicts the socket passed in, which listens on {listener}."),
+            Self::Listening(listener) => write!(f, "Listening on {listener}."),
         }
     }
 }

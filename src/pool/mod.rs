@@ -7,12 +7,15 @@
 //! opens new sessions. Slots are freed before they are given out, so no report reaches a session
 //! that it was not meant for.
 
+pub(crate) mod own;
 pub(crate) mod queues;
 pub(crate) mod slots;
+pub(crate) mod sources;
 pub(crate) mod totals;
 pub(crate) mod wheel;
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use crate::limits::{EXPIRES_PER_TURN, INTERACTIVE_BYTES_PER_TURN, INTERACTIVE_LINGER, TICK};
@@ -21,7 +24,7 @@ use crate::pool::queues::{Queues, Traffic};
 use crate::pool::slots::Slots;
 use crate::pool::totals::Totals;
 use crate::pool::wheel::Wheel;
-use crate::session::ended::{Cause, Identity};
+use crate::session::ended::{Cause, Ended, Identity};
 use crate::session::pipes::Pipes;
 use crate::session::stream::{Readiness, Stream};
 use crate::session::{Session, Side, Timeouts, Turn, Verdict, share};
@@ -40,6 +43,9 @@ pub trait Host<S> {
 
     /// Returns the first bytes that the target gets.
     fn preface(&mut self, identity: Identity, requester: &S) -> Vec<u8>;
+
+    /// Takes the facts of a session that has ended. Both of its connections are closed by now.
+    fn ended(&mut self, ended: Ended);
 }
 
 /// The size of a pool, and the terms of its sessions.
@@ -117,6 +123,12 @@ impl<S: Stream> Pool<S> {
         &self.slots
     }
 
+    /// Returns the queues of the sessions that can go on, to ask about them.
+    #[must_use]
+    pub fn queues(&self) -> &Queues {
+        &self.queues
+    }
+
     /// Returns the pipes of all sessions.
     pub fn pipes(&mut self) -> &mut Pipes {
         &mut self.pipes
@@ -158,16 +170,21 @@ impl<S: Stream> Pool<S> {
 
     // ----- a session's life
 
-    /// Takes a slot for a session whose connect has begun, or failed to begin. The pool must not be full.
+    /// Takes a slot for a session whose connect has begun, or failed to begin. The pool must not be
+    /// full. `own_end` is the relay's end of that connection, where it was asked for.
     pub fn open(
         &mut self,
         session: Session<S>,
+        own_end: Option<SocketAddr>,
         begun: Result<(), (Cause, io::Error)>,
         now: Instant,
         host: &mut impl Host<S>,
     ) {
         debug_assert!(!self.slots.is_full());
         let key = self.slots.insert(session);
+        if let Some(end) = own_end {
+            self.slots.note_own_end(key, end);
+        }
         debug_assert!(!self.queues.contains(key) && self.wheel.deadline(key).is_none());
         let mut watch = |side, cause| {
             let stream = self.slots[key].socket(side).stream_mut();
@@ -295,7 +312,7 @@ impl<S: Stream> Pool<S> {
         let ended = self.slots.remove(key).end(&mut self.pipes, now);
         self.totals.add(&ended);
         self.freed = true;
-        host.log(&ended.into());
+        host.ended(ended);
         debug_assert!(!self.queues.contains(key) && self.slots.get(key).is_none());
     }
 

@@ -60,7 +60,13 @@ impl Queues {
     /// Returns whether a key is in a list.
     #[must_use]
     pub fn contains(&self, key: usize) -> bool {
-        self.links[key].queued.is_some()
+        self.traffic(key).is_some()
+    }
+
+    /// Returns the list that a key is in; `None`: it is in no list.
+    #[must_use]
+    pub fn traffic(&self, key: usize) -> Option<Traffic> {
+        self.links[key].queued
     }
 
     /// Appends a key to a list, unless it is in one already.

@@ -1,11 +1,12 @@
-//! The slots of the pool: sessions by key, and how many each source has.
+//! The slots of the pool: sessions by key, and the tables that their ends and sources are in.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::{Index, IndexMut};
 
 use slab::Slab;
 
+use crate::pool::own::OwnEnds;
+use crate::pool::sources::Sources;
 use crate::session::Session;
 use crate::session::stream::Stream;
 
@@ -14,14 +15,19 @@ use crate::session::stream::Stream;
 pub struct Slots<S> {
     sessions: Slab<Session<S>>,
     size: usize,
-    /// Sessions from each address, where `--max-per-source` counts them.
-    sources: HashMap<IpAddr, usize>,
-    max_per_source: Option<usize>,
+    /// Sessions from each source; `None`: there is no limit to them.
+    sources: Option<Sources>,
+    own: OwnEnds,
 }
 
 impl<S: Stream> Slots<S> {
     pub(crate) fn new(size: usize, max_per_source: Option<usize>) -> Self {
-        Self { sessions: Slab::with_capacity(size), size, sources: HashMap::new(), max_per_source }
+        Self {
+            sessions: Slab::with_capacity(size),
+            size,
+            sources: max_per_source.map(|max| Sources::new(size, max)),
+            own: OwnEnds::new(size),
+        }
     }
 
     /// Returns the number of sessions.
@@ -42,11 +48,17 @@ impl<S: Stream> Slots<S> {
         self.len() == self.size
     }
 
+    /// Returns whether one more session makes half of the pool.
+    #[must_use]
+    pub fn is_almost_half_full(&self) -> bool {
+        self.len() + 1 >= self.size / 2
+    }
+
     /// Takes a slot; the pool must not be full.
     pub(crate) fn insert(&mut self, session: Session<S>) -> usize {
         debug_assert!(!self.is_full());
-        if self.max_per_source.is_some() {
-            *self.sources.entry(session.identity().requester.ip().to_canonical()).or_default() += 1;
+        if let Some(sources) = &mut self.sources {
+            sources.add(session.identity().requester.ip());
         }
         self.sessions.insert(session)
     }
@@ -54,12 +66,9 @@ impl<S: Stream> Slots<S> {
     /// Frees a slot.
     pub(crate) fn remove(&mut self, key: usize) -> Session<S> {
         let session = self.sessions.remove(key);
-        let source = session.identity().requester.ip().to_canonical();
-        if let Some(count) = self.sources.get_mut(&source) {
-            *count -= 1;
-            if *count == 0 {
-                self.sources.remove(&source);
-            }
+        self.own.remove(key);
+        if let Some(sources) = &mut self.sources {
+            sources.remove(session.identity().requester.ip());
         }
         session
     }
@@ -79,17 +88,26 @@ impl<S: Stream> Slots<S> {
         (first..self.size).filter_map(|key| Some((key, self.sessions.get(key)?)))
     }
 
-    /// Frees all slots.
+    /// Frees all slots, at the end of the relay.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Session<S>> {
-        self.sources.clear();
         self.sessions.drain()
     }
 
-    /// Returns the per-source limit if the requester's address has reached it.
+    /// Returns the per-source limit if the requester's source has reached it.
     #[must_use]
-    pub fn source_limit_reached(&self, requester: SocketAddr) -> Option<usize> {
-        let count = self.sources.get(&requester.ip().to_canonical())?;
-        self.max_per_source.filter(|max| count >= max)
+    pub fn source_limit_reached(&self, requester: IpAddr) -> Option<usize> {
+        self.sources.as_ref()?.limit_reached(requester)
+    }
+
+    /// Notes the relay's end of a session's connection to the target.
+    pub(crate) fn note_own_end(&mut self, key: usize, end: SocketAddr) {
+        self.own.add(key, end);
+    }
+
+    /// Returns whether the requester comes from the relay's end of a connection to the target.
+    #[must_use]
+    pub fn is_own_end(&self, requester: SocketAddr) -> bool {
+        self.own.contains(requester)
     }
 }
 
@@ -104,5 +122,37 @@ impl<S> Index<usize> for Slots<S> {
 impl<S> IndexMut<usize> for Slots<S> {
     fn index_mut(&mut self, key: usize) -> &mut Session<S> {
         &mut self.sessions[key]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::time::Instant;
+
+    use mio::net::TcpStream;
+
+    use super::*;
+    use crate::session::ended::{Identity, Serial};
+
+    fn session(requester: SocketAddr) -> Session<TcpStream> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let stream = || TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let identity = Identity { serial: Serial::MIN, requester, target: requester };
+        Session::new(identity, stream(), stream(), Instant::now())
+    }
+
+    #[test]
+    fn a_session_that_is_gone_is_counted_for_no_source_and_has_no_own_end() {
+        let mut slots = Slots::new(10, Some(1));
+        let requester: SocketAddr = "192.0.2.1:4000".parse().unwrap();
+        let end: SocketAddr = "192.0.2.2:5000".parse().unwrap();
+        let key = slots.insert(session(requester));
+        slots.note_own_end(key, end);
+        assert_eq!(slots.source_limit_reached(requester.ip()), Some(1));
+        assert!(slots.is_own_end(end));
+        slots.remove(key);
+        assert_eq!(slots.source_limit_reached(requester.ip()), None);
+        assert!(!slots.is_own_end(end));
     }
 }

@@ -15,6 +15,7 @@ use crate::session::Session;
 use crate::session::ended::{Identity, Serial};
 use crate::session::stream::Stream as _;
 use crate::sys::errno;
+use crate::sys::net::{canonical, has_destination};
 
 /// Rounds of accepting that take in a full backlog.
 const BACKLOG_TURNS: usize = BACKLOG as usize / ACCEPTS_PER_TURN + ACCEPTS_PER_TURN.ilog2() as usize;
@@ -35,7 +36,7 @@ impl Relay {
             }
             match listener.accept() {
                 Accepted::Connection(requester, address) => self.admit(requester, address),
-                Accepted::Nobody => return,
+                Accepted::Nothing => return,
                 Accepted::Failed { errno, is_news, is_lasting } => {
                     if is_news {
                         self.log.say(&Message::AcceptFailed(errno));
@@ -93,7 +94,7 @@ impl Relay {
         }
         self.pool.totals.accepted += 1;
         self.log.say(&Message::Accepted(address));
-        match self.target_socket(address) {
+        match self.target_socket(&requester, address) {
             Ok(socket) => self.allocate(requester, address, socket),
             Err(message) => {
                 self.pool.totals.dropped += 1;
@@ -105,17 +106,23 @@ impl Relay {
         }
     }
 
-    /// Returns a socket for the connection to the target, unless the pool has no place for it.
-    fn target_socket(&self, requester: SocketAddr) -> Result<Socket, Message> {
+    /// Returns a socket for the session of a requester that the ACL admits.
+    ///
+    /// # Errors
+    /// The message that says why there is no session for it: 19, 21, 106 or 107.
+    fn target_socket(&self, requester: &TcpStream, address: SocketAddr) -> Result<Socket, Message> {
         let target = self.config.target;
         let slots = self.pool.slots();
-        if let Some(limit) = slots.source_limit_reached(requester) {
-            return Err(Message::SourceLimit(requester, limit));
+        if slots.is_own_end(address) && has_destination(requester, target) {
+            return Err(Message::OwnConnection(address, target));
+        }
+        if let Some(limit) = slots.source_limit_reached(address.ip()) {
+            return Err(Message::SourceLimit(address, limit));
         }
         if slots.is_full() {
-            return Err(Message::PoolExhausted(requester));
+            return Err(Message::PoolExhausted(address));
         }
-        target::socket(target).map_err(|error| Message::TargetSocket(requester, target, errno(&error)))
+        target::socket(target).map_err(|error| Message::TargetSocket(address, target, errno(&error)))
     }
 
     /// Resets a connection that gets no session, as a refused connect would.
@@ -131,8 +138,17 @@ impl Relay {
         let identity = Identity { serial, requester: address, target: self.config.target };
         self.log.say(&Message::Allocated(identity));
         let begun = target::begin_connect(&socket, self.config.target, self.config.source);
-        let session = Session::new(identity, requester, TcpStream::from_std(socket.into()), self.now);
+        let target = TcpStream::from_std(socket.into());
+        let own_end = self.own_end(&target);
+        let session = Session::new(identity, requester, target, self.now);
         let (pool, now, mut edge) = self.pool_and_edge();
-        pool.open(session, begun, now, &mut edge);
+        pool.open(session, own_end, begun, now, &mut edge);
+    }
+
+    /// Returns the relay's end of a connection to the target, by which a loop is recognised. While
+    /// less than half of the pool is taken, that is not worth a call for each session.
+    fn own_end(&self, target: &TcpStream) -> Option<SocketAddr> {
+        let end = self.pool.slots().is_almost_half_full().then(|| target.local_addr().ok())?;
+        end.map(canonical)
     }
 }

@@ -1,9 +1,14 @@
-//! The listening socket: how it is made, when the loop accepts, and whether the target would lead
-//! back to it.
+//! The listening socket: how it is made, and when the loop accepts.
+//!
+//! On Linux the listener is level-triggered: epoll reports it in each turn while its backlog is not
+//! empty. So a turn need not accept until EAGAIN. It accepts one connection, and twice as many as the
+//! turn before where several turns in a row find the listener reported. A lone connection costs one
+//! accept, a flood one for each connection, in few turns. Elsewhere mio's edge-triggered report makes
+//! each turn accept until EAGAIN.
 
 use std::io;
 use std::mem;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Registry, Token};
@@ -11,46 +16,49 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::config::Config;
+use crate::config::host::Host;
 use crate::limits::{ACCEPT_FAILURES_PER_TURN, ACCEPTS_PER_TURN, BACKLOG};
 use crate::log::message::Message;
+use crate::sys::net::{canonical, is_listening};
 use crate::sys::{errno, uninterrupted};
 
-/// The listener is reported in every turn in which a connection waits, not once for all of them.
-/// Then nobody needs to ask until there are none, which saves a call a connection.
 const LEVEL_TRIGGERED: bool = cfg!(target_os = "linux");
 
-/// A listening socket, and what the loop knows of those who wait there.
+/// A listening socket, and what the loop knows of its backlog.
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: TcpListener,
     /// It was passed in, and is open elsewhere as well.
     inherited: bool,
-    waiting: Waiting,
-    /// How many connections the next turn takes.
+    backlog: Backlog,
+    /// Connections that the next turn may accept.
     batch: usize,
-    /// It is not watched, and nobody is accepted.
+    /// The socket is not watched, and nothing is accepted.
     paused: bool,
     /// Failed accepts of this turn.
     failures: usize,
-    /// The error that was told last, until an accept succeeds.
-    told: Option<i32>,
+    /// The error that was logged last; `None`: an accept has succeeded since.
+    last_errno_logged: Option<i32>,
 }
 
-/// Whether connections wait to be accepted.
+/// What is known of the connections that wait to be accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Waiting {
-    Nobody,
+enum Backlog {
+    /// There are none, or the next turn will have them reported.
+    Empty,
     /// One was accepted, and there may be more.
-    Perhaps,
+    Unknown,
+    /// The kernel has reported some.
     Reported,
 }
 
-/// What came of an accept.
+/// The outcome of an accept.
 #[derive(Debug)]
 pub(crate) enum Accepted {
     Connection(TcpStream, SocketAddr),
-    Nobody,
-    /// `is_news`: unlike the one before. `is_lasting`: to try again at once would be in vain.
+    /// No connection waits.
+    Nothing,
+    /// `is_news`: unlike the failure before. `is_lasting`: another try would fail at once.
     Failed {
         errno: i32,
         is_news: bool,
@@ -64,21 +72,25 @@ impl Listener {
     /// # Errors
     /// Message 11, 12 or 13.
     pub(crate) fn bind(config: &Config) -> Result<Self, Message> {
-        let socket = create(config).map_err(|error| Message::ListenerSocket(errno(&error)))?;
-        socket.bind(&config.listen.into()).map_err(|error| Message::ListenerBind(errno(&error)))?;
+        let address = config.listener();
+        let socket = create(address, config.reuse_port);
+        let socket = socket.map_err(|error| Message::ListenerSocket(errno(&error)))?;
+        socket.bind(&address.into()).map_err(|error| Message::ListenerBind(errno(&error)))?;
         socket.listen(BACKLOG).map_err(|error| Message::ListenerListen(errno(&error)))?;
         Ok(Self::new(socket.into(), false))
     }
 
-    /// Takes a listening socket from whoever started the process.
+    /// Takes a listening socket from the process that started this one. It must be what `config` says.
     ///
     /// # Errors
-    /// Message 115, or 11 if it cannot be set up.
-    pub(crate) fn inherit(listener: std::net::TcpListener) -> Result<Self, Message> {
+    /// Message 115 or 130, or 11 if it cannot be set up.
+    pub(crate) fn inherit(listener: std::net::TcpListener, config: &Config) -> Result<Self, Message> {
+        let address = listener.local_addr().ok().filter(|_| is_listening(&listener));
+        let address = canonical(address.ok_or(Message::InheritedSocket)?);
         let socket = SockRef::from(&listener);
-        let usable = socket.is_listener().unwrap_or(false) && listener.local_addr().is_ok();
-        if !usable {
-            return Err(Message::InheritedSocket);
+        let shares_port = socket.reuse_port().unwrap_or(false);
+        if let Some(given) = contradiction(config, address, shares_port) {
+            return Err(Message::InheritedOtherwise(given, address));
         }
         let prepared = socket.set_nonblocking(true).and_then(|()| set_inherited(&socket));
         prepared.map_err(|error| Message::ListenerSocket(errno(&error)))?;
@@ -86,8 +98,15 @@ impl Listener {
     }
 
     fn new(socket: std::net::TcpListener, inherited: bool) -> Self {
-        let socket = TcpListener::from_std(socket);
-        Self { socket, inherited, waiting: Waiting::Nobody, batch: 1, paused: false, failures: 0, told: None }
+        Self {
+            socket: TcpListener::from_std(socket),
+            inherited,
+            backlog: Backlog::Empty,
+            batch: 1,
+            paused: false,
+            failures: 0,
+            last_errno_logged: None,
+        }
     }
 
     pub(crate) fn address(&self) -> io::Result<SocketAddr> {
@@ -98,7 +117,7 @@ impl Listener {
         self.inherited
     }
 
-    /// Has waiting connections reported. mio itself is always edge-triggered.
+    /// Has a backlog reported. mio itself is always edge-triggered.
     #[cfg(target_os = "linux")]
     pub(crate) fn watch(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         use rustix::event::epoll::{EventData, EventFlags, add};
@@ -111,7 +130,7 @@ impl Listener {
         Ok(rustix::event::epoll::delete(registry, &self.socket)?)
     }
 
-    /// Has waiting connections reported.
+    /// Has a backlog reported.
     #[cfg(not(target_os = "linux"))]
     pub(crate) fn watch(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         registry.register(&mut self.socket, token, mio::Interest::READABLE)
@@ -122,57 +141,62 @@ impl Listener {
         registry.deregister(&mut self.socket)
     }
 
-    /// Notes that connections are waiting.
+    /// Notes the kernel's report that connections wait.
     pub(crate) fn note_waiting(&mut self) {
-        self.waiting = Waiting::Reported;
+        self.backlog = Backlog::Reported;
     }
 
-    /// Whether there may be somebody to accept now.
+    /// Returns whether a connection may wait that can be accepted now.
     pub(crate) fn is_ready(&self) -> bool {
-        self.waiting != Waiting::Nobody && !self.paused
+        self.backlog != Backlog::Empty && !self.paused
     }
 
-    /// How often this turn is to accept: once where connections come one by one, and twice as
-    /// often in each turn in a row of a flood.
+    /// Begins a turn. Returns how many connections it may accept.
     pub(crate) fn begin_turn(&mut self) -> usize {
         self.failures = 0;
         let batch = if LEVEL_TRIGGERED { self.batch } else { ACCEPTS_PER_TURN };
-        self.batch = if self.waiting == Waiting::Reported { (2 * batch).min(ACCEPTS_PER_TURN) } else { 1 };
+        self.batch = if self.backlog == Backlog::Reported { (2 * batch).min(ACCEPTS_PER_TURN) } else { 1 };
         batch
     }
 
     pub(crate) fn accept(&mut self) -> Accepted {
-        let error = match uninterrupted(|| self.socket.accept()) {
+        let result = uninterrupted(|| self.socket.accept());
+        self.note_accept(result)
+    }
+
+    /// Notes what an accept returned.
+    fn note_accept(&mut self, result: io::Result<(TcpStream, SocketAddr)>) -> Accepted {
+        let error = match result {
             Ok((requester, address)) => {
-                self.told = None;
-                self.waiting = Waiting::Perhaps;
-                return Accepted::Connection(requester, address);
+                self.last_errno_logged = None;
+                self.backlog = Backlog::Unknown;
+                return Accepted::Connection(requester, canonical(address));
             }
             Err(error) => error,
         };
         // The kernel looks for a free descriptor before it looks for a connection. With none left, only
-        // a report tells whether there is anybody to be turned away.
-        let is_guess = LEVEL_TRIGGERED && self.waiting == Waiting::Perhaps && is_shortage(errno(&error));
+        // a report proves that a connection waits.
+        let is_guess = LEVEL_TRIGGERED && self.backlog == Backlog::Unknown && is_shortage(errno(&error));
         if error.kind() == io::ErrorKind::WouldBlock || is_guess {
-            self.waiting = Waiting::Nobody;
+            self.backlog = Backlog::Empty;
             self.batch = 1;
-            return Accepted::Nobody;
+            return Accepted::Nothing;
         }
         self.failures += 1;
         let errno = errno(&error);
-        let is_news = self.told.replace(errno) != Some(errno);
+        let is_news = self.last_errno_logged.replace(errno) != Some(errno);
         let is_lasting = is_shortage(errno) || self.failures >= ACCEPT_FAILURES_PER_TURN;
         Accepted::Failed { errno, is_news, is_lasting }
     }
 
-    /// Ends a turn that took all that it was to take: whoever still waits is reported again.
+    /// Ends a turn that accepted as many as it might: the kernel reports the rest again.
     pub(crate) fn end_turn(&mut self) {
         if LEVEL_TRIGGERED {
-            self.waiting = Waiting::Nobody;
+            self.backlog = Backlog::Empty;
         }
     }
 
-    /// Leaves those who wait where they are, until [`resume`](Self::resume).
+    /// Leaves the backlog as it is until [`resume`](Self::resume).
     pub(crate) fn pause(&mut self, registry: &Registry) {
         if !mem::replace(&mut self.paused, true) {
             let _ = self.unwatch(registry);
@@ -182,7 +206,7 @@ impl Listener {
     /// Ends a pause, if there is one.
     ///
     /// # Errors
-    /// It cannot be watched, and the pause goes on.
+    /// The socket cannot be watched, and the pause goes on.
     pub(crate) fn resume(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         if self.paused {
             self.watch(registry, token)?;
@@ -192,19 +216,30 @@ impl Listener {
     }
 
     pub(crate) fn close(mut self, registry: &Registry) {
-        // One that was passed in stays open elsewhere, and would go on to be reported.
+        // An inherited socket stays open elsewhere, and epoll would go on reporting it.
         let _ = self.unwatch(registry);
     }
 }
 
-/// Whether an error says that descriptors or memory have run out, which time may mend.
+/// Returns whether an error says that descriptors or memory have run out, which time may mend.
 pub(crate) fn is_shortage(errno: i32) -> bool {
     let short = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     short.iter().any(|error| error.raw_os_error() == errno)
 }
 
-fn create(config: &Config) -> io::Result<Socket> {
-    let domain = Domain::for_address(config.listen);
+/// Returns the part of the command line that an inherited socket contradicts, as it was given.
+fn contradiction(config: &Config, address: SocketAddr, shares_port: bool) -> Option<String> {
+    if let Some(bind) = config.bind.filter(|&bind| bind != Host::from(address)) {
+        return Some(format!("--bind {bind}"));
+    }
+    if config.fwd_port != address.port() {
+        return Some(format!("<fwd port> {}", config.fwd_port));
+    }
+    (config.reuse_port && !shares_port).then(|| "--reuse-port".to_owned())
+}
+
+fn create(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
+    let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     // A restart binds at once, whatever the last run left behind.
@@ -213,7 +248,7 @@ fn create(config: &Config) -> io::Result<Socket> {
         // `::` serves IPv4 as well, whatever the system's default is.
         socket.set_only_v6(false)?;
     }
-    if config.reuse_port {
+    if reuse_port {
         socket.set_reuse_port(true)?;
     }
     set_inherited(&socket)?;
@@ -228,43 +263,172 @@ fn set_inherited(socket: &Socket) -> io::Result<()> {
     socket.set_out_of_band_inline(true)
 }
 
-/// Whether a connection to `target` would reach a listener at `listen`.
-pub(crate) fn reaches(target: SocketAddr, listen: SocketAddr) -> bool {
-    let (to, at) = (target.ip().to_canonical(), listen.ip().to_canonical());
-    if target.port() != listen.port() {
-        return false;
-    }
-    if at.is_unspecified() {
-        return (to.is_ipv4() || at.is_ipv6()) && is_own(to);
-    }
-    to == at
-}
-
-/// Whether `address` is one of this host's: only those can be bound to.
-pub(crate) fn is_own(address: IpAddr) -> bool {
-    address.is_loopback() || UdpSocket::bind((address, 0)).is_ok()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+    #[cfg(target_os = "linux")]
+    use std::time::Duration;
+
     use super::*;
+    use crate::cli::{Request, parse};
+
+    fn listener() -> Listener {
+        let socket = create((Ipv4Addr::LOCALHOST, 0).into(), false).unwrap();
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        socket.listen(BACKLOG).unwrap();
+        Listener::new(socket.into(), false)
+    }
+
+    fn failed(listener: &mut Listener, errno: Errno) -> (bool, bool) {
+        match listener.note_accept(Err(errno.into())) {
+            Accepted::Failed { is_news, is_lasting, .. } => (is_news, is_lasting),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Accepts one real connection.
+    fn accept_one(listener: &mut Listener) {
+        let _requester = std::net::TcpStream::connect(listener.address().unwrap()).unwrap();
+        assert!(matches!(listener.accept(), Accepted::Connection(..)));
+    }
 
     #[test]
-    fn a_target_leads_back_only_to_the_own_port_on_an_own_address() {
+    fn a_failure_is_news_once_and_again_after_an_accept_that_succeeded() {
+        let mut listener = listener();
+        listener.note_waiting();
+        assert!(failed(&mut listener, Errno::CONNABORTED).0);
+        assert!(!failed(&mut listener, Errno::CONNABORTED).0);
+        assert!(failed(&mut listener, Errno::PERM).0);
+        assert!(failed(&mut listener, Errno::CONNABORTED).0);
+        accept_one(&mut listener);
+        listener.note_waiting();
+        assert!(failed(&mut listener, Errno::CONNABORTED).0);
+    }
+
+    #[test]
+    fn failures_last_where_there_are_many_in_one_turn_and_not_over_many_turns() {
+        let mut listener = listener();
+        for _ in 0..ACCEPT_FAILURES_PER_TURN {
+            listener.note_waiting();
+            listener.begin_turn();
+            assert!(!failed(&mut listener, Errno::CONNABORTED).1);
+        }
+        listener.begin_turn();
+        let lasting: Vec<_> =
+            (0..ACCEPT_FAILURES_PER_TURN).map(|_| failed(&mut listener, Errno::CONNABORTED).1).collect();
+        assert_eq!(lasting.iter().position(|&lasting| lasting), Some(ACCEPT_FAILURES_PER_TURN - 1));
+    }
+
+    #[test]
+    fn a_shortage_lasts_at_once() {
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM] {
+            let mut listener = listener();
+            listener.note_waiting();
+            assert!(failed(&mut listener, errno).1);
+        }
+    }
+
+    /// A turn of the loop, as far as the listener goes.
+    #[cfg(target_os = "linux")]
+    #[derive(Default)]
+    struct Turn {
+        reported: bool,
+        accepted: usize,
+        tried: usize,
+    }
+
+    #[cfg(target_os = "linux")]
+    fn turn(listener: &mut Listener, poll: &mut mio::Poll) -> Turn {
+        let mut events = mio::Events::with_capacity(1);
+        poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+        let mut turn = Turn { reported: !events.is_empty(), ..Turn::default() };
+        if turn.reported {
+            listener.note_waiting();
+        }
+        for _ in 0..listener.begin_turn() {
+            if !listener.is_ready() {
+                break;
+            }
+            turn.tried += 1;
+            match listener.accept() {
+                Accepted::Connection(..) => turn.accepted += 1,
+                Accepted::Nothing => return turn,
+                failed @ Accepted::Failed { .. } => panic!("{failed:?}"),
+            }
+        }
+        listener.end_turn();
+        turn
+    }
+
+    /// Runs turns until the kernel reports no backlog. Returns accepted connections, and accepts tried.
+    #[cfg(target_os = "linux")]
+    fn turns(listener: &mut Listener, poll: &mut mio::Poll) -> (usize, usize) {
+        let (mut accepted, mut tried) = (0, 0);
+        loop {
+            let turn = turn(listener, poll);
+            (accepted, tried) = (accepted + turn.accepted, tried + turn.tried);
+            if !turn.reported {
+                return (accepted, tried);
+            }
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_connection_costs_one_accept_alone_and_in_a_flood() {
+        const FLOOD: usize = 200;
+        let mut listener = listener();
+        let mut poll = mio::Poll::new().unwrap();
+        listener.watch(poll.registry(), Token(0)).unwrap();
+        let address = listener.address().unwrap();
+        let connect = || std::net::TcpStream::connect(address).unwrap();
+        for _ in 0..10 {
+            let _alone = connect();
+            assert_eq!(turns(&mut listener, &mut poll), (1, 1));
+        }
+        for _ in 0..2 {
+            let _flood: Vec<_> = (0..FLOOD).map(|_| connect()).collect();
+            // The last turn of a flood may find the backlog empty.
+            assert_eq!(turns(&mut listener, &mut poll), (FLOOD, FLOOD + 1));
+            let _alone = connect();
+            assert_eq!(turns(&mut listener, &mut poll), (1, 1));
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_connection_in_every_turn_costs_an_accept_and_a_half() {
+        const TURNS: usize = 20;
+        let mut listener = listener();
+        let mut poll = mio::Poll::new().unwrap();
+        listener.watch(poll.registry(), Token(0)).unwrap();
+        let (mut accepted, mut tried) = (0, 0);
+        for _ in 0..TURNS {
+            let _requester = std::net::TcpStream::connect(listener.address().unwrap()).unwrap();
+            let turn = turn(&mut listener, &mut poll);
+            (accepted, tried) = (accepted + turn.accepted, tried + turn.tried);
+        }
+        assert_eq!((accepted, tried), (TURNS, TURNS + TURNS / 2));
+    }
+
+    #[test]
+    fn an_inherited_socket_contradicts_only_what_was_given() {
         let cases = [
-            ("127.0.0.1:80", "0.0.0.0:80", true),
-            ("127.3.2.1:80", "0.0.0.0:80", true),
-            ("127.0.0.1:81", "0.0.0.0:80", false),
-            ("192.0.2.1:80", "0.0.0.0:80", false),
-            ("[::1]:80", "0.0.0.0:80", false),
-            ("[::1]:80", "[::]:80", true),
-            ("127.0.0.1:80", "[::]:80", true),
-            ("127.0.0.1:80", "127.0.0.1:80", true),
-            ("127.0.0.1:80", "127.0.0.2:80", false),
+            ("80 192.0.2.7 80 ANY 1 30 0 4000", "127.0.0.1:80", None),
+            ("--bind 127.0.0.1 80 192.0.2.7 80 ANY 1 30 0 4000", "127.0.0.1:80", None),
+            ("--bind 127.0.0.1 80 192.0.2.7 80 ANY 1 30 0 4000", "0.0.0.0:80", Some("--bind 127.0.0.1")),
+            ("--bind 0.0.0.0 80 192.0.2.7 80 ANY 1 30 0 4000", "127.0.0.1:80", Some("--bind 0.0.0.0")),
+            ("--bind :: 80 192.0.2.7 80 ANY 1 30 0 4000", "0.0.0.0:80", Some("--bind ::")),
+            ("81 192.0.2.7 80 ANY 1 30 0 4000", "127.0.0.1:80", Some("<fwd port> 81")),
+            ("--reuse-port 80 192.0.2.7 80 ANY 1 30 0 4000", "127.0.0.1:80", Some("--reuse-port")),
         ];
-        for (target, listen, expected) in cases {
-            let reached = reaches(target.parse().unwrap(), listen.parse().unwrap());
-            assert_eq!(reached, expected, "{target} from {listen}");
+        for (line, socket, expected) in cases {
+            let Ok(Request::Run(config)) = parse(line.split(' ').map(Into::into)) else { panic!("{line}") };
+            let given = contradiction(&config, socket.parse().unwrap(), false);
+            assert_eq!(given.as_deref(), expected, "{line} on {socket}");
+            if config.reuse_port {
+                assert_eq!(contradiction(&config, socket.parse().unwrap(), true), None);
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ mod status;
 mod target;
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
@@ -28,7 +29,7 @@ use crate::pool::{Host, Pool, Timer, Wake};
 use crate::relay::control::{Control, Handle};
 use crate::relay::listener::Listener;
 use crate::session::Side;
-use crate::session::ended::Identity;
+use crate::session::ended::{Ended, Identity};
 use crate::session::stream::Readiness;
 use crate::sys::errno;
 
@@ -71,8 +72,8 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Relay {
     config: Config,
-    /// The port that it listens on.
-    port: u16,
+    /// The address that it listens on.
+    listen: SocketAddr,
     log: Log,
     control: Control,
     poll: Poll,
@@ -117,6 +118,10 @@ impl Host<TcpStream> for Edge<'_> {
             Some(version) => target::proxy_header(version, requester, identity.requester),
             None => Vec::new(),
         }
+    }
+
+    fn ended(&mut self, ended: Ended) {
+        self.log.say(&ended.into());
     }
 }
 
@@ -310,29 +315,30 @@ impl Relay {
 #[cfg(test)]
 mod tests {
     use std::io::{BufRead, BufReader, PipeReader, pipe};
-    use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+    use std::net::{Ipv4Addr, TcpListener};
     use std::thread;
 
     use super::*;
     use crate::cli::{Request, parse};
     use crate::limits::TICK;
 
-    /// A relay of this command line on a port of the system's choice, that address, and the log.
-    fn relay(line: &str) -> (Relay, SocketAddr, PipeReader) {
+    /// A relay on a port of the system's choice with these arguments behind it, its address, and the log.
+    fn relay(arguments: &str) -> (Relay, SocketAddr, PipeReader) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let own = listener.local_addr().unwrap();
+        let line = format!("{} {arguments}", own.port());
         let Ok(Request::Run(config)) = parse(line.split(' ').map(Into::into)) else { panic!() };
         let (lines, log) = pipe().unwrap();
         // However late they are read, no line is dropped.
         rustix::pipe::fcntl_setpipe_size(&log, 1 << 20).unwrap();
         let log = Log::to(log.into(), config.log());
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let own = listener.local_addr().unwrap();
         (Relay::with_listener(config, log, listener).unwrap(), own, lines)
     }
 
     #[test]
     fn an_absolute_timeout_beyond_the_reach_of_the_wheel_ends_the_relay_neither_early_nor_late() {
         const HOUR: Duration = Duration::from_secs(3600);
-        let (mut relay, ..) = relay("8080 127.0.0.1 80 ANY 1 30 4294967295 100");
+        let (mut relay, ..) = relay("127.0.0.1 80 ANY 1 30 4294967295 100");
         relay.start();
         let start = relay.now;
         let end = start + Duration::from_secs(4_294_967_295);
@@ -349,7 +355,7 @@ mod tests {
 
     #[test]
     fn a_target_that_leads_back_here_does_not_eat_the_pool() {
-        let (mut relay, own, lines) = relay("8080 127.0.0.1 80 ANY 1 30 0 100");
+        let (mut relay, own, lines) = relay("127.0.0.1 80 ANY 1 30 0 100");
         // As address translation does it, where the start cannot see it.
         relay.config.target = own;
         let handle = relay.handle().unwrap();

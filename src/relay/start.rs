@@ -1,7 +1,7 @@
 //! The start: binding, inheriting, checking, and what the limits of the process give a pool.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
@@ -14,10 +14,11 @@ use crate::log::Log;
 use crate::log::message::Message;
 use crate::pool::{Pool, Settings, Timer};
 use crate::relay::control::Control;
-use crate::relay::listener::{self, Listener};
+use crate::relay::listener::Listener;
 use crate::relay::{CONTROL, Doors, LISTENER, Relay};
 use crate::session::{Session, Timeouts};
-use crate::sys::errno;
+use crate::sys::net::{can_be_bound, canonical, is_broadcast, is_own};
+use crate::sys::{clock_resolution, errno};
 
 impl Relay {
     /// Binds the listener. The time of the absolute timeout begins now.
@@ -25,19 +26,19 @@ impl Relay {
     /// # Errors
     /// The message that says why the relay cannot start: 1, 11 to 14, or 112 to 115.
     pub fn bind(config: Config, log: Log) -> Result<Self, Message> {
-        Self::prepare(&config)?;
+        check(&config)?;
         let listener = Listener::bind(&config)?;
         Self::assemble(config, log, listener)
     }
 
     /// As [`bind`](Self::bind), with a socket that listens already: that of a service manager.
-    /// It stands in for `--bind`, `--reuse-port` and `<fwd port>`.
+    /// It must be what `--bind`, `--reuse-port` and `<fwd port>` say.
     ///
     /// # Errors
-    /// Those of [`bind`](Self::bind).
+    /// Those of [`bind`](Self::bind), 115 and 130.
     pub fn with_listener(config: Config, log: Log, listener: std::net::TcpListener) -> Result<Self, Message> {
-        Self::prepare(&config)?;
-        let listener = Listener::inherit(listener)?;
+        check(&config)?;
+        let listener = Listener::inherit(listener, &config)?;
         Self::assemble(config, log, listener)
     }
 
@@ -47,20 +48,8 @@ impl Relay {
     /// # Errors
     /// The message that says why not: 1 or 112 to 114.
     pub fn check_config(config: &Config) -> Result<(), Message> {
-        Self::prepare(config)?;
-        check_target(config, config.listen)
-    }
-
-    fn prepare(config: &Config) -> Result<(), Message> {
-        check_clock()?;
-        if let Some(source) = config.source.filter(|&source| !listener::is_own(source)) {
-            let allowed = "an address of this host".to_owned();
-            return Err(Message::InvalidOption("--source", source.to_string(), allowed));
-        }
-        if config.sessions.is_some() {
-            needs(config).check()?;
-        }
-        Ok(())
+        check(config)?;
+        check_target(config, config.listener())
     }
 
     fn assemble(config: Config, log: Log, mut listener: Listener) -> Result<Self, Message> {
@@ -74,7 +63,7 @@ impl Relay {
 
         let now = Instant::now();
         Ok(Self {
-            port: address.port(),
+            listen: address,
             log,
             control,
             poll,
@@ -91,8 +80,11 @@ impl Relay {
 
     /// Logs that the relay is active, and arms the absolute timeout.
     pub(super) fn start(&mut self) {
-        self.log.say(&Message::Active(self.port, self.config.target));
-        let needs = needs(&self.config);
+        self.log.say(&Message::Active(self.listen.port(), self.config.target));
+        if self.listen.ip() != Ipv4Addr::UNSPECIFIED {
+            self.log.say(&Message::Listening(self.listen));
+        }
+        let needs = Needs::of(&self.config);
         if self.config.sessions.is_some() {
             self.log.say(&Message::PoolNeeds(needs.sessions, needs.descriptors, needs.bytes.div_ceil(1024)));
         }
@@ -130,22 +122,51 @@ fn pipe_bytes() -> usize {
     0
 }
 
-fn check_target(config: &Config, listen: SocketAddr) -> Result<(), Message> {
-    if listener::reaches(config.target, listen) {
-        return Err(Message::OwnListener(config.target));
+/// Checks everything that can be checked before a socket is bound.
+///
+/// # Errors
+/// Message 1, 112 or 114.
+pub(crate) fn check(config: &Config) -> Result<(), Message> {
+    check_clock(clock_resolution())?;
+    let invalid = |option, given: &dyn ToString, allowed: &str| {
+        Err(Message::InvalidOption(option, given.to_string(), allowed.to_owned()))
+    };
+    if let Some(bind) = config.bind.filter(|bind| is_broadcast(bind.ip())) {
+        return invalid("--bind", &bind, "an address to listen on, not that of a broadcast");
+    }
+    if let Some(source) = config.source.filter(|source| !can_be_bound(source.at(0))) {
+        return invalid("--source", &source, "an address of this host");
+    }
+    if config.sessions.is_some() {
+        Needs::of(config).check()?;
     }
     Ok(())
 }
 
-fn check_clock() -> Result<(), Message> {
-    let resolution = rustix::time::clock_getres(rustix::time::ClockId::Monotonic);
-    let resolution = Duration::try_from(resolution).unwrap_or(Duration::MAX);
-    if resolution > TICK { Err(Message::ClockTooCoarse) } else { Ok(()) }
+/// Checks that the target is not the relay's own listener at `listen`.
+///
+/// # Errors
+/// Message 113.
+pub(crate) fn check_target(config: &Config, listen: SocketAddr) -> Result<(), Message> {
+    if reaches(config.target, listen) { Err(Message::OwnListener(config.target)) } else { Ok(()) }
 }
 
-fn needs(config: &Config) -> Needs {
-    let session_bytes = 2 * config.buf + size_of::<Session<TcpStream>>() + SHARE_ELSEWHERE;
-    Needs::of_pool(config.pool(), session_bytes)
+/// Returns whether a connection to `target` would reach a listener at `listen`.
+fn reaches(target: SocketAddr, listen: SocketAddr) -> bool {
+    let listen = canonical(listen);
+    if target.port() != listen.port() {
+        return false;
+    }
+    match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => target.is_ipv4() && is_own(target),
+        IpAddr::V6(ip) if ip.is_unspecified() => is_own(target),
+        _ => target == listen,
+    }
+}
+
+/// Checks that the wheel's ticks can be told apart.
+fn check_clock(resolution: Duration) -> Result<(), Message> {
+    if resolution > TICK { Err(Message::ClockTooCoarse) } else { Ok(()) }
 }
 
 /// What a pool needs at the most.
@@ -157,8 +178,10 @@ pub(crate) struct Needs {
 }
 
 impl Needs {
-    /// Of so many sessions, each of which takes so many bytes.
-    pub(crate) fn of_pool(sessions: usize, session_bytes: usize) -> Self {
+    /// Returns the needs of the pool that `config` describes.
+    fn of(config: &Config) -> Self {
+        let sessions = config.pool();
+        let session_bytes = 2 * config.buf + size_of::<Session<TcpStream>>() + SHARE_ELSEWHERE;
         let descriptors = 2 * sessions + 2 * PIPES_MAX + OWN_DESCRIPTORS;
         Self { sessions, descriptors: descriptors as u64, bytes: (sessions * session_bytes) as u64 }
     }
@@ -209,5 +232,40 @@ fn raise_descriptor_limit(wanted: u64) -> u64 {
     match setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum }) {
         Ok(()) => raised,
         Err(_) => current,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_refused_only_if_ticks_cannot_be_told_apart() {
+        for resolution in [Duration::ZERO, Duration::from_nanos(1), TICK] {
+            assert_eq!(check_clock(resolution), Ok(()));
+        }
+        assert_eq!(check_clock(TICK + Duration::from_nanos(1)), Err(Message::ClockTooCoarse));
+    }
+
+    #[test]
+    fn a_target_leads_back_only_to_the_own_port_on_an_own_address() {
+        let cases = [
+            ("127.0.0.1:80", "0.0.0.0:80", true),
+            ("127.3.2.1:80", "0.0.0.0:80", true),
+            ("127.0.0.1:81", "0.0.0.0:80", false),
+            ("192.0.2.1:80", "0.0.0.0:80", false),
+            ("[::1]:80", "0.0.0.0:80", false),
+            ("[::1]:80", "[::]:80", true),
+            ("127.0.0.1:80", "[::]:80", true),
+            ("127.0.0.1:80", "127.0.0.1:80", true),
+            ("127.0.0.1:80", "[::ffff:127.0.0.1]:80", true),
+            ("127.0.0.1:80", "127.0.0.2:80", false),
+            ("[fe80::1%2]:80", "[fe80::1%2]:80", true),
+            ("[fe80::1%2]:80", "[fe80::1%3]:80", false),
+        ];
+        for (target, listen, expected) in cases {
+            let reached = reaches(target.parse().unwrap(), listen.parse().unwrap());
+            assert_eq!(reached, expected, "{target} from {listen}");
+        }
     }
 }

@@ -58,6 +58,17 @@ impl IdleClock {
         self.queues = Queues::Unseen { written };
     }
 
+    /// Notes that a FIN was queued behind the bytes: it makes a send queue one longer, and is no byte
+    /// that moved.
+    pub fn note_fin(&mut self) {
+        match &mut self.queues {
+            Queues::Unseen { written: 0 } => {}
+            Queues::Unseen { written: count } | Queues::Watched { queued: count, .. } => {
+                *count = count.saturating_add(1);
+            }
+        }
+    }
+
     /// Returns when the owner must call [`look`](Self::look) or find the session idle.
     #[must_use]
     pub fn deadline(&self, timeout: Duration) -> Instant {

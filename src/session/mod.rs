@@ -427,6 +427,7 @@ impl<S: Stream> Session<S> {
         let share = share(turn.beside_interactive);
         let Some(Direction { channel, from, to, last }) = self.direction(side) else { return Step::Closed };
         let (moved, delivered) = (channel.movement(), channel.delivered());
+        let was_closed = channel.is_closed();
         if channel.is_bulk() {
             to.limit_unsent(turn.beside_interactive);
         }
@@ -438,6 +439,7 @@ impl<S: Stream> Session<S> {
         {
             step = Step::ReadFailed(errno);
         }
+        let sent_fin = channel.is_closed() && !was_closed;
         if channel.has_read_eof() {
             self.blame(Cause::ReadClosure(side), None);
         }
@@ -445,6 +447,9 @@ impl<S: Stream> Session<S> {
             turn.moved += moved;
             turn.delivered[(!side).index()] += written;
             self.idle.note_movement(written, turn.now);
+        }
+        if sent_fin {
+            self.idle.note_fin();
         }
         step
     }
@@ -488,14 +493,17 @@ impl<S: Stream> Session<S> {
         let Phase::Aborting(Abort { dead, .. }) = self.phase else { return Verdict::End };
         let share = share(turn.beside_interactive);
         let Some(Direction { channel, from, to, .. }) = self.direction(dead) else { return Verdict::End };
-        let delivered = channel.delivered();
+        let (moved, delivered) = (channel.movement(), channel.delivered());
         let step = channel.pump(Ends { from, to, pipes: turn.pipes, share, last: false });
         let written = channel.delivered() - delivered;
+        turn.moved += channel.movement() - moved;
         turn.delivered[(!dead).index()] += written;
         let queued = to.stream().unacknowledged();
+        // If the living side has died as well, nothing of it arrives any more.
+        let arrives = queued != Some(0) && to.pending_error().is_none();
         match step {
             Step::ReadFailed(_) | Step::WriteFailed(_) => return Verdict::End,
-            Step::Closed if queued == Some(0) => return Verdict::End,
+            Step::Closed if !arrives => return Verdict::End,
             Step::Closed | Step::Again | Step::Waiting => {}
         }
         let Phase::Aborting(abort) = &mut self.phase else { return Verdict::End };

@@ -76,6 +76,12 @@ impl Pipes {
         self.made - self.idle.len()
     }
 
+    /// Returns the bytes that the pipes that exist may hold together.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.made * self.pipe_bytes
+    }
+
     /// Returns whether at most one pipe is left to take.
     #[must_use]
     pub fn are_scarce(&self) -> bool {

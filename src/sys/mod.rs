@@ -1,11 +1,13 @@
 //! System calls and nothing else.
 
+pub(crate) mod net;
 pub(crate) mod output;
 pub(crate) mod outq;
 pub(crate) mod pipe;
 pub(crate) mod tcp;
 
 use std::io;
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -42,4 +44,9 @@ pub(crate) fn ignores(signal: i32) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     mask.is_none_or(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
+/// Returns the resolution of the monotonic clock; zero where the kernel doesn't say.
+pub(crate) fn clock_resolution() -> Duration {
+    nix::time::ClockId::CLOCK_MONOTONIC.res().map_or(Duration::ZERO, Duration::from)
 }

@@ -85,7 +85,7 @@ fn sessions_aborted_in_every_phase_leave_room_for_exactly_500() {
     sessions.extend(open(&mut relay, &listener, aborted));
     let mut one_too_many = relay.connect();
     relay.log.expect_all(&[16, 18, 21], 0);
-    assert_eq!(net::read_all(&mut one_too_many).0, [0_u8; 0]);
+    assert_eq!(net::read_all(&mut one_too_many), (Vec::new(), End::Reset));
     for (number, (requester, target)) in (0_u16..).zip(&mut sessions) {
         net::assert_passes(requester, target, &number.to_le_bytes());
         net::assert_passes(target, requester, &number.to_be_bytes());
@@ -203,6 +203,36 @@ fn a_lack_of_descriptors_is_told_only_when_somebody_waits_for_one() {
 
     let _third = relay.connect();
     while relay.log.line().text != short {}
+}
+
+/// The timer alone would let one in at each of its ends, and never sooner.
+#[test]
+fn a_session_that_ends_lets_the_next_one_in_at_once() {
+    const WAITING: u32 = 20;
+    let by_timer = WAITING * Duration::from_millis(100);
+    let listener = net::listen();
+    let mut relay = Start::to(net::address(&listener)).start();
+    let end = process::next_descriptors(relay.pid).nth(2).unwrap();
+    process::limit(relay.pid, Resource::Nofile, Some(end.into()));
+    // A busy machine may be slow once, but not each time.
+    let in_time = (0..5).any(|_| {
+        relay.freeze();
+        let waiting: Vec<_> = (0..WAITING).map(|_| relay.connect()).collect();
+        relay.thaw();
+        let start = Instant::now();
+        for _ in &waiting {
+            let mut target = net::accept(&listener);
+            target.write_all(b"served").unwrap();
+            net::reset(target);
+        }
+        let taken = start.elapsed();
+        for mut requester in waiting {
+            assert_eq!(net::read_all(&mut requester), (b"served".to_vec(), End::Reset));
+        }
+        relay.log.pending();
+        taken < by_timer / 2
+    });
+    assert!(in_time, "each waits for the timer");
 }
 
 #[test]

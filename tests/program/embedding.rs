@@ -23,18 +23,19 @@ struct Embedded {
 impl Embedded {
     #[track_caller]
     fn start(target: &TcpListener) -> Self {
-        let port = net::address(target).port();
-        let line = format!("9 127.0.0.1 {port} ANY 3 60 0 4000");
+        let listener = net::listen();
+        let address = net::address(&listener);
+        let (port, target) = (address.port(), net::address(target).port());
+        let line = format!("{port} 127.0.0.1 {target} ANY 3 60 0 4000");
         let Ok(Request::Run(config)) = parse(line.split(' ').map(Into::into)) else { panic!("{line}") };
         let (reader, writer) = pipe().unwrap();
         let output = tcprelay::Log::to(writer.into(), config.log());
-        let listener = net::listen();
-        let address = net::address(&listener);
         let relay = Relay::with_listener(config, output, listener).unwrap();
         let handle = relay.handle().unwrap();
         let mut log = Log::of(reader);
         let run = thread::spawn(move || relay.run());
         assert!(log.line().text.contains(" is now active. "));
+        log.expect_text(&format!("Listening on {address}."));
         Self { address, handle, log, run }
     }
 }

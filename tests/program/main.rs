@@ -11,6 +11,7 @@
 mod support;
 
 mod acl;
+mod admission;
 mod clock;
 mod command_line;
 mod dist;

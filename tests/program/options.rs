@@ -60,11 +60,10 @@ fn session(relay: &Relay, from: Ipv4Addr, listener: &TcpListener) -> (TcpStream,
     (requester, target)
 }
 
-/// The relay has closed it and sent nothing.
+/// The relay has sent nothing and reset it.
 #[track_caller]
 fn assert_dropped(mut requester: TcpStream) {
-    let (bytes, _) = net::read_all(&mut requester);
-    assert!(bytes.is_empty(), "{bytes:?}");
+    assert_eq!(net::read_all(&mut requester), (Vec::new(), End::Reset));
 }
 
 /// Ends a session in an order that leaves no doubt about who ended it: the requester.
@@ -123,6 +122,17 @@ fn bound_to_one_address_it_is_not_reached_at_another() {
 fn an_address_of_another_machine_cannot_be_bound_to() {
     let run = run(&with(&["--bind", "192.0.2.1"]));
     assert_eq!((run.stdout, run.code), (message(12, 0) + "\n", Some(1)));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_broadcast_address_of_a_network_cannot_be_bound_to() {
+    let told = "Error: --bind cannot be \"127.255.255.255\". It takes an address to listen on, not that of a \
+                broadcast.\n";
+    for check in [&[][..], &["--check"]] {
+        let run = run(&[check, &with(&["--bind", "127.255.255.255"])].concat());
+        assert_eq!((run.stdout.as_str(), run.code), (told, Some(2)));
+    }
 }
 
 #[test]
@@ -332,11 +342,14 @@ fn object(log: &mut Log) -> Value {
 #[test]
 fn a_line_of_json_tells_what_the_text_tells_and_more() {
     let listener = net::listen();
-    let start = Start::to(net::address(&listener)).options("--log-format json");
+    let start = Start::to(net::address(&listener)).options("--bind 127.0.0.1 --log-format json");
     let (relay, mut log) = start_with_log(start);
     let active = object(&mut log);
     assert_eq!((&active["number"], &active["event"]), (&15.into(), &"active".into()));
     assert_eq!(active.get("time"), None);
+    let listening = object(&mut log);
+    assert_eq!(listening["event"], "listening");
+    assert_eq!(listening["listen"], format!("127.0.0.1:{}", relay.port));
 
     let (mut requester, mut target) = relay.session(&listener);
     net::assert_passes(&mut requester, &mut target, b"12345");
@@ -544,9 +557,16 @@ fn a_source_is_of_the_targets_family() {
 
 #[test]
 fn a_wrong_value_of_an_option_gets_one_line_with_the_option_the_value_and_what_is_allowed() {
-    let wrong: [(&str, &[&str], &[&str]); 8] = [
+    let wrong: [(&str, &[&str], &[&str]); 11] = [
         ("--bind", &["", "x", "localhost", "127.0.0.1:80", "[::1]", "-1"], &["IPv4", "IPv6"]),
+        ("--bind", &["224.0.0.1", "255.255.255.255", "ff02::1", "ff02::1%lo"], &["to listen on"]),
+        (
+            "--bind",
+            &["fe80::1", "fe80::1%", "fe80::1%0", "fe80::1%no-such-if", "127.0.0.1%lo"],
+            &["fe80::1%eth0"],
+        ),
         ("--source", &["", "x", "127.0.0.1:80", "::1", "0.0.0.0", "-1"], &["IPv4"]),
+        ("--source", &["224.0.0.1", "255.255.255.255", "127.0.0.1%lo", "fe80::1%lo"], &["IPv4"]),
         ("--allow", &["", "10.0.0.0", "10.0.0.0/33", "10.0.0.0/255.0.255.0", "-1"], &["ANY", "/8"]),
         ("--deny", &["", "all", "::1", "::1/129", "10.0.0.0/8,11.0.0.0/8"], &["ANY", "/8"]),
         ("--max-per-source", &["", "0", "-1", "+1", "1.5", "100001", "1e3"], &["1", "100000"]),

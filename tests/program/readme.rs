@@ -99,6 +99,8 @@ fn catalogue() -> Vec<Message> {
         Message::PoolTooLarge(90005, "what it needs, and the limit".into()),
         Message::InheritedSocket,
         Message::WouldRelay("0.0.0.0:40000".parse().unwrap(), "the whole command line".into()),
+        Message::InheritedOtherwise("an argument".into(), "0.0.0.0:40000".parse().unwrap()),
+        Message::Listening("192.0.2.9:40000".parse().unwrap()),
     ]
 }
 
@@ -167,7 +169,7 @@ fn as_json_every_message_is_one_object_with_the_values_of_its_text() {
 #[test]
 fn every_message_of_the_catalogue_is_in_its_place() {
     let numbers: Vec<_> = catalogue().iter().map(Message::number).collect();
-    let expected: Vec<_> = (1..=39).chain(100..=116).collect();
+    let expected: Vec<_> = (1..=39).chain(100..=116).chain(130..=131).collect();
     assert_eq!(numbers, expected);
     let mut events: Vec<_> = catalogue().iter().map(Message::event).collect();
     events.sort_unstable();

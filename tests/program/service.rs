@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use socket2::{Domain, Socket, Type};
 
 use crate::support::catalogue::{STOPPED, filled};
 use crate::support::net::{self, End};
@@ -34,8 +35,19 @@ struct Service {
 }
 
 impl Service {
-    /// Starts a relay with `socket` for its listener, and `fwd_port` to be overruled by it.
+    /// Starts a relay with `socket` for its listener.
     fn start(script: &str, socket: impl Into<OwnedFd>, fwd_port: u16, target: SocketAddr) -> Self {
+        Self::start_with("", script, socket, fwd_port, target)
+    }
+
+    /// The same, with these options.
+    fn start_with(
+        options: &str,
+        script: &str,
+        socket: impl Into<OwnedFd>,
+        fwd_port: u16,
+        target: SocketAddr,
+    ) -> Self {
         let (reader, writer) = pipe().unwrap();
         // Nobody looks at the log during a load.
         let _ = rustix::pipe::fcntl_setpipe_size(&writer, 1 << 20);
@@ -43,6 +55,7 @@ impl Service {
             [fwd_port.to_string(), target.ip().to_string(), target.port().to_string(), "ANY".to_owned()];
         let child = Command::new("sh")
             .args(["-c", script, TCPRELAY])
+            .args(options.split_whitespace())
             .args(arguments)
             .args(["3", "60", "0", "4000"])
             .stdin(Stdio::from(socket.into()))
@@ -55,8 +68,10 @@ impl Service {
     /// Starts a relay on a listener that stays open here as well, and waits until it is ready.
     #[track_caller]
     fn on(listener: &TcpListener, target: SocketAddr) -> Self {
-        let mut service = Self::start(ONE_SOCKET, listener.try_clone().unwrap(), 9, target);
-        service.expect_active(net::address(listener).port(), target);
+        let address = net::address(listener);
+        let mut service = Self::start(ONE_SOCKET, listener.try_clone().unwrap(), address.port(), target);
+        service.expect_active(address.port(), target);
+        service.log.expect_text(&format!("Listening on {address}."));
         service
     }
 
@@ -111,15 +126,52 @@ fn end((requester, mut target): (TcpStream, TcpStream)) {
 // ----- a socket passed in
 
 #[test]
-fn a_socket_that_is_passed_in_is_served_instead_of_the_port() {
+fn a_socket_that_is_passed_in_is_served_if_it_is_what_the_arguments_say() {
     let target = net::listen();
-    let socket = net::listen();
-    let overruled = support::free_port();
-    let mut service =
-        Service::start(ONE_SOCKET, socket.try_clone().unwrap(), overruled, net::address(&target));
-    service.expect_active(net::address(&socket).port(), net::address(&target));
-    let _session = session(net::address(&socket), &target);
-    assert!(TcpStream::connect(("127.0.0.1", overruled)).is_err());
+    let any = net::listen_on(([0, 0, 0, 0], 0).into(), 16);
+    let sharing = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    sharing.set_reuse_port(true).unwrap();
+    sharing.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    sharing.listen(16).unwrap();
+    for (options, socket, shown) in [
+        ("", net::listen(), true),
+        ("--bind 127.0.0.1", net::listen(), true),
+        ("--reuse-port", sharing.into(), true),
+        ("", any.try_clone().unwrap(), false),
+        ("--bind 0.0.0.0", any, false),
+    ] {
+        let address = net::address(&socket);
+        let inherited = socket.try_clone().unwrap();
+        let mut service =
+            Service::start_with(options, ONE_SOCKET, inherited, address.port(), net::address(&target));
+        service.expect_active(address.port(), net::address(&target));
+        if shown {
+            service.log.expect_text(&format!("Listening on {address}."));
+        }
+        let _session = session(([127, 0, 0, 1], address.port()).into(), &target);
+        service.log.expect_all(&STARTED, 1);
+    }
+}
+
+#[test]
+fn a_socket_that_contradicts_an_argument_is_refused_and_both_are_named() {
+    let target = net::address(&net::listen());
+    let any = net::listen_on(([0, 0, 0, 0], 0).into(), 16);
+    let local = net::listen();
+    let other = support::free_port();
+    for (options, socket, port, given) in [
+        ("--bind 127.0.0.9", &any, net::address(&any).port(), "--bind 127.0.0.9".to_owned()),
+        ("--bind 0.0.0.0", &local, net::address(&local).port(), "--bind 0.0.0.0".to_owned()),
+        ("--reuse-port", &local, net::address(&local).port(), "--reuse-port".to_owned()),
+        ("", &local, other, format!("<fwd port> {other}")),
+    ] {
+        let inherited = socket.try_clone().unwrap();
+        let mut service = Service::start_with(options, ONE_SOCKET, inherited, port, target);
+        let address = net::address(socket);
+        let text = format!("Error: {given} contradicts the socket passed in, which listens on {address}.");
+        assert_eq!(service.log.line().text, text);
+        assert_eq!(service.wait(), Some(2), "for {given}");
+    }
 }
 
 #[test]

@@ -18,10 +18,10 @@ struct Fake {
     has_peer: bool,
     error: Option<Errno>,
     written: Option<Errno>,
-    /// It has so many bytes, and takes whatever comes.
+    /// Bytes left to read; `Some` takes every write whole.
     left: Option<usize>,
-    /// For each write, whether the end was to follow.
-    end_follows: Vec<bool>,
+    /// For each write, whether EOF was to follow.
+    eof_follows: Vec<bool>,
     calls: usize,
     /// How often it was told to send at once.
     at_once: usize,
@@ -39,9 +39,9 @@ impl Stream for Fake {
         Ok(count)
     }
 
-    fn write(&mut self, bytes: &[u8], end_follows: bool) -> io::Result<usize> {
+    fn write(&mut self, bytes: &[u8], eof_follows: bool) -> io::Result<usize> {
         self.calls += 1;
-        self.end_follows.push(end_follows);
+        self.eof_follows.push(eof_follows);
         let taken = if self.left.is_some() { bytes.len() } else { 0 };
         self.written.map_or(Ok(taken), |errno| Err(errno.into()))
     }
@@ -111,15 +111,10 @@ fn relaying(requester: Fake, target: Fake, now: Instant) -> Session<Fake> {
     session
 }
 
-fn shared() -> Shared {
-    Shared {
-        pipes: Pipes::new(0),
-        queue: KernelQueue::default(),
-        target: ADDRESS,
-        timeouts: Timeouts { connect: Duration::from_secs(1), idle: Duration::from_secs(1) },
-        beside_messages: false,
-        moved: 0,
-    }
+/// Lets a session work, without pipes.
+fn work(session: &mut Session<Fake>, now: Instant, beside_interactive: bool) -> Verdict {
+    let timeouts = Timeouts { connect: Duration::from_secs(1), idle: Duration::from_secs(1) };
+    session.work(&mut Turn::new(now, timeouts, &mut Pipes::new(0), beside_interactive))
 }
 
 fn pipe() -> Pipe {
@@ -171,33 +166,33 @@ fn the_first_error_is_told_again_and_again_and_nothing_is_called() {
 
 #[test]
 fn a_short_read_after_the_end_has_arrived_is_the_last_one() {
-    let ended = Readiness { ended: true, ..READY };
+    let eof = Readiness { eof: true, ..READY };
     let mut socket = Socket::connecting(Fake { left: Some(15), ..Fake::default() });
-    socket.note(ended);
-    assert_eq!((socket.read(&mut [0; 10]), socket.is_at_end()), (Transfer::Bytes(10), false));
-    assert_eq!((socket.read(&mut [0; 10]), socket.is_at_end()), (Transfer::Bytes(5), true));
+    socket.note(eof);
+    assert_eq!((socket.read(&mut [0; 10]), socket.eof_is_next()), (Transfer::Bytes(10), false));
+    assert_eq!((socket.read(&mut [0; 10]), socket.eof_is_next()), (Transfer::Bytes(5), true));
 
     // Without that report more may come.
     let mut socket = ready(Fake { left: Some(5), ..Fake::default() });
-    assert_eq!((socket.read(&mut [0; 10]), socket.is_at_end()), (Transfer::Bytes(5), false));
+    assert_eq!((socket.read(&mut [0; 10]), socket.eof_is_next()), (Transfer::Bytes(5), false));
 
-    // Whoever has met an error asks on.
+    // A socket that has met an error reads on.
     let mut socket = ready(Fake { left: Some(5), written: Some(Errno::CONNRESET), ..Fake::default() });
-    socket.note(ended);
+    socket.note(eof);
     assert_eq!(socket.write(b"bytes", false), Transfer::Failed(Errno::CONNRESET.raw_os_error()));
-    assert_eq!((socket.read(&mut [0; 10]), socket.is_at_end()), (Transfer::Bytes(5), false));
+    assert_eq!((socket.read(&mut [0; 10]), socket.eof_is_next()), (Transfer::Bytes(5), false));
 }
 
 #[test]
 fn the_last_bytes_and_the_end_go_out_together() {
-    let (now, mut shared) = (Instant::now(), shared());
+    let now = Instant::now();
     let requester = Fake { left: Some(250), ..Fake::default() };
     let mut session = relaying(requester, Fake { left: Some(0), ..Fake::default() }, now);
-    session.note(Side::Requester, Readiness { ended: true, ..READY });
+    session.note(Side::Requester, Readiness { eof: true, ..READY });
     session.note(Side::Target, Readiness { writable: true, ..Readiness::default() });
-    assert_eq!(session.work(now, &mut shared), Verdict::Wait);
+    assert_eq!(work(&mut session, now, false), Verdict::Wait);
     let target = session.socket(Side::Target).stream();
-    assert_eq!((target.end_follows.as_slice(), target.ends), ([false, false, true].as_slice(), 1));
+    assert_eq!((target.eof_follows.as_slice(), target.ends), ([false, false, true].as_slice(), 1));
     // Three reads, and none for the end alone.
     assert_eq!(session.socket(Side::Requester).stream().calls, 3);
 }
@@ -217,22 +212,21 @@ fn a_socket_is_told_to_send_at_once_with_its_second_write_unless_it_was_accepted
 }
 
 #[test]
-fn little_of_a_stream_waits_unsent_while_it_goes_on_beside_messages() {
-    let (now, mut shared) = (Instant::now(), Shared { beside_messages: true, ..shared() });
+fn little_of_a_bulk_stream_waits_unsent_beside_interactive_traffic() {
+    let now = Instant::now();
     let requester = Fake { left: Some(usize::MAX), ..Fake::default() };
     let mut session = relaying(requester, Fake { left: Some(usize::MAX), ..Fake::default() }, now);
     session.note(Side::Requester, Readiness { readable: true, ..Readiness::default() });
     session.note(Side::Target, Readiness { writable: true, ..Readiness::default() });
     for _ in 0..4 {
-        assert_eq!(session.work(now, &mut shared), Verdict::Again);
+        assert_eq!(work(&mut session, now, true), Verdict::Again);
     }
     assert_eq!(session.socket(Side::Target).stream().limited, [true]);
-    shared.beside_messages = false;
     for _ in 0..3 {
-        assert_eq!(session.work(now, &mut shared), Verdict::Again);
+        assert_eq!(work(&mut session, now, false), Verdict::Again);
     }
     assert_eq!(session.socket(Side::Target).stream().limited, [true, false]);
-    // Nothing streams to the requester.
+    // Nothing bulky goes to the requester.
     assert_eq!(session.socket(Side::Requester).stream().limited, [false; 0]);
 }
 

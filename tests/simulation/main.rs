@@ -1,80 +1,98 @@
-//! Whole sessions on simulated connections and a virtual clock: thousands of seeded runs, each
-//! another mixture of short reads and writes, full buffers, interruptions, pauses, urgent bytes,
-//! refused splices, ends, resets and timeouts, in another order.
+//! The real pool with whole sessions on simulated connections and a virtual clock: thousands of seeded
+//! relays, each another mixture of arrivals, short reads and writes, full buffers, interruptions,
+//! pauses, urgent bytes, refused splices, EOFs, resets, timeouts, drains and stops, in another order.
 //!
-//! `simulation/kernel.rs` is the connections, `world.rs` the peers and the time, `relay.rs` the loop
-//! around the session, and `verdict.rs` what must be true: that bytes arrive whole and in order, that
-//! ends and aborts travel and are never taken for each other, that nothing waits which could go on,
-//! that the right cause is told, that no timeout is early, that every pipe comes back. `pace.rs` is
-//! about one channel on such connections: how it moves bytes, which no peer can tell.
+//! `model/src/kernel.rs` is the connections, `model/src/world.rs` the peers of a session; `plan.rs` says
+//! what a relay is like, `gateway.rs` is the loop around the pool, `host.rs` its host. `turns.rs` judges
+//! each turn: who is served, how soon, for how many bytes. `verdict.rs` judges each session: bytes
+//! arrive whole and in order, ends and aborts travel and are never taken for each other, nothing waits
+//! that could go on, the right cause is named, no timer is early or late.
 //!
-//! A run that fails prints its seed. `SIMULATION_SEED=<seed> cargo test --test simulation` runs that
-//! one again, and tells every turn of it; `cargo test --test simulation -- --ignored` runs many more.
+//! A run that fails prints its seed. `SIMULATION_SEED=<seed> cargo test --test simulation seeds` runs that one
+//! again, and prints every turn of it. `cargo test --release --test simulation -- --ignored` runs many more:
+//! `SIMULATION_SEEDS` relays, and a week of `SIMULATION_SESSIONS` sessions.
 
 // A test that cannot go on says so by panicking; counts of bytes fit every integer here.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 #![allow(clippy::cast_possible_truncation, missing_docs, unreachable_pub)]
 #![cfg(target_os = "linux")]
 
+mod gateway;
+mod host;
 mod latches;
 mod pace;
-mod relay;
+mod plan;
+mod turns;
 mod verdict;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
 
-use relay::Relay;
-use tcprelay::internal::splice::Pipes;
+use gateway::{Gateway, Life};
+use plan::Plan;
 use tcprelay_model::kernel::Random;
-use tcprelay_model::world::World;
 
-/// Runs of a `cargo test`: a few seconds' worth.
-const RUNS: u64 = 3_000;
-/// Runs of the long test.
-const MANY_RUNS: u64 = 100_000;
+/// Relays of a `cargo test`: a few seconds' worth.
+const SEEDS: u64 = 1_000;
+/// Relays of the long test.
+const MANY_SEEDS: u64 = 100_000;
+/// Sessions of the week.
+const SESSIONS: u64 = 1_000_000;
+/// Sessions of one of the week's relays.
+const SESSIONS_PER_RELAY: u64 = 10_000;
 
-/// Runs the seeds, each in its own world; all share the pipes, as sessions do.
-fn run(seeds: impl Iterator<Item = u64>) {
-    let mut pipes = Pipes::new(true);
-    let most = verdict::count(&mut pipes);
-    for seed in seeds {
-        let attempt = catch_unwind(AssertUnwindSafe(|| {
-            let mut random = Random(seed);
-            let splicing = random.below(4) > 0;
-            let world = World::random(random, splicing);
-            let shared_pipes =
-                if splicing { std::mem::replace(&mut pipes, Pipes::new(false)) } else { Pipes::new(false) };
-            let outcome = Relay::new(world, shared_pipes).run();
-            verdict::judge(&outcome);
-            if splicing {
-                pipes = verdict::returned(outcome.pipes, most);
-            }
-        }));
-        if let Err(panic) = attempt {
-            eprintln!("The run with SIMULATION_SEED={seed} has failed.");
-            resume_unwind(panic);
-        }
-    }
+/// A number that the environment may set.
+fn number(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
-/// The seed that the environment asks for, instead of `all`.
-fn seeds(all: std::ops::Range<u64>) -> std::ops::Range<u64> {
-    match std::env::var("SIMULATION_SEED") {
-        Ok(seed) => {
-            let seed = seed.parse().expect("SIMULATION_SEED is a number");
-            seed..seed + 1
+/// Runs one relay; where it fails, its seed is named.
+fn run(seed: u64, plan: impl FnOnce(&mut Random) -> Plan) -> Life {
+    let traced = number("SIMULATION_SEED").is_some();
+    let attempt = catch_unwind(AssertUnwindSafe(|| {
+        let mut random = Random(seed);
+        let plan = plan(&mut random);
+        if traced {
+            eprintln!("{plan:#?}");
         }
-        Err(_) => all,
-    }
+        Gateway::new(plan, random, traced).run()
+    }));
+    attempt.unwrap_or_else(|panic| {
+        eprintln!("The run with SIMULATION_SEED={seed} has failed.");
+        resume_unwind(panic);
+    })
+}
+
+/// Runs a relay for each seed, or for the one that the environment asks for.
+fn run_seeds(seeds: std::ops::Range<u64>) {
+    let seeds = number("SIMULATION_SEED").map_or(seeds, |seed| seed..seed + 1);
+    let (count, sessions) =
+        (seeds.end - seeds.start, seeds.map(|seed| run(seed, Plan::random).sessions).sum::<u64>());
+    eprintln!("{count} relays, {sessions} sessions");
 }
 
 #[test]
-fn in_every_order_of_events_bytes_ends_and_aborts_travel_and_nothing_stalls() {
-    run(seeds(0..RUNS));
+fn seeds_of_every_order_of_events_keep_every_promise() {
+    run_seeds(0..SEEDS);
 }
 
 #[test]
 #[ignore = "takes minutes"]
-fn in_every_order_of_events_bytes_ends_and_aborts_travel_and_nothing_stalls_for_long() {
-    run(seeds(RUNS..MANY_RUNS));
+fn seeds_of_every_order_of_events_keep_every_promise_for_long() {
+    run_seeds(SEEDS..SEEDS + number("SIMULATION_SEEDS").unwrap_or(MANY_SEEDS));
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn a_busy_week_leaks_nothing_loses_nothing_and_is_never_late() {
+    let most = number("SIMULATION_SESSIONS").unwrap_or(SESSIONS);
+    let (mut sessions, mut time, mut relays) = (0, Duration::ZERO, 0);
+    while sessions < most {
+        let life = run(relays, |random| Plan::busy(random, SESSIONS_PER_RELAY));
+        sessions += life.sessions;
+        time += life.time;
+        relays += 1;
+    }
+    eprintln!("{relays} relays, {sessions} sessions, {} virtual hours", time.as_secs() / 3600);
 }

@@ -6,8 +6,10 @@ use std::rc::Rc;
 
 use rustix::io::Errno;
 use tcprelay::internal::buffer::Buffer;
-use tcprelay::internal::channel::{Channel, Step};
-use tcprelay::internal::limits::{BYTES_PER_TURN, FULL_READS_BEFORE_SPLICING, THIN_SPLICES_BEFORE_COPYING};
+use tcprelay::internal::channel::{Channel, Ends, Step};
+use tcprelay::internal::limits::{
+    FULL_READS_BEFORE_SPLICING, PIPES_BYTES_MAX, SHARE, THIN_SPLICES_BEFORE_COPYING,
+};
 use tcprelay::internal::session::Side;
 use tcprelay::internal::splice::Pipes;
 use tcprelay::internal::stream::Socket;
@@ -75,7 +77,7 @@ impl Run {
 
     /// A channel that has come to splice.
     fn splicing() -> Self {
-        let mut run = Self::new(Pipes::new(true), PLENTY);
+        let mut run = Self::new(Pipes::new(PIPES_BYTES_MAX), PLENTY);
         for _ in 0..FULL_READS_BEFORE_SPLICING {
             run.carries(BUF);
         }
@@ -89,7 +91,13 @@ impl Run {
         };
         self.from.note(from.unwrap_or_default());
         self.to.note(to.unwrap_or_default());
-        self.channel.pump(&mut self.from, &mut self.to, &mut self.pipes, BYTES_PER_TURN, false)
+        self.channel.pump(Ends {
+            from: &mut self.from,
+            to: &mut self.to,
+            pipes: &mut self.pipes,
+            share: SHARE,
+            last: false,
+        })
     }
 
     /// Lets so many bytes arrive and pass; whether they were spliced.
@@ -111,7 +119,7 @@ impl Run {
 
 #[test]
 fn only_reads_in_a_row_that_fill_the_buffer_lead_to_splicing() {
-    let mut run = Run::new(Pipes::new(true), PLENTY);
+    let mut run = Run::new(Pipes::new(PIPES_BYTES_MAX), PLENTY);
     for _ in 1..FULL_READS_BEFORE_SPLICING {
         assert!(!run.carries(BUF));
     }
@@ -136,30 +144,30 @@ fn only_thin_splices_in_a_row_lead_back_to_copying() {
 }
 
 #[test]
-fn a_channel_is_known_for_a_stream_from_the_last_full_read_before_splicing_until_it_thins_out() {
-    let mut run = Run::new(Pipes::new(true), PLENTY);
+fn a_channel_is_known_for_bulk_from_the_last_full_read_before_splicing_until_it_thins_out() {
+    let mut run = Run::new(Pipes::new(PIPES_BYTES_MAX), PLENTY);
     for _ in 1..FULL_READS_BEFORE_SPLICING {
-        assert!(!run.channel.streams());
+        assert!(!run.channel.is_bulk());
         run.carries(BUF);
     }
-    assert!(run.channel.streams());
+    assert!(run.channel.is_bulk());
     run.carries(BUF);
     for _ in 0..THIN_SPLICES_BEFORE_COPYING {
-        assert!(run.channel.streams());
+        assert!(run.channel.is_bulk());
         assert!(run.carries(1));
     }
-    assert!(!run.channel.streams());
+    assert!(!run.channel.is_bulk());
 }
 
 #[test]
-fn without_pipes_a_stream_is_copied_and_known_for_one_all_the_same() {
-    let mut run = Run::new(Pipes::new(false), PLENTY);
+fn without_pipes_bulk_is_copied_and_still_known_for_bulk() {
+    let mut run = Run::new(Pipes::new(0), PLENTY);
     for _ in 0..=u8::MAX {
         assert!(!run.carries(BUF));
     }
-    assert!(run.channel.streams());
+    assert!(run.channel.is_bulk());
     run.carries(BUF - 1);
-    assert!(!run.channel.streams());
+    assert!(!run.channel.is_bulk());
 }
 
 #[test]
@@ -167,7 +175,7 @@ fn after_a_refused_splice_every_channel_copies_for_a_while() {
     let mut run = Run::splicing();
     run.bench.borrow_mut().fill_error = Some(Errno::INVAL);
     assert!(!run.carries(BUF));
-    assert!(!run.channel.streams());
+    assert!(!run.channel.is_bulk());
     assert!(run.pipes.take().is_none());
 }
 
@@ -183,14 +191,14 @@ fn a_splice_that_fails_is_told_at_once_and_what_is_left_comes_after_the_cut() {
     assert_eq!(run.pump(), Step::ReadFailed(Errno::TIMEDOUT.raw_os_error()));
     assert_eq!(run.channel.delivered(), before);
     run.channel.cut();
-    assert_eq!(run.pump(), Step::Ended);
+    assert_eq!(run.pump(), Step::Closed);
     assert_eq!(run.channel.delivered(), before + BUF);
     assert_eq!(run.pipes.held(), 0);
 }
 
 #[test]
 fn every_byte_that_comes_in_and_every_byte_that_goes_out_is_movement() {
-    let mut run = Run::new(Pipes::new(true), 60);
+    let mut run = Run::new(Pipes::new(PIPES_BYTES_MAX), 60);
     run.bench.borrow_mut().from.arrive(BUF, false);
     assert_eq!(run.pump(), Step::Waiting);
     assert_eq!(run.channel.movement(), BUF + 60);

@@ -16,7 +16,7 @@ pub mod siege;
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, pipe};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -54,7 +54,7 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 /// Unless told otherwise: anyone may connect, 3 s to connect, 1,800 s idle, no absolute timeout, buffers of
 /// 4,000 bytes.
 pub struct Start {
-    target: SocketAddr,
+    target: (String, String),
     acl: String,
     connect: String,
     idle: String,
@@ -82,8 +82,13 @@ enum Stdout {
 
 impl Start {
     pub fn to(target: SocketAddr) -> Self {
+        Self::to_host(&target.ip().to_string(), &target.port().to_string())
+    }
+
+    /// To a target as one would type it: host and port.
+    pub fn to_host(host: &str, port: &str) -> Self {
         Self {
-            target,
+            target: (host.to_owned(), port.to_owned()),
             acl: "ANY".into(),
             connect: "3".into(),
             idle: "1800".into(),
@@ -168,7 +173,7 @@ impl Start {
         let child = self.through.spawn(&self.arguments(port), stdout);
         let mut relay = Relay { pid: Pid::from_child(&child), child: Kill(child), port, log };
         let ready = match &self.stdout {
-            Stdout::Log => relay.says_ready(&self.active_line(port)),
+            Stdout::Log => relay.says_ready(&self.active_line(port), self.options.contains("--bind ")),
             Stdout::To(_) => relay.listens(),
         };
         ready.then_some(relay)
@@ -176,22 +181,20 @@ impl Start {
 
     /// Message 15 as this relay has to print it.
     fn active_line(&self, port: u16) -> String {
-        let host = self.target.ip().to_canonical().to_string();
+        // A zone is not in the message, and a mapped address is IPv4 there.
+        let host = self.target.0.split('%').next().unwrap_or_default();
+        let host = host.parse().map_or(host.to_owned(), |ip: IpAddr| ip.to_canonical().to_string());
         catalogue::filled(
             15,
-            &[
-                ("<fwd port>", &port.to_string()),
-                ("<trg host>", &host),
-                ("<trg port>", &self.target.port().to_string()),
-            ],
+            &[("<fwd port>", &port.to_string()), ("<trg host>", &host), ("<trg port>", &self.target.1)],
         )
     }
 
     fn arguments(&self, port: u16) -> Vec<String> {
-        let (host, target_port) = (self.target.ip().to_string(), self.target.port().to_string());
+        let (host, target_port) = &self.target;
         let (port, options) = (port.to_string(), self.options.split_whitespace());
         let arguments =
-            [&port, &host, &target_port, &self.acl, &self.connect, &self.idle, &self.absolute, &self.buf];
+            [&port, host, target_port, &self.acl, &self.connect, &self.idle, &self.absolute, &self.buf];
         options.chain(arguments.map(String::as_str)).map(str::to_owned).collect()
     }
 }
@@ -238,12 +241,17 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Reads the log up to message 15; false if the port was taken.
+    /// Reads the log up to message 15, and the address behind it where one was asked for; false if the port
+    /// was taken.
     #[track_caller]
-    fn says_ready(&mut self, active: &str) -> bool {
+    fn says_ready(&mut self, active: &str, bound: bool) -> bool {
         loop {
             let line = self.log.line().text;
             if line == active {
+                if bound {
+                    let line = self.log.line().text;
+                    assert!(line.starts_with("Listening on "), "{line}");
+                }
                 return true;
             }
             if line == message(12, 0) || line == message(13, 0) {

@@ -33,16 +33,22 @@ fn patient(stream: TcpStream) -> TcpStream {
 
 #[track_caller]
 pub fn connect(to: SocketAddr) -> TcpStream {
-    connect_from(Ipv4Addr::UNSPECIFIED, to)
+    connect_between(None, to)
+}
+
+#[track_caller]
+pub fn connect_from(ip: Ipv4Addr, to: SocketAddr) -> TcpStream {
+    let from = Some(SocketAddr::from((ip, 0))).filter(|_| !ip.is_unspecified());
+    connect_between(from, to)
 }
 
 /// A connection, established. If it was cut in the same moment, the first read tells: unlike the standard
 /// library's connect, this one leaves the error in the socket.
 #[track_caller]
-pub fn connect_from(ip: Ipv4Addr, to: SocketAddr) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    if !ip.is_unspecified() {
-        socket.bind(&SocketAddr::from((ip, 0)).into()).unwrap();
+pub fn connect_between(from: Option<SocketAddr>, to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
+    if let Some(from) = from {
+        socket.bind(&from.into()).unwrap();
     }
     socket.set_nonblocking(true).unwrap();
     if let Err(error) = socket.connect(&to.into()) {

@@ -1,7 +1,7 @@
 //! The way to the target: its socket, the connect, and the header that may go first.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use mio::net::TcpStream;
 use proxy_header::{ProxiedAddress, ProxyHeader};
@@ -9,7 +9,9 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::ProxyProtocol;
+use crate::config::host::Host;
 use crate::session::ended::Cause;
+use crate::sys::net::canonical;
 use crate::sys::uninterrupted;
 
 /// A non-blocking socket for a connection to `target`.
@@ -30,19 +32,20 @@ pub(crate) fn socket(target: SocketAddr) -> io::Result<Socket> {
 pub(crate) fn begin_connect(
     socket: &Socket,
     target: SocketAddr,
-    source: Option<IpAddr>,
+    source: Option<Host>,
 ) -> Result<(), (Cause, io::Error)> {
     // Urgent bytes stay in the stream, where a relay must find them.
     socket.set_out_of_band_inline(true).map_err(|error| (Cause::ConnectNotStarted, error))?;
     connect(socket, target, source).map_err(|error| (Cause::TargetRefused, error))
 }
 
-fn connect(socket: &Socket, target: SocketAddr, source: Option<IpAddr>) -> io::Result<()> {
+fn connect(socket: &Socket, target: SocketAddr, source: Option<Host>) -> io::Result<()> {
     if let Some(source) = source {
-        // The port is chosen with the target in mind, so that ports do not run out sooner.
+        // The kernel chooses the port when it knows the target, so that ports last longer. A kernel without
+        // this option chooses at once.
         #[cfg(target_os = "linux")]
         let _ = nix::sys::socket::setsockopt(socket, nix::sys::socket::sockopt::IpBindAddressNoPort, &true);
-        socket.bind(&SocketAddr::new(source, 0).into())?;
+        socket.bind(&source.at(0).into())?;
     }
     match uninterrupted(|| socket.connect(&target.into())) {
         Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => Ok(()),
@@ -63,8 +66,4 @@ pub(crate) fn proxy_header(version: ProxyProtocol, requester: &TcpStream, addres
     };
     debug_assert!(encoded.is_ok());
     bytes
-}
-
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }

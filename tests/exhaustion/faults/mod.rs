@@ -11,7 +11,7 @@ mod host;
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -490,6 +490,18 @@ fn a_stream_goes_on_though_its_unsent_bytes_cannot_be_limited() {
 }
 
 #[test]
+fn a_source_is_kept_though_its_port_cannot_be_chosen_late() {
+    const CHOOSE_LATE: (u32, u32) = (0, 24);
+    for_each([Errno::NOPROTOOPT, Errno::PERM, Errno::NOSYS, Errno::INVAL], |errno| {
+        let (mut stage, mut faults) = hosted("--source 127.0.0.9", 0);
+        faults.begin(&[option(CHOOSE_LATE.0, CHOOSE_LATE.1, errno)]);
+        stage.assert_undisturbed();
+        let (_requester, target) = stage.relay.session(&stage.listener);
+        assert_eq!(target.peer_addr().unwrap().ip(), Ipv4Addr::new(127, 0, 0, 9));
+    });
+}
+
+#[test]
 fn a_reset_that_cannot_be_made_ends_the_session_all_the_same() {
     const LINGER: (u32, u32) = (1, 13);
     let mut stage = Stage::real(1, |_, _| vec![option(LINGER.0, LINGER.1, Errno::NOBUFS)]);
@@ -638,7 +650,7 @@ fn a_target_socket_that_cannot_be_had_costs_only_the_requester_that_came() {
             for _ in 0..5 {
                 let mut requester = stage.relay.connect();
                 stage.relay.log.expect_all(&[16, 18, 19], 0);
-                assert_eq!(net::read_all(&mut requester).0, [0_u8; 0]);
+                assert_eq!(net::read_all(&mut requester), (Vec::new(), End::Reset));
             }
             stage.assert_undisturbed();
             assert_eq!(sockets(&stage.relay), stage.open);
@@ -725,12 +737,14 @@ fn a_requester_that_cannot_be_registered_ends_the_session() {
 #[test]
 fn memory_that_is_not_to_be_had_ends_only_the_session_that_asks() {
     let (mut stage, mut faults) = hosted("", 2);
+    // What it gives back is there for the next one, whatever else the process has left over.
+    stage.relay.assert_relays(&stage.listener);
+    stage.relay.log.wait(34, 4);
     // A break that cannot be moved is no error but the old break, which a filter cannot say.
     process::limit(stage.relay.pid, Resource::Data, Some(0));
     faults.begin(&[MAP, PROTECT, REMAP].map(|call| Rule::fail(call, Errno::NOMEM)));
     let mut sessions = Vec::new();
-    let mut serial = 3;
-    // What the process has left over serves some more.
+    let mut serial = 4;
     loop {
         serial += 1;
         assert!(serial < 500, "its memory does not end");

@@ -174,6 +174,8 @@ pub struct Connection {
     /// The next splice to the socket is cut by this error after so many bytes.
     cut_amid_drain: Option<(u64, i32)>,
     seen: Option<(Seen, u64)>,
+    /// The kernel does not say how long the send queue is.
+    queue_unknown: bool,
 }
 
 impl Connection {
@@ -206,7 +208,18 @@ impl Connection {
             woken: true,
             cut_amid_drain: None,
             seen: None,
+            queue_unknown: false,
         }
+    }
+
+    /// The kernel never says how long the send queue is.
+    pub fn hide_queue(&mut self) {
+        self.queue_unknown = true;
+    }
+
+    /// Whether the kernel says how long the send queue is.
+    pub fn tells_queue(&self) -> bool {
+        !self.queue_unknown
     }
 
     // ----- what the peer and the network do
@@ -584,6 +597,11 @@ impl<W: Sockets> Scripted<W> {
         Self { sockets: Rc::clone(sockets), side }
     }
 
+    /// Both connections of the session.
+    pub fn sockets(&self) -> &Rc<RefCell<W>> {
+        &self.sockets
+    }
+
     fn call<T>(
         &mut self,
         call: Call,
@@ -640,14 +658,18 @@ impl<W: Sockets> Stream for Scripted<W> {
 
     fn unacknowledged(&self) -> Option<u32> {
         self.with(|connection| {
+            // As SIOCOUTQ: a FIN counts as a byte, and a reset leaves the figure as it was.
             let end = u64::from(connection.write_shut && !connection.end_acknowledged);
-            let known = connection.is_connected();
-            known.then(|| (connection.unacknowledged() + end) as u32)
+            let queued = connection.written - connection.acknowledged + end;
+            connection.tells_queue().then_some(queued as u32)
         })
     }
 
     fn certain_room(&self) -> usize {
-        self.with(|connection| connection.room.saturating_sub(connection.unacknowledged()) as usize / 2)
+        self.with(|connection| {
+            let room = connection.room.saturating_sub(connection.unacknowledged());
+            if connection.tells_queue() { room as usize / 2 } else { 0 }
+        })
     }
 }
 

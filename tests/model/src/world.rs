@@ -1,10 +1,11 @@
 //! The world around a relay: both connections, the peers at their other ends, and the time.
 
+use std::cell::{Cell, RefCell};
 use std::io;
+use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use tcprelay::internal::limits::WATCH_BYTES;
 use tcprelay::internal::session::{Side, Timeouts};
 
 use super::kernel::{Call, Closed, Connection, Random, Sockets};
@@ -83,13 +84,49 @@ struct Odds {
     refusal: Errno,
 }
 
-#[derive(Clone, Debug)]
+/// What a session finds.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    pub timeouts: Timeouts,
+    pub splicing: bool,
+    pub load: Load,
+}
+
+/// The kind of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// Anything.
+    Any,
+    /// Megabytes.
+    Bulk,
+    /// Small messages, with pauses.
+    Interactive,
+    /// A few small messages, and it is over.
+    Light,
+}
+
+/// The clock of all worlds, and the worlds in which something happened, by serial number.
+#[derive(Debug, Default)]
+pub struct Stage {
+    /// Since the start.
+    pub now: Cell<Duration>,
+    touched: RefCell<Vec<u64>>,
+}
+
+impl Stage {
+    /// Takes the serial numbers of the worlds that were touched since the last call.
+    pub fn take_touched(&self) -> Vec<u64> {
+        self.touched.take()
+    }
+}
+
+#[derive(Debug)]
 pub struct World {
     pub random: Random,
-    /// Since the start.
-    pub now: Duration,
+    /// The session's serial number.
+    pub serial: u64,
+    stage: Rc<Stage>,
     pub timeouts: Timeouts,
-    pub buf: usize,
     connections: [Connection; 2],
     peers: [Peer; 2],
     /// When each act is due.
@@ -97,99 +134,193 @@ pub struct World {
     odds: Odds,
     refusing: bool,
     calls: u64,
+    /// The stage knows that something has happened here.
+    is_touched: bool,
     /// The answer to the connect: an error, if it is refused.
     answer: Option<Errno>,
+    /// How long the target takes to answer.
+    answers_after: Duration,
     /// When the target answered.
     pub answered: Option<Duration>,
-    /// Much waited for this peer, and not all of it has arrived.
-    backlog: [bool; 2],
-    /// When a part of a backlog arrived last, while there was a session.
-    pub backlog_moved: Duration,
-    /// When anything arrived last at a peer, while there was a session.
-    pub acknowledged: Duration,
+    /// When a byte arrived last at each peer, while there was a session.
+    pub acknowledged: [Duration; 2],
+    /// When a FIN arrived last at a peer, while there was a session.
+    pub acknowledged_end: Duration,
+    /// When an event overtook a call last.
+    pub overtaken: Option<Duration>,
+    /// Nothing goes wrong on its own.
+    calm: bool,
 }
 
-impl World {
-    /// Any world.
-    pub fn random(mut random: Random, splicing: bool) -> Self {
-        let bulk = random.once_in(60);
-        let mut size =
-            || random.pick(if bulk { &[300_000, 5_000_000] } else { &[1, 40, 700, 5_000, 70_000, 300_000] });
-        let windows = [size(), size()];
-        let rooms = [size(), size()];
-        let chunks = [size(), size(), size(), size()];
-        let preface = if random.once_in(4) { 1 + random.below(200) } else { 0 };
-        let connection = |side: Side, preface| {
-            let at = index(side);
-            Connection::new(side, side == Side::Target, windows[at], rooms[at], preface)
+/// The sizes of a session's traffic.
+struct Sizes {
+    windows: [u64; 2],
+    rooms: [u64; 2],
+    send_chunks: [u64; 2],
+    receive_chunks: [u64; 2],
+    most: u64,
+}
+
+impl Sizes {
+    fn random(random: &mut Random, load: Load) -> Self {
+        let bulk = load == Load::Bulk || load == Load::Any && random.once_in(60);
+        let choices: &[u64] = match load {
+            _ if bulk => &[300_000, 5_000_000],
+            Load::Interactive | Load::Light => &[5_000, 70_000],
+            _ => &[1, 40, 700, 5_000, 70_000, 300_000],
         };
-        let connections = [connection(Side::Requester, 0), connection(Side::Target, preface)];
-        let calm = random.once_in(3);
-        let peers = SIDES.map(|side| {
-            let (here, there) = (index(side), index(!side));
-            // Not more than takes some dozens of acts on either side.
-            let narrowest = windows[here].min(chunks[here]).min(rooms[there]).min(chunks[2 + there]);
-            let most = (narrowest * 60).min(if bulk { 12_000_000 } else { 600_000 });
-            let ending = match random.below(if calm { 1 } else { 8 }) {
-                0..=3 => Ending::HalfClose,
-                4 => Ending::Close,
-                5 | 6 => Ending::Fail(
-                    random.pick(&[Errno::CONNRESET, Errno::TIMEDOUT, Errno::HOSTUNREACH]).raw_os_error(),
-                ),
-                _ => Ending::Silence,
-            };
-            Peer {
-                to_send: if random.once_in(6) { 0 } else { random.below(most + 1) },
-                send_chunk: chunks[here],
-                urgent: if random.once_in(3) { 1 + random.below(6) } else { 0 },
-                pace: random.pick(&[Pace::Fast, Pace::Fast, Pace::Slow, Pace::Moody]),
-                ending,
-                has_ended: false,
-                receive_chunk: chunks[2 + here],
-                stops_at: (!calm && random.once_in(8)).then(|| random.below(most + 1)),
-                saw: None,
-            }
-        });
-        let odds = Odds {
+        let chunks: &[u64] = match load {
+            Load::Interactive | Load::Light => &[1, 40, 700],
+            _ => choices,
+        };
+        let mut pair = |choices: &[u64]| [random.pick(choices), random.pick(choices)];
+        Self {
+            windows: pair(choices),
+            rooms: pair(choices),
+            send_chunks: pair(chunks),
+            receive_chunks: pair(if load == Load::Light { choices } else { chunks }),
+            most: match load {
+                _ if bulk => 12_000_000,
+                Load::Light => 1_500,
+                _ => 600_000,
+            },
+        }
+    }
+
+    /// The most that a peer sends: not more than takes some dozens of acts on either side.
+    fn most(&self, side: Side) -> u64 {
+        let (here, there) = (index(side), index(!side));
+        let sent = self.windows[here].min(self.send_chunks[here]);
+        let received = self.rooms[there].min(self.receive_chunks[there]);
+        (sent.min(received) * 60).min(self.most)
+    }
+}
+
+impl Peer {
+    fn random(random: &mut Random, load: Load, sizes: &Sizes, side: Side, calm: bool) -> Self {
+        let most = sizes.most(side);
+        let ending = match random.below(if calm { 1 } else { 8 }) {
+            0..=3 => Ending::HalfClose,
+            4 => Ending::Close,
+            5 | 6 => Ending::Fail(
+                random.pick(&[Errno::CONNRESET, Errno::TIMEDOUT, Errno::HOSTUNREACH]).raw_os_error(),
+            ),
+            _ => Ending::Silence,
+        };
+        let paces: &[Pace] = match load {
+            Load::Interactive => &[Pace::Slow, Pace::Moody],
+            Load::Light => &[Pace::Fast, Pace::Slow],
+            _ => &[Pace::Fast, Pace::Fast, Pace::Slow, Pace::Moody],
+        };
+        Self {
+            to_send: if random.once_in(6) { 0 } else { random.below(most + 1) },
+            send_chunk: sizes.send_chunks[index(side)],
+            urgent: if random.once_in(3) { 1 + random.below(6) } else { 0 },
+            pace: random.pick(paces),
+            ending,
+            has_ended: false,
+            receive_chunk: sizes.receive_chunks[index(side)],
+            stops_at: (!calm && random.once_in(8)).then(|| random.below(most + 1)),
+            saw: None,
+        }
+    }
+}
+
+impl Odds {
+    fn random(random: &mut Random, splicing: bool) -> Self {
+        Self {
             interrupted: random.pick(&[0, 4, 30]),
             overtaken: random.pick(&[0, 3, 20]),
             refused: if splicing && random.once_in(5) { 1 + random.below(30) } else { 0 },
             refusal: random.pick(&[Errno::INVAL, Errno::NOMEM, Errno::NOSYS, Errno::PERM]),
-        };
-        let timeouts = Timeouts {
-            connect: Duration::from_secs(1 + random.below(3)),
-            idle: Duration::from_secs(random.pick(&[1, 2, 30])),
-        };
+        }
+    }
+}
+
+impl World {
+    /// Any world of this load. Its requester has just connected.
+    pub fn random(mut random: Random, serial: u64, terms: Terms, stage: &Rc<Stage>) -> Self {
+        let sizes = Sizes::random(&mut random, terms.load);
+        let preface = if random.once_in(4) { 1 + random.below(200) } else { 0 };
+        let hides_queues = random.once_in(8);
+        let connections = SIDES.map(|side| {
+            let at = index(side);
+            let preface = if side == Side::Target { preface } else { 0 };
+            let mut connection =
+                Connection::new(side, side == Side::Target, sizes.windows[at], sizes.rooms[at], preface);
+            if hides_queues {
+                connection.hide_queue();
+            }
+            connection
+        });
+        let calm = random.once_in(3);
+        let peers = SIDES.map(|side| Peer::random(&mut random, terms.load, &sizes, side, calm));
+        let odds = Odds::random(&mut random, terms.splicing);
         let answer =
             (!calm && random.once_in(20)).then(|| random.pick(&[Errno::CONNREFUSED, Errno::HOSTUNREACH]));
-        let buf = random.pick(&[100, 101, 1_000, 4_000]);
-        let mut world = Self {
+        let answers_after = Duration::from_millis(random.pick(&[0, 0, 0, 1, 40, 300, 950, 2_500]));
+        Self {
             random,
-            now: Duration::ZERO,
-            timeouts,
-            buf,
+            serial,
+            stage: Rc::clone(stage),
+            timeouts: terms.timeouts,
             connections,
             peers,
             agenda: [[None; 2]; ACTS.len()],
             odds,
             refusing: false,
             calls: 0,
+            is_touched: false,
             answer,
+            answers_after,
             answered: None,
-            backlog: [false; 2],
-            backlog_moved: Duration::ZERO,
-            acknowledged: Duration::ZERO,
-        };
-        let answers_after = world.random.pick(&[0, 0, 0, 1, 40, 300, 950, 2_500]);
-        world.plan(Act::Answer, Side::Target, Duration::from_millis(answers_after));
-        world.plan(Act::Send, Side::Requester, Duration::ZERO);
-        for side in SIDES {
-            if !calm && world.random.once_in(8) {
-                let after = Duration::from_micros(1 << world.random.below(22));
-                world.plan(Act::Fail, side, after);
-            }
+            acknowledged: [Duration::ZERO; 2],
+            acknowledged_end: Duration::ZERO,
+            overtaken: None,
+            calm,
         }
-        world
+    }
+
+    /// The requester has connected: it begins to send.
+    pub fn begin(&mut self) {
+        self.plan(Act::Send, Side::Requester, Duration::ZERO);
+        self.plan_death(Side::Requester);
+    }
+
+    /// The relay begins to connect to the target.
+    pub fn begin_connect(&mut self) {
+        self.plan(Act::Answer, Side::Target, self.answers_after);
+        self.plan_death(Side::Target);
+    }
+
+    /// Some connections die, whatever their peers were about to do.
+    fn plan_death(&mut self, side: Side) {
+        if !self.calm && self.random.once_in(8) {
+            let after = Duration::from_micros(1 << self.random.below(22));
+            self.plan(Act::Fail, side, after);
+        }
+    }
+
+    /// Notes that something has happened here.
+    pub fn touch(&mut self) {
+        if !std::mem::replace(&mut self.is_touched, true) {
+            self.stage.touched.borrow_mut().push(self.serial);
+        }
+    }
+
+    /// Notes that what has happened was looked at.
+    pub fn untouch(&mut self) {
+        self.is_touched = false;
+    }
+
+    /// Calls that the relay has made here.
+    pub fn calls(&self) -> u64 {
+        self.calls
+    }
+
+    /// Whether something is to be reported.
+    pub fn is_woken(&self) -> bool {
+        self.connections.iter().any(Connection::is_woken)
     }
 
     pub fn connection(&self, side: Side) -> &Connection {
@@ -243,6 +374,7 @@ impl World {
         }
         let (act, side) = self.random.pick(&acts);
         self.agenda[act as usize][index(side)] = None;
+        self.touch();
         match act {
             Act::Answer => self.answer_connect(),
             Act::Send => self.send(side),
@@ -257,7 +389,7 @@ impl World {
     }
 
     fn plan(&mut self, act: Act, side: Side, after: Duration) {
-        let at = self.now + after;
+        let at = self.stage.now.get() + after;
         self.agenda[act as usize][index(side)].get_or_insert(at);
     }
 
@@ -289,7 +421,6 @@ impl World {
                     self.plan(act, side, pause);
                 }
             }
-            self.backlog[index(side)] |= self.connection(side).unacknowledged() >= u64::from(WATCH_BYTES);
         }
     }
 
@@ -301,7 +432,7 @@ impl World {
             return self.connection_mut(Side::Target).fail(errno);
         }
         self.connection_mut(Side::Target).establish();
-        self.answered = Some(self.now);
+        self.answered = Some(self.stage.now.get());
     }
 
     fn send(&mut self, side: Side) {
@@ -350,16 +481,12 @@ impl World {
             if connection.closed().is_some() {
                 return;
             }
-            self.acknowledged = self.now;
-            if self.backlog[at] {
-                self.backlog_moved = self.now;
-                self.backlog[at] = count < waiting;
-            }
+            self.acknowledged[at] = self.stage.now.get();
         } else if connection.sends_end() {
             peer.saw.get_or_insert(Closed::Orderly);
             connection.acknowledge_end();
             if connection.closed().is_none() {
-                self.acknowledged = self.now;
+                self.acknowledged_end = self.stage.now.get();
             }
         }
     }
@@ -372,7 +499,9 @@ impl Sockets for World {
 
     fn meddle(&mut self, side: Side, call: Call) -> io::Result<()> {
         self.calls += 1;
-        if self.odds.overtaken > 0 && self.random.once_in(self.odds.overtaken) {
+        self.touch();
+        if self.odds.overtaken > 0 && self.random.once_in(self.odds.overtaken) && self.next().is_some() {
+            self.overtaken = Some(self.stage.now.get());
             self.step();
         }
         if call == Call::Drain && self.random.once_in(300) {

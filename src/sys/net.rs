@@ -1,0 +1,152 @@
+//! The kernel's word on addresses, interfaces and sockets, asked without privileges and without netlink.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+
+use mio::net::TcpStream;
+use nix::net::if_::{if_indextoname, if_nametoindex};
+use nix::sys::socket::{getsockopt, sockopt};
+
+/// The port that an address is asked about with. Nothing is sent to it.
+const DISCARD: u16 = 9;
+
+/// Returns the index of an interface, given by its name or its index, if there is such an interface.
+pub(crate) fn interface_index(zone: &str) -> Option<u32> {
+    if !zone.bytes().all(|byte| byte.is_ascii_digit()) {
+        return if_nametoindex(zone).ok();
+    }
+    let index = zone.parse().ok()?;
+    // For an unknown index, nix returns an empty name and no error.
+    let is_known = if_indextoname(index).is_ok_and(|name| !name.is_empty());
+    is_known.then_some(index)
+}
+
+/// Returns whether a socket can be bound to `address`. With `ip_nonlocal_bind` any can.
+pub(crate) fn can_be_bound(address: SocketAddr) -> bool {
+    UdpSocket::bind(with_port(address, 0)).is_ok()
+}
+
+/// Returns whether the kernel delivers to this host what is sent to `address`. A loopback address is
+/// this host's by definition.
+pub(crate) fn is_own(address: SocketAddr) -> bool {
+    if address.ip().is_loopback() {
+        return true;
+    }
+    match address {
+        // The source of a route must be this host's, whatever bind lets pass. The source that the kernel
+        // would choose by itself proves less: for a secondary address it is the primary one.
+        SocketAddr::V4(_) => UdpSocket::bind(with_port(address, 0))
+            .and_then(|socket| socket.connect(with_port(address, DISCARD)))
+            .is_ok(),
+        // The destination itself is the first choice for a source, if it is this host's.
+        SocketAddr::V6(_) => source_towards(address).is_ok_and(|source| source.ip() == address.ip()),
+    }
+}
+
+/// Returns whether `address` is the broadcast address of a network that this host is in.
+pub(crate) fn is_broadcast(address: IpAddr) -> bool {
+    let IpAddr::V4(address) = address else { return false };
+    let connect = |socket: &UdpSocket| socket.connect((address, DISCARD));
+    UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).is_ok_and(|socket| {
+        // The kernel demands this option for a broadcast address and for no other.
+        let is_denied = |result: io::Result<()>| {
+            result.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+        };
+        is_denied(connect(&socket)) && socket.set_broadcast(true).is_ok() && connect(&socket).is_ok()
+    })
+}
+
+/// Returns the address that the kernel would connect to `address` from. Connecting sends nothing here.
+fn source_towards(address: SocketAddr) -> io::Result<SocketAddr> {
+    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
+    socket.connect(with_port(address, DISCARD))?;
+    socket.local_addr()
+}
+
+fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
+    address.set_port(port);
+    address
+}
+
+/// Returns whether this is a listening TCP socket.
+pub(crate) fn is_listening(socket: &std::net::TcpListener) -> bool {
+    getsockopt(socket, sockopt::AcceptConn).unwrap_or(false) && socket.local_addr().is_ok()
+}
+
+/// Returns whether the peer of an accepted connection asked for `target`: it connected to that very
+/// address, or to an address that this host translated.
+pub(crate) fn has_destination(accepted: &TcpStream, target: SocketAddr) -> bool {
+    let reached = accepted.local_addr().ok();
+    reached.into_iter().chain(before_translation(accepted)).any(|address| canonical(address) == target)
+}
+
+/// Returns the destination before netfilter translated it, where the kernel knows it.
+#[cfg(target_os = "linux")]
+fn before_translation(accepted: &TcpStream) -> impl Iterator<Item = SocketAddr> {
+    let socket = socket2::SockRef::from(accepted);
+    let answers = [socket.original_dst_v4(), socket.original_dst_v6()];
+    answers.into_iter().filter_map(|address| address.ok()?.as_socket())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn before_translation(_: &TcpStream) -> impl Iterator<Item = SocketAddr> {
+    std::iter::empty()
+}
+
+/// Returns the one form of an address that comparisons need: IPv4-mapped as IPv4, and the zone kept.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    match (address.ip().to_canonical(), address) {
+        (IpAddr::V6(ip), SocketAddr::V6(address)) => {
+            SocketAddrV6::new(ip, address.port(), 0, address.scope_id()).into()
+        }
+        (ip, _) => SocketAddr::new(ip, address.port()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_of_this_host_are_its_own() {
+        for (address, own) in
+            [("127.0.0.1:80", true), ("127.3.2.1:80", true), ("[::1]:80", true), ("192.0.2.1:80", false)]
+        {
+            assert_eq!(is_own(address.parse().unwrap()), own, "{address}");
+        }
+        assert!(!is_own("[2001:db8::1]:80".parse().unwrap()));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_broadcast_address_is_known_from_others() {
+        for (address, broadcast) in
+            [("127.255.255.255", true), ("127.0.0.1", false), ("192.0.2.1", false), ("::1", false)]
+        {
+            assert_eq!(is_broadcast(address.parse().unwrap()), broadcast, "{address}");
+        }
+    }
+
+    #[test]
+    fn an_interface_is_found_by_name_and_by_index_and_no_other_is_found() {
+        let index = interface_index("lo").or_else(|| interface_index("lo0")).unwrap();
+        assert_eq!(interface_index(&index.to_string()), Some(index));
+        for zone in
+            ["", "0", "-1", "+1", "1.0", "no-such-interface", "4294967295", "99999999999", "l\0o", "%lo"]
+        {
+            assert_eq!(interface_index(zone), None, "{zone:?}");
+        }
+    }
+
+    #[test]
+    fn one_address_has_one_canonical_form() {
+        let cases = [
+            ("[::ffff:192.0.2.1]:80", "192.0.2.1:80"),
+            ("192.0.2.1:80", "192.0.2.1:80"),
+            ("[fe80::1%3]:80", "[fe80::1%3]:80"),
+        ];
+        for (address, expected) in cases {
+            assert_eq!(canonical(address.parse().unwrap()), expected.parse().unwrap());
+        }
+    }
+}

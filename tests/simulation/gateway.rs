@@ -1,0 +1,465 @@
+//! What `src/relay` does around the pool, for simulated connections: the phases of a turn, accepting,
+//! pauses, a drain, a stop.
+
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use tcprelay::internal::limits::ACCEPT_PAUSE;
+use tcprelay::internal::message::{Cause, Identity, Serial};
+use tcprelay::internal::pool::{Pool, Settings, Timer, Wake};
+use tcprelay::internal::session::{Session, Side};
+use tcprelay::internal::stream::{Readiness, Stream as _};
+use tcprelay_model::kernel::{Closed, Random, Scripted};
+use tcprelay_model::world::{SIDES, Stage, Terms, World};
+
+use super::host::{Case, Edge, History, Socket, Sums};
+use super::plan::{Finish, Plan};
+use super::turns::Turns;
+use super::verdict;
+
+/// Turns that no session needs: the relay spins.
+const MOST_TURNS: u64 = 200_000;
+
+/// One relay, from its start to its end.
+pub struct Gateway {
+    plan: Plan,
+    random: Random,
+    origin: Instant,
+    pool: Pool<Socket>,
+    edge: Edge,
+    turns: Turns,
+    /// When something happens next in each world; stale entries are skipped.
+    agenda: BinaryHeap<Reverse<(Duration, u64)>>,
+    next_arrival: Option<Duration>,
+    arrived: u64,
+    /// Connections that wait to be accepted.
+    backlog: VecDeque<u64>,
+    doors: Doors,
+    /// Sessions with something to report.
+    ready: VecDeque<u64>,
+    /// Sessions to look at, at the end of the turn.
+    restless: Vec<u64>,
+    turn: u64,
+    /// Every turn is printed: one run was asked for.
+    traced: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doors {
+    Open,
+    Paused { until: Duration },
+    Draining,
+    Stopped,
+}
+
+/// A report of the kernel on one side of a session.
+struct Event {
+    key: usize,
+    side: Side,
+    report: Readiness,
+    /// The session that it is about.
+    serial: u64,
+}
+
+/// What is left of a relay.
+pub struct Life {
+    pub sessions: u64,
+    /// How long it lived, with the time that its peers took after it.
+    pub time: Duration,
+}
+
+impl Gateway {
+    pub fn new(plan: Plan, random: Random, traced: bool) -> Self {
+        let origin = Instant::now();
+        let edge = Edge {
+            stage: Rc::new(Stage::default()),
+            cases: BTreeMap::new(),
+            random: Random(random.0 ^ 1),
+            unwatchable: plan.faults,
+            ended: 0,
+            sums: Sums::default(),
+        };
+        Self {
+            pool: Pool::new(plan.settings, origin),
+            plan,
+            random,
+            origin,
+            edge,
+            turns: Turns::default(),
+            agenda: BinaryHeap::new(),
+            next_arrival: Some(Duration::ZERO),
+            arrived: 0,
+            backlog: VecDeque::new(),
+            doors: Doors::Open,
+            ready: VecDeque::new(),
+            restless: Vec::new(),
+            turn: 0,
+            traced,
+        }
+    }
+
+    /// Runs until nothing more can happen.
+    pub fn run(mut self) -> Life {
+        loop {
+            if self.wants_turn() {
+                self.turn();
+            } else if !self.sleep() {
+                break;
+            }
+        }
+        assert!(self.edge.cases.is_empty(), "a session never ends");
+        assert!(self.pool.slots().is_empty(), "a slot is taken");
+        assert_eq!(self.pool.pipes().held(), 0, "a pipe is missing");
+        verdict::judge_pipes(self.pool.pipes());
+        let totals = self.pool.totals;
+        let Sums { refused, expired, to_target, to_requester } = self.edge.sums;
+        assert_eq!(
+            (totals.refused, totals.expired, totals.to_target, totals.to_requester),
+            (refused, expired, to_target, to_requester),
+            "the totals are not the sums over the sessions"
+        );
+        Life { sessions: self.edge.ended, time: self.edge.now() }
+    }
+
+    // ----- time
+
+    fn now(&self) -> Instant {
+        self.origin + self.edge.now()
+    }
+
+    fn wakes_at(&self) -> Option<Duration> {
+        match self.pool.wakes_at() {
+            Wake::Now => Some(Duration::ZERO),
+            Wake::At(at) => Some(at - self.origin),
+            Wake::Never => None,
+        }
+    }
+
+    /// When the relay is told to end.
+    fn told_at(&self) -> Option<Duration> {
+        match (self.doors, self.plan.finish) {
+            (Doors::Open | Doors::Paused { .. }, Finish::Drain(at) | Finish::Stop(at)) => Some(at),
+            (Doors::Open | Doors::Paused { .. }, Finish::Late)
+                if self.next_arrival.is_none() && self.backlog.is_empty() =>
+            {
+                Some(Duration::ZERO)
+            }
+            _ => None,
+        }
+    }
+
+    fn wants_turn(&self) -> bool {
+        let now = self.edge.now();
+        let is_due = |at: Option<Duration>| at.is_some_and(|at| at <= now);
+        self.doors != Doors::Stopped
+            && (!self.ready.is_empty()
+                || is_due(self.wakes_at())
+                || is_due(self.told_at())
+                || self.doors == Doors::Open && !self.backlog.is_empty())
+    }
+
+    /// Lets time pass until something happens; false if nothing ever will.
+    fn sleep(&mut self) -> bool {
+        let wakes_at = self.wakes_at().filter(|_| self.doors != Doors::Stopped);
+        let events = [wakes_at, self.told_at(), self.next_event(), self.next_arrival];
+        let Some(next) = events.into_iter().flatten().min() else { return false };
+        self.edge.stage.now.set(self.edge.now().max(next));
+        self.let_happen();
+        true
+    }
+
+    /// When something happens next in any world.
+    fn next_event(&mut self) -> Option<Duration> {
+        while let Some(&Reverse((at, serial))) = self.agenda.peek() {
+            let world = self.edge.cases.get(&serial).map(|case| case.world.borrow().next());
+            if world == Some(Some(at)) {
+                return Some(at);
+            }
+            self.agenda.pop();
+        }
+        None
+    }
+
+    /// Lets the things happen that are due. What comes together is reported together, or not.
+    fn let_happen(&mut self) {
+        let now = self.edge.now();
+        while self.next_arrival.is_some_and(|at| at <= now) {
+            self.arrive();
+        }
+        while self.next_event().is_some_and(|at| at <= now) {
+            if let Some(Reverse((_, serial))) = self.agenda.pop() {
+                self.edge.cases[&serial].world.borrow_mut().step();
+            }
+            self.look();
+            if !self.plan.in_batches && self.random.once_in(2) {
+                break;
+            }
+        }
+    }
+
+    /// A requester connects.
+    fn arrive(&mut self) {
+        self.arrived += 1;
+        let (serial, bits) = (self.arrived, self.random.bits());
+        let load = self.random.pick(self.plan.loads);
+        let Settings { timeouts, pipe_bytes, .. } = self.plan.settings;
+        let terms = Terms { timeouts, splicing: pipe_bytes > 0, load };
+        let mut world = World::random(Random(bits), serial, terms, &self.edge.stage);
+        world.begin();
+        world.touch();
+        self.edge.cases.insert(serial, Case::new(world));
+        self.backlog.push_back(serial);
+        let gap = Duration::from_micros(self.random.below(self.plan.gap));
+        self.next_arrival = (self.arrived < self.plan.arrivals).then(|| self.edge.now() + gap);
+        if matches!(self.doors, Doors::Draining | Doors::Stopped) {
+            self.close_listener();
+        }
+        self.look();
+    }
+
+    // ----- a turn
+
+    fn turn(&mut self) {
+        self.turn += 1;
+        assert!(self.turn < MOST_TURNS * self.plan.arrivals, "the relay spins");
+        let now = self.now();
+        let events = self.poll();
+        let more_events = events.len() >= self.plan.events_per_turn;
+        self.note(&events);
+        self.turns.begin_work(&self.pool, &self.edge);
+        self.pool.work(now, &mut self.edge);
+        self.turns.end_work(&self.pool, &self.edge);
+        if self.told_at().is_some_and(|at| at <= self.edge.now()) {
+            self.obey();
+        }
+        if self.doors != Doors::Stopped {
+            if self.pool.take_due(Timer::Accept, now) {
+                self.resume_accepting();
+            }
+            self.pool.expire(now, more_events, &mut self.edge);
+            self.turns.end_expire(&self.pool, now, self.plan.settings.timeouts);
+            if self.pool.take_freed() {
+                self.resume_accepting();
+            }
+            self.accept();
+            // In a large pool a look at all slots is dear.
+            if self.plan.settings.sessions < 100 || self.turn.is_multiple_of(64) {
+                self.pool.check();
+            }
+        }
+        let (pipes, bound) = (self.pool.pipes().bytes(), self.plan.settings.pipe_bytes);
+        assert!(pipes <= bound, "the pipes hold {pipes} of {bound} bytes");
+        self.trace();
+        self.look();
+        let moved = self.turns.take_moved();
+        let took = Duration::from_nanos(moved) + Duration::from_micros(self.random.below(self.plan.turn));
+        self.edge.stage.now.set(self.edge.now() + took);
+        self.let_happen();
+    }
+
+    /// Takes a turn's reports from the kernel.
+    fn poll(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        while events.len() < self.plan.events_per_turn {
+            let Some(serial) = self.ready.pop_front() else { break };
+            let Some(case) = self.edge.cases.get_mut(&serial) else { continue };
+            case.is_ready = false;
+            let Some(key) = case.key else { continue };
+            for side in SIDES {
+                if let Some(report) = case.world.borrow_mut().connection_mut(side).report() {
+                    events.push(Event { key, side, report, serial });
+                }
+            }
+        }
+        events
+    }
+
+    fn note(&mut self, events: &[Event]) {
+        for event in events {
+            if let Some(session) = self.pool.slots().get(event.key) {
+                let serial = session.identity().serial.get();
+                assert_eq!(serial, event.serial, "a report reaches another session");
+            }
+            self.pool.note(event.key, event.side, event.report);
+        }
+    }
+
+    /// Drains or stops, as it was told.
+    fn obey(&mut self) {
+        let stops = matches!(self.plan.finish, Finish::Stop(_));
+        self.doors = if stops { Doors::Stopped } else { Doors::Draining };
+        self.close_listener();
+        if !stops {
+            return;
+        }
+        let now = self.edge.now();
+        let live: Vec<_> =
+            self.pool.slots().iter_from(0).map(|(_, session)| session.identity().serial).collect();
+        self.pool.stop();
+        for serial in live {
+            let case = self.edge.cases.get_mut(&serial.get()).expect("the session is known");
+            case.end(None, now);
+            let world = Rc::clone(&case.world);
+            self.edge.sum_up(None, &world.borrow());
+        }
+    }
+
+    /// The kernel resets what waits to be accepted.
+    fn close_listener(&mut self) {
+        while let Some(serial) = self.backlog.pop_front() {
+            self.turn_away(serial);
+        }
+    }
+
+    // ----- accepting
+
+    fn accept(&mut self) {
+        for _ in 0..self.plan.accepts_per_turn {
+            if self.doors != Doors::Open || self.backlog.is_empty() {
+                return;
+            }
+            if 2 * self.pool.slots().len() + 2 > self.plan.descriptors {
+                return self.pause_accepting();
+            }
+            if let Some(serial) = self.backlog.pop_front() {
+                self.admit(serial);
+            }
+        }
+    }
+
+    fn pause_accepting(&mut self) {
+        self.pool.pipes().close_idle();
+        let (made, held) = (self.pool.pipes().bytes(), self.pool.pipes().held());
+        assert!(held > 0 || made == 0, "idle pipes are kept while descriptors are short");
+        self.doors = Doors::Paused { until: self.edge.now() + ACCEPT_PAUSE };
+        self.pool.arm(Timer::Accept, self.now() + ACCEPT_PAUSE);
+    }
+
+    fn resume_accepting(&mut self) {
+        if let Doors::Paused { until } = self.doors {
+            let late = self.edge.now().saturating_sub(until);
+            assert!(late <= verdict::LATEST, "accepting resumes {late:?} late");
+            self.doors = Doors::Open;
+        }
+    }
+
+    fn admit(&mut self, serial: u64) {
+        let source = Ipv4Addr::from_bits(0x0a00_0001 + (serial.wrapping_mul(7) % self.plan.sources) as u32);
+        let requester = SocketAddr::from((source, 1));
+        let slots = self.pool.slots();
+        let from_there =
+            slots.iter_from(0).filter(|(_, session)| session.identity().requester == requester).count();
+        let limit = self.plan.settings.max_per_source.filter(|&limit| from_there >= limit);
+        assert_eq!(slots.source_limit_reached(requester), limit, "{from_there} sessions from there");
+        if limit.is_some() || slots.is_full() {
+            return self.turn_away(serial);
+        }
+        let world = Rc::clone(&self.edge.cases[&serial].world);
+        let begun = self.begin_connect(&world);
+        let [requester_socket, target_socket] = SIDES.map(|side| Scripted::new(&world, side));
+        let serial_number = Serial::new(serial).expect("they begin with 1");
+        let identity = Identity { serial: serial_number, requester, target: requester };
+        let now = self.now();
+        if let Some(case) = self.edge.cases.get_mut(&serial) {
+            case.history = History { opened: self.edge.stage.now.get(), ..case.history };
+        }
+        let session = Session::new(identity, requester_socket, target_socket, now);
+        self.pool.open(session, begun, now, &mut self.edge);
+        world.borrow_mut().touch();
+    }
+
+    fn begin_connect(&mut self, world: &RefCell<World>) -> Result<(), (Cause, io::Error)> {
+        if self.plan.faults > 0 && self.random.once_in(self.plan.faults) {
+            return Err((Cause::ConnectNotStarted, Errno::ADDRNOTAVAIL.into()));
+        }
+        world.borrow_mut().begin_connect();
+        Ok(())
+    }
+
+    /// Resets a connection that gets no session.
+    fn turn_away(&mut self, serial: u64) {
+        let case = self.edge.cases.remove(&serial).expect("it has arrived");
+        Scripted::new(&case.world, Side::Requester).reset_on_close();
+        let world = case.world.borrow();
+        let requester = world.connection(Side::Requester);
+        assert!(requester.is_dead() || requester.closed() == Some(Closed::Reset), "it is not reset");
+    }
+
+    // ----- looking
+
+    /// Looks at the sessions in which something has happened.
+    fn look(&mut self) {
+        let mut serials = self.edge.stage.take_touched();
+        for &serial in &serials {
+            if let Some(case) = self.edge.cases.get(&serial) {
+                case.world.borrow_mut().untouch();
+            }
+        }
+        serials.append(&mut self.restless);
+        serials.sort_unstable();
+        serials.dedup();
+        for serial in serials {
+            self.look_at(serial);
+        }
+    }
+
+    fn look_at(&mut self, serial: u64) {
+        let now = self.edge.now();
+        let Some(case) = self.edge.cases.get_mut(&serial) else { return };
+        case.look(now);
+        let next = {
+            let mut world = case.world.borrow_mut();
+            world.follow();
+            world.next()
+        };
+        if let Some(next) = next {
+            self.agenda.push(Reverse((next, serial)));
+        }
+        if case.end.is_some() {
+            if next.is_none() {
+                verdict::judge(case);
+                self.edge.cases.remove(&serial);
+            }
+            return;
+        }
+        let Some(key) = case.key else { return };
+        let session = self.pool.slots().get(key).expect("it has a slot");
+        let phase = session.live(self.origin + now).phase;
+        if phase == "ending" {
+            case.history.aborted.get_or_insert(now);
+        }
+        let is_woken = case.world.borrow().is_woken();
+        if is_woken && !std::mem::replace(&mut case.is_ready, true) {
+            self.ready.push_back(serial);
+        }
+        if is_woken || self.pool.queues().contains(key) {
+            self.restless.push(serial);
+        } else {
+            verdict::at_rest(&case.world.borrow(), phase);
+        }
+    }
+
+    fn trace(&self) {
+        if !self.traced {
+            return;
+        }
+        let wakes = self.pool.wakes_at();
+        eprintln!("{:?} turn {}, {:?}, wakes {wakes:?}", self.edge.now(), self.turn, self.doors);
+        for (key, session) in self.pool.slots().iter_from(0) {
+            let serial = session.identity().serial.get();
+            let live = session.live(self.now());
+            let queued = self.pool.queues().traffic(key);
+            eprintln!("  {serial} in slot {key}: {} {queued:?} idle for {:?}", live.phase, live.idle);
+            let world = self.edge.cases[&serial].world.borrow();
+            for side in SIDES {
+                eprintln!("    {:?}", world.connection(side));
+            }
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The host of the simulated pool: the worlds of all sessions, by serial number.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use tcprelay::internal::message::{Cause, Ended, Identity, Message, Summary};
+use tcprelay::internal::pool::Host;
+use tcprelay::internal::session::Side;
+use tcprelay_model::kernel::{PREFACE, Random, Scripted};
+use tcprelay_model::world::{SIDES, Stage, World};
+
+/// A session's socket.
+pub type Socket = Scripted<World>;
+
+/// The worlds, and the facts about their sessions.
+pub struct Edge {
+    pub stage: Rc<Stage>,
+    pub cases: BTreeMap<u64, Case>,
+    pub random: Random,
+    /// One registration in so many fails; 0: none does.
+    pub unwatchable: u64,
+    /// Sessions that have ended, with those that were stopped.
+    pub ended: u64,
+    /// The sums over the sessions that have ended.
+    pub sums: Sums,
+}
+
+/// What the sessions add up to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    pub refused: u64,
+    pub expired: u64,
+    pub to_target: u64,
+    pub to_requester: u64,
+}
+
+/// One session and its world.
+pub struct Case {
+    pub world: Rc<RefCell<World>>,
+    pub history: History,
+    /// Its slot, while it has one.
+    pub key: Option<usize>,
+    /// It is among the sessions to be polled.
+    pub is_ready: bool,
+    /// How it ended.
+    pub end: Option<End>,
+}
+
+/// What the relay has done for a session, and when.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct History {
+    /// The session was opened.
+    pub opened: Duration,
+    /// The relaying has begun.
+    pub relays: bool,
+    /// A byte moved through the relay, or the relaying began.
+    pub moved: Duration,
+    /// A byte was written to each side.
+    pub written: [Duration; 2],
+    /// An EOF was passed on.
+    pub passed_eof: Duration,
+    /// One side's connection was seen to be dead.
+    pub aborted: Option<Duration>,
+    /// Figures of the last look.
+    pub seen: Seen,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    pub movement: u64,
+    pub written: [u64; 2],
+    pub ends: usize,
+}
+
+/// How a session ended.
+#[derive(Debug)]
+pub struct End {
+    /// Why; `None`: the relay was stopped.
+    pub cause: Option<Cause>,
+    pub summary: Option<Summary>,
+    pub at: Duration,
+    /// For each side, whether something had happened that had not been reported yet.
+    pub unreported: [bool; 2],
+    /// Bytes could be moved: they had arrived before the turn, and nothing was in their way.
+    pub left_behind: Option<Side>,
+}
+
+impl Case {
+    pub fn new(world: World) -> Self {
+        let world = Rc::new(RefCell::new(world));
+        Self { world, history: History::default(), key: None, is_ready: false, end: None }
+    }
+
+    /// Notes the end.
+    pub fn end(&mut self, ended: Option<&Ended>, now: Duration) {
+        let mut world = self.world.borrow_mut();
+        world.touch();
+        let unreported = SIDES.map(|side| world.connection(side).is_woken());
+        let left_behind = SIDES.into_iter().find(|&side| {
+            let (from, to) = (world.connection(side), world.connection(!side));
+            let held = to.preface() + from.taken() > to.written();
+            world.overtaken != Some(now) && !held && from.arrived() > from.taken()
+        });
+        let (cause, summary) = (ended.map(|ended| ended.cause), ended.map(|ended| ended.summary));
+        assert!(self.end.is_none(), "a session ends twice");
+        self.key = None;
+        self.end = Some(End { cause, summary, at: now, unreported, left_behind });
+    }
+
+    /// Notes what the relay has done in a turn.
+    pub fn look(&mut self, now: Duration) {
+        let world = self.world.borrow();
+        let History { seen, moved, written, passed_eof, .. } = &mut self.history;
+        if world.movement() != seen.movement {
+            *moved = now;
+        }
+        for (at, side) in SIDES.into_iter().enumerate() {
+            if world.connection(side).written() != seen.written[at] {
+                written[at] = now;
+            }
+        }
+        if world.ends() != seen.ends {
+            *passed_eof = now;
+        }
+        *seen = Seen {
+            movement: world.movement(),
+            written: SIDES.map(|side| world.connection(side).written()),
+            ends: world.ends(),
+        };
+    }
+}
+
+impl Edge {
+    pub fn now(&self) -> Duration {
+        self.stage.now.get()
+    }
+
+    /// Bytes that the relay has moved for a session.
+    pub fn movement_of(&self, serial: u64) -> u64 {
+        self.cases[&serial].world.borrow().movement()
+    }
+
+    /// Adds up what a session has done that is over.
+    pub fn sum_up(&mut self, cause: Option<Cause>, world: &World) {
+        self.ended += 1;
+        self.sums.refused += u64::from(cause == Some(Cause::TargetRefused));
+        self.sums.expired += u64::from(matches!(cause, Some(Cause::ConnectTimeout | Cause::IdleTimeout)));
+        self.sums.to_target += world.connection(Side::Target).written();
+        self.sums.to_requester += world.connection(Side::Requester).written();
+    }
+}
+
+impl Host<Socket> for Edge {
+    fn watch(&mut self, key: usize, _: Side, stream: &mut Socket) -> io::Result<()> {
+        if self.unwatchable > 0 && self.random.once_in(self.unwatchable) {
+            return Err(Errno::NOMEM.into());
+        }
+        let serial = stream.sockets().borrow().serial;
+        self.cases.get_mut(&serial).expect("the session is known").key = Some(key);
+        Ok(())
+    }
+
+    fn log(&mut self, _: &Message) {}
+
+    fn preface(&mut self, identity: Identity, _: &Socket) -> Vec<u8> {
+        let now = self.now();
+        let case = self.cases.get_mut(&identity.serial.get()).expect("the session is known");
+        (case.history.relays, case.history.moved) = (true, now);
+        vec![PREFACE; case.world.borrow().connection(Side::Target).preface() as usize]
+    }
+
+    fn ended(&mut self, ended: Ended) {
+        let now = self.now();
+        let case = self.cases.get_mut(&ended.identity.serial.get()).expect("the session is known");
+        case.end(Some(&ended), now);
+        let world = Rc::clone(&case.world);
+        self.sum_up(Some(ended.cause), &world.borrow());
+    }
+}

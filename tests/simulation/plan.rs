@@ -1,0 +1,122 @@
+//! What one simulated relay is like: its pool, who comes, and how it ends.
+
+use std::time::Duration;
+
+use tcprelay::internal::limits::{EVENTS_PER_TURN, PIPE_BYTES_MIN, PIPES_BYTES_MAX};
+use tcprelay::internal::pool::Settings;
+use tcprelay::internal::session::Timeouts;
+use tcprelay_model::kernel::Random;
+use tcprelay_model::world::Load;
+
+/// A relay's life.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub settings: Settings,
+    /// Connections that are made to it.
+    pub arrivals: u64,
+    /// The longest time between two of them, in microseconds; at least 1.
+    pub gap: u64,
+    /// The kinds of sessions.
+    pub loads: &'static [Load],
+    /// Different sources of connections.
+    pub sources: u64,
+    /// Reports that one turn takes.
+    pub events_per_turn: usize,
+    pub accepts_per_turn: usize,
+    /// Descriptors for sockets.
+    pub descriptors: usize,
+    /// The longest time that a turn takes beside moving bytes, in microseconds; at least 1.
+    pub turn: u64,
+    /// Whether all that comes at a time is reported at a time.
+    pub in_batches: bool,
+    /// One connect in so many cannot begin, and one registration in so many fails; 0: none.
+    pub faults: u64,
+    pub finish: Finish,
+}
+
+/// How the relay ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// It drains when all have come.
+    Late,
+    /// It drains at this time.
+    Drain(Duration),
+    /// It stops at this time, drained or not.
+    Stop(Duration),
+}
+
+impl Plan {
+    /// Any small relay.
+    pub fn random(random: &mut Random) -> Self {
+        use Load::{Any, Bulk, Interactive, Light};
+        let mixtures: [&[Load]; 6] =
+            [&[Any], &[Any], &[Any, Light], &[Any, Interactive], &[Bulk, Interactive], &[Bulk]];
+        let crowd = random.once_in(400);
+        let sessions = if crowd { 600 } else { random.pick(&[1, 2, 3, 8]) };
+        let arrivals = if crowd { 500 } else { random.pick(&[1, 1, 2, 4, 12]) };
+        let loads = if crowd { &[Light][..] } else { random.pick(&mixtures) };
+        let at = Duration::from_micros(1 << random.below(24));
+        let spacious = if random.once_in(4) { PIPES_BYTES_MAX } else { 3 * PIPE_BYTES_MIN };
+        Self {
+            settings: Settings {
+                sessions,
+                buf: random.pick(&[100, 101, 1_000, 4_000]),
+                timeouts: Timeouts {
+                    connect: Duration::from_secs(1 + random.below(3)),
+                    idle: Duration::from_secs(random.pick(&[1, 1, 2, 30])),
+                },
+                max_per_source: random.pick(&[None, None, None, Some(1), Some(2)]),
+                pipe_bytes: random.pick(&[0, PIPE_BYTES_MIN, 2 * PIPE_BYTES_MIN, spacious]),
+            },
+            arrivals,
+            gap: random.pick(&[1, 1_000, 100_000, 3_000_000]),
+            loads,
+            sources: 1 + random.below(4),
+            events_per_turn: random.pick(&[1, 2, 7, EVENTS_PER_TURN]),
+            accepts_per_turn: random.pick(&[1, 64]),
+            descriptors: if random.once_in(4) { 2 + random.below(8) as usize } else { 2 * sessions },
+            turn: random.pick(&[100, 100, 100, 2_000, 30_000]),
+            in_batches: random.once_in(2),
+            faults: random.pick(&[0, 0, 30]),
+            finish: match random.below(6) {
+                0 => Finish::Drain(at),
+                1 => Finish::Stop(at),
+                _ => Finish::Late,
+            },
+        }
+    }
+
+    /// A busy gateway of the usual size, for so many connections.
+    pub fn busy(random: &mut Random, arrivals: u64) -> Self {
+        const LIGHT: [Load; 32] = {
+            let mut loads = [Load::Light; 32];
+            loads[0] = Load::Interactive;
+            loads[1] = Load::Any;
+            loads
+        };
+        let end = Duration::from_micros(arrivals * 1_500);
+        Self {
+            settings: Settings {
+                sessions: random.pick(&[300, 500]),
+                buf: random.pick(&[1_000, 4_000]),
+                timeouts: Timeouts {
+                    connect: Duration::from_secs(1 + random.below(3)),
+                    idle: Duration::from_secs(random.pick(&[1, 2])),
+                },
+                max_per_source: random.pick(&[None, Some(100)]),
+                pipe_bytes: PIPES_BYTES_MAX,
+            },
+            arrivals,
+            gap: random.pick(&[3_000, 6_000]),
+            loads: &LIGHT,
+            sources: 50,
+            events_per_turn: random.pick(&[16, EVENTS_PER_TURN]),
+            accepts_per_turn: 64,
+            descriptors: random.pick(&[400, 1_000]),
+            turn: 100,
+            in_batches: true,
+            faults: 1_000,
+            finish: random.pick(&[Finish::Late, Finish::Drain(end), Finish::Stop(end)]),
+        }
+    }
+}
