@@ -115,6 +115,7 @@ pub mod internal {
         pub use crate::pool::*;
     }
     pub mod session {
+        pub use crate::session::turn::*;
         pub use crate::session::*;
     }
     pub mod splice {

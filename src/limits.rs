@@ -20,6 +20,9 @@ pub const SESSIONS: usize = 500;
 /// Largest pool that `--sessions` takes.
 pub const SESSIONS_MAX: usize = 100_000;
 
+/// Bits of an IPv6 address that make a source of `--max-per-source`: its network's hosts choose the others.
+pub const SOURCE_PREFIX_BITS: u32 = 64;
+
 /// Connections that may wait for `accept`; the kernel caps it at `net.core.somaxconn`.
 pub const BACKLOG: i32 = 4096;
 
@@ -93,10 +96,13 @@ pub const ABORT_GRACE: Duration = Duration::from_secs(2);
 /// Interval between two looks of an aborting session at the living side's send queue.
 pub const ABORT_LOOK: Duration = TICK;
 
-/// Bytes written since the send queues were last empty that may not fit a small receive window.
+/// Bytes that any receive window has room for.
 pub const WATCH_BYTES: u32 = 1 << 10;
 
-/// Silence after which a session that wrote [`WATCH_BYTES`] looks at its send queues.
+/// The longest time that a peer's kernel delays the acknowledgement of a few bytes, and a look.
+pub const DELAYED_ACK_MAX: Duration = Duration::from_millis(250);
+
+/// Silence after which a session that wrote looks at its send queues.
 pub const LOOK_AFTER: Duration = Duration::from_millis(15);
 
 /// Least interval between two looks of a session at its send queues.
@@ -114,9 +120,9 @@ pub const STATUS_SLOTS_PER_TURN: usize = 64;
 /// The largest pool that debug builds check in each turn.
 pub const POOL_CHECK_MAX: usize = 1000;
 
-/// Bytes that each session takes outside of its slot and its buffers: in the queues, the wheel, the
-/// allocator, and two entries in each of the tables of sources and own ends.
-pub const SHARE_ELSEWHERE: usize = 64 + 2 * 5 * 33 + 32;
+/// Bytes that the queues, the wheel, the two allocations of its buffers, and the tables of sources and of
+/// own connections take for each session. A table has at most five entries of 33 bytes a session.
+pub const SHARE_ELSEWHERE: usize = 64 + 2 * 5 * 33;
 
 /// Bytes of log lines that may wait for the reader of STDOUT; what comes on top is dropped.
 pub const LOG_BYTES: usize = 32 << 10;

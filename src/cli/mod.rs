@@ -165,9 +165,7 @@ fn config(matches: &ArgMatches) -> Result<Config, Message> {
     let absolute_timeout = seconds("a t/o", ABSOLUTE_SECONDS).ok_or(Message::InvalidAbsoluteTimeout)?;
     let buf = number(value(matches, "buf"), BUF).ok_or(Message::InvalidBuf)?;
 
-    let bind = optional(matches, "bind", "--bind", BIND, |text| {
-        host(text).filter(|host| host.can_be_listened_on())
-    })?;
+    let bind = optional(matches, "bind", "--bind", BIND, listening_host)?;
     let is_ipv4 = trg_host.ip().is_ipv4();
     let family = if is_ipv4 { "IPv4" } else { "IPv6" };
     let own = format!("one {family} address of this host, as <trg host> is {family}");
@@ -266,6 +264,11 @@ fn entry(text: &OsStr) -> Option<Entry> {
 
 fn host(text: &OsStr) -> Option<Host> {
     text.to_str()?.parse().ok()
+}
+
+/// Parses an address that connections can arrive at.
+fn listening_host(text: &OsStr) -> Option<Host> {
+    host(text).filter(|host| host.can_be_listened_on())
 }
 
 /// Parses an address that one end of a connection can have.

@@ -15,7 +15,6 @@ pub(crate) mod totals;
 pub(crate) mod wheel;
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use crate::limits::{EXPIRES_PER_TURN, INTERACTIVE_BYTES_PER_TURN, INTERACTIVE_LINGER, TICK};
@@ -27,7 +26,8 @@ use crate::pool::wheel::Wheel;
 use crate::session::ended::{Cause, Ended, Identity};
 use crate::session::pipes::Pipes;
 use crate::session::stream::{Readiness, Stream};
-use crate::session::{Session, Side, Timeouts, Turn, Verdict, share};
+use crate::session::turn::{Timeouts, Turn, Verdict, share};
+use crate::session::{Session, Side};
 use crate::sys::errno;
 
 /// The pool's view of its owner: the relay, or a simulated world.
@@ -171,20 +171,16 @@ impl<S: Stream> Pool<S> {
     // ----- a session's life
 
     /// Takes a slot for a session whose connect has begun, or failed to begin. The pool must not be
-    /// full. `own_end` is the relay's end of that connection, where it was asked for.
+    /// full.
     pub fn open(
         &mut self,
         session: Session<S>,
-        own_end: Option<SocketAddr>,
         begun: Result<(), (Cause, io::Error)>,
         now: Instant,
         host: &mut impl Host<S>,
     ) {
         debug_assert!(!self.slots.is_full());
         let key = self.slots.insert(session);
-        if let Some(end) = own_end {
-            self.slots.note_own_end(key, end);
-        }
         debug_assert!(!self.queues.contains(key) && self.wheel.deadline(key).is_none());
         let mut watch = |side, cause| {
             let stream = self.slots[key].socket(side).stream_mut();

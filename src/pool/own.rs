@@ -16,14 +16,12 @@ pub(crate) struct OwnEnds {
     /// It has room for twice the sessions of the pool: a table that is at most half full reuses its
     /// deleted entries and never allocates.
     ends: HashSet<SocketAddr>,
-    /// The end of each session in `ends`, by the session's key.
-    by_key: Vec<Option<SocketAddr>>,
 }
 
 impl OwnEnds {
     /// Returns a table for so many sessions.
     pub(crate) fn new(sessions: usize) -> Self {
-        Self { ends: HashSet::with_capacity(2 * sessions), by_key: Vec::with_capacity(sessions) }
+        Self { ends: HashSet::with_capacity(2 * sessions) }
     }
 
     /// Returns whether a requester comes from one of these ends.
@@ -31,20 +29,14 @@ impl OwnEnds {
         self.ends.contains(&requester)
     }
 
-    /// Adds the end of a session.
-    pub(crate) fn add(&mut self, key: usize, end: SocketAddr) {
-        if self.by_key.len() <= key {
-            self.by_key.resize(key + 1, None);
-        }
-        self.by_key[key] = Some(end);
+    /// Adds the end of a session that begins.
+    pub(crate) fn add(&mut self, end: SocketAddr) {
         self.ends.insert(end);
     }
 
-    /// Removes the end of a session, if it has one here.
-    pub(crate) fn remove(&mut self, key: usize) {
-        if let Some(end) = self.by_key.get_mut(key).and_then(Option::take) {
-            self.ends.remove(&end);
-        }
+    /// Removes the end of a session that is gone.
+    pub(crate) fn remove(&mut self, end: SocketAddr) {
+        self.ends.remove(&end);
     }
 }
 
@@ -59,29 +51,30 @@ mod tests {
     #[test]
     fn an_end_is_known_by_address_and_port_for_as_long_as_its_session_lasts() {
         let mut own = OwnEnds::new(4);
-        own.add(2, at("192.0.2.1:4000"));
+        own.add(at("192.0.2.1:4000"));
         assert!(own.contains(at("192.0.2.1:4000")));
         assert!(!own.contains(at("192.0.2.2:4000")));
         assert!(!own.contains(at("192.0.2.1:4001")));
-        own.remove(1);
-        own.remove(3);
+        own.remove(at("192.0.2.1:4001"));
         assert!(own.contains(at("192.0.2.1:4000")));
-        own.remove(2);
+        own.remove(at("192.0.2.1:4000"));
         assert!(!own.contains(at("192.0.2.1:4000")));
     }
 
     #[test]
-    fn however_many_sessions_come_and_go_the_tables_do_not_grow() {
-        const SESSIONS: usize = 100;
-        let mut own = OwnEnds::new(SESSIONS);
-        let capacity = (own.ends.capacity(), own.by_key.capacity());
+    fn however_many_sessions_come_and_go_the_table_does_not_grow() {
+        const SESSIONS: u16 = 100;
+        let mut own = OwnEnds::new(SESSIONS.into());
+        let capacity = own.ends.capacity();
+        let end = |port| SocketAddr::from(([192, 0, 2, 1], port));
         for port in 0..u16::MAX {
-            let key = usize::from(port) % SESSIONS;
-            own.remove(key);
-            own.add(key, SocketAddr::from(([192, 0, 2, 1], port)));
+            own.add(end(port));
+            if let Some(oldest) = port.checked_sub(SESSIONS - 1) {
+                own.remove(end(oldest));
+            }
         }
-        assert_eq!(own.ends.len(), SESSIONS);
+        assert_eq!(own.ends.len(), usize::from(SESSIONS) - 1);
         // Tombstones lower the capacity, and a table that grows raises it.
-        assert!(own.ends.capacity() <= capacity.0 && own.by_key.capacity() == capacity.1);
+        assert!(own.ends.capacity() <= capacity, "{}", own.ends.capacity());
     }
 }

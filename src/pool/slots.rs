@@ -1,4 +1,4 @@
-//! The slots of the pool: sessions by key, and the tables that their ends and sources are in.
+//! The slots of the pool: sessions by key, how many each source has, and the relay's own connections.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::{Index, IndexMut};
@@ -15,7 +15,7 @@ use crate::session::stream::Stream;
 pub struct Slots<S> {
     sessions: Slab<Session<S>>,
     size: usize,
-    /// Sessions from each source; `None`: there is no limit to them.
+    /// Sessions from each source; `None`: `--max-per-source` does not limit them.
     sources: Option<Sources>,
     own: OwnEnds,
 }
@@ -48,17 +48,14 @@ impl<S: Stream> Slots<S> {
         self.len() == self.size
     }
 
-    /// Returns whether one more session makes half of the pool.
-    #[must_use]
-    pub fn is_almost_half_full(&self) -> bool {
-        self.len() + 1 >= self.size / 2
-    }
-
     /// Takes a slot; the pool must not be full.
     pub(crate) fn insert(&mut self, session: Session<S>) -> usize {
         debug_assert!(!self.is_full());
         if let Some(sources) = &mut self.sources {
             sources.add(session.identity().requester.ip());
+        }
+        if let Some(end) = session.own_end() {
+            self.own.add(end);
         }
         self.sessions.insert(session)
     }
@@ -66,9 +63,11 @@ impl<S: Stream> Slots<S> {
     /// Frees a slot.
     pub(crate) fn remove(&mut self, key: usize) -> Session<S> {
         let session = self.sessions.remove(key);
-        self.own.remove(key);
         if let Some(sources) = &mut self.sources {
             sources.remove(session.identity().requester.ip());
+        }
+        if let Some(end) = session.own_end() {
+            self.own.remove(end);
         }
         session
     }
@@ -99,9 +98,11 @@ impl<S: Stream> Slots<S> {
         self.sources.as_ref()?.limit_reached(requester)
     }
 
-    /// Notes the relay's end of a session's connection to the target.
-    pub(crate) fn note_own_end(&mut self, key: usize, end: SocketAddr) {
-        self.own.add(key, end);
+    /// Returns whether the next session takes half of the slots: from then on, looking for a loop is
+    /// worth a call for each session.
+    #[must_use]
+    pub fn watches_for_loops(&self) -> bool {
+        2 * (self.len() + 1) >= self.size
     }
 
     /// Returns whether the requester comes from the relay's end of a connection to the target.
@@ -135,20 +136,19 @@ mod tests {
     use super::*;
     use crate::session::ended::{Identity, Serial};
 
-    fn session(requester: SocketAddr) -> Session<TcpStream> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let stream = || TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let identity = Identity { serial: Serial::MIN, requester, target: requester };
-        Session::new(identity, stream(), stream(), Instant::now())
-    }
-
     #[test]
     fn a_session_that_is_gone_is_counted_for_no_source_and_has_no_own_end() {
-        let mut slots = Slots::new(10, Some(1));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let target = listener.local_addr().unwrap();
+        let stream = || TcpStream::connect(target).unwrap();
         let requester: SocketAddr = "192.0.2.1:4000".parse().unwrap();
         let end: SocketAddr = "192.0.2.2:5000".parse().unwrap();
-        let key = slots.insert(session(requester));
-        slots.note_own_end(key, end);
+        let identity = Identity { serial: Serial::MIN, requester, target };
+        let mut session = Session::new(identity, stream(), stream(), Instant::now());
+        session.note_own_end(end);
+
+        let mut slots = Slots::new(2, Some(1));
+        let key = slots.insert(session);
         assert_eq!(slots.source_limit_reached(requester.ip()), Some(1));
         assert!(slots.is_own_end(end));
         slots.remove(key);

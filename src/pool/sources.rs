@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 
-/// The bits of an IPv6 address that name one network: its hosts choose the others as they like.
-const SOURCE_PREFIX_BITS: u32 = 64;
+use crate::limits::SOURCE_PREFIX_BITS;
 
 /// The sessions of each source: one IPv4 address, or the /64 of an IPv6 address.
 #[derive(Debug)]

@@ -139,16 +139,12 @@ impl Relay {
         self.log.say(&Message::Allocated(identity));
         let begun = target::begin_connect(&socket, self.config.target, self.config.source);
         let target = TcpStream::from_std(socket.into());
-        let own_end = self.own_end(&target);
-        let session = Session::new(identity, requester, target, self.now);
+        let own_end = self.pool.slots().watches_for_loops().then(|| target.local_addr());
+        let mut session = Session::new(identity, requester, target, self.now);
+        if let Some(Ok(end)) = own_end {
+            session.note_own_end(canonical(end));
+        }
         let (pool, now, mut edge) = self.pool_and_edge();
-        pool.open(session, own_end, begun, now, &mut edge);
-    }
-
-    /// Returns the relay's end of a connection to the target, by which a loop is recognised. While
-    /// less than half of the pool is taken, that is not worth a call for each session.
-    fn own_end(&self, target: &TcpStream) -> Option<SocketAddr> {
-        let end = self.pool.slots().is_almost_half_full().then(|| target.local_addr().ok())?;
-        end.map(canonical)
+        pool.open(session, begun, now, &mut edge);
     }
 }

@@ -9,14 +9,15 @@ use mio::{Interest, Poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
-use crate::limits::{OWN_DESCRIPTORS, PIPES_BYTES_MAX, PIPES_MAX, PIPES_MEMORY_SHARE, SHARE_ELSEWHERE, TICK};
+use crate::limits::{OWN_DESCRIPTORS, PIPES_MAX, SHARE_ELSEWHERE, TICK};
 use crate::log::Log;
 use crate::log::message::Message;
 use crate::pool::{Pool, Settings, Timer};
 use crate::relay::control::Control;
 use crate::relay::listener::Listener;
 use crate::relay::{CONTROL, Doors, LISTENER, Relay};
-use crate::session::{Session, Timeouts};
+use crate::session::Session;
+use crate::session::turn::Timeouts;
 use crate::sys::net::{can_be_bound, canonical, is_broadcast, is_own};
 use crate::sys::{clock_resolution, errno};
 
@@ -24,9 +25,9 @@ impl Relay {
     /// Binds the listener. The time of the absolute timeout begins now.
     ///
     /// # Errors
-    /// The message that says why the relay cannot start: 1, 11 to 14, or 112 to 115.
+    /// The message that says why the relay cannot start: 1, 11 to 14, or 112 to 114.
     pub fn bind(config: Config, log: Log) -> Result<Self, Message> {
-        check(&config)?;
+        check_before(&config)?;
         let listener = Listener::bind(&config)?;
         Self::assemble(config, log, listener)
     }
@@ -37,7 +38,7 @@ impl Relay {
     /// # Errors
     /// Those of [`bind`](Self::bind), 115 and 130.
     pub fn with_listener(config: Config, log: Log, listener: std::net::TcpListener) -> Result<Self, Message> {
-        check(&config)?;
+        check_before(&config)?;
         let listener = Listener::inherit(listener, &config)?;
         Self::assemble(config, log, listener)
     }
@@ -48,7 +49,7 @@ impl Relay {
     /// # Errors
     /// The message that says why not: 1 or 112 to 114.
     pub fn check_config(config: &Config) -> Result<(), Message> {
-        check(config)?;
+        check_before(config)?;
         check_target(config, config.listener())
     }
 
@@ -84,7 +85,7 @@ impl Relay {
         if self.listen.ip() != Ipv4Addr::UNSPECIFIED {
             self.log.say(&Message::Listening(self.listen));
         }
-        let needs = Needs::of(&self.config);
+        let needs = needs(&self.config);
         if self.config.sessions.is_some() {
             self.log.say(&Message::PoolNeeds(needs.sessions, needs.descriptors, needs.bytes.div_ceil(1024)));
         }
@@ -113,6 +114,8 @@ fn settings(config: &Config) -> Settings {
 fn pipe_bytes() -> usize {
     #[cfg(target_os = "linux")]
     {
+        use crate::limits::{PIPES_BYTES_MAX, PIPES_MEMORY_SHARE};
+
         let info = rustix::system::sysinfo();
         #[allow(clippy::useless_conversion)] // 32 bits wide on some systems.
         let memory = u64::try_from(info.totalram).unwrap_or(u64::MAX).saturating_mul(info.mem_unit.into());
@@ -126,7 +129,7 @@ fn pipe_bytes() -> usize {
 ///
 /// # Errors
 /// Message 1, 112 or 114.
-pub(crate) fn check(config: &Config) -> Result<(), Message> {
+fn check_before(config: &Config) -> Result<(), Message> {
     check_clock(clock_resolution())?;
     let invalid = |option, given: &dyn ToString, allowed: &str| {
         Err(Message::InvalidOption(option, given.to_string(), allowed.to_owned()))
@@ -138,7 +141,7 @@ pub(crate) fn check(config: &Config) -> Result<(), Message> {
         return invalid("--source", &source, "an address of this host");
     }
     if config.sessions.is_some() {
-        Needs::of(config).check()?;
+        needs(config).check()?;
     }
     Ok(())
 }
@@ -147,7 +150,7 @@ pub(crate) fn check(config: &Config) -> Result<(), Message> {
 ///
 /// # Errors
 /// Message 113.
-pub(crate) fn check_target(config: &Config, listen: SocketAddr) -> Result<(), Message> {
+fn check_target(config: &Config, listen: SocketAddr) -> Result<(), Message> {
     if reaches(config.target, listen) { Err(Message::OwnListener(config.target)) } else { Ok(()) }
 }
 
@@ -169,6 +172,11 @@ fn check_clock(resolution: Duration) -> Result<(), Message> {
     if resolution > TICK { Err(Message::ClockTooCoarse) } else { Ok(()) }
 }
 
+fn needs(config: &Config) -> Needs {
+    let session_bytes = 2 * config.buf + size_of::<Session<TcpStream>>() + SHARE_ELSEWHERE;
+    Needs::of_pool(config.pool(), session_bytes)
+}
+
 /// What a pool needs at the most.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Needs {
@@ -178,10 +186,8 @@ pub(crate) struct Needs {
 }
 
 impl Needs {
-    /// Returns the needs of the pool that `config` describes.
-    fn of(config: &Config) -> Self {
-        let sessions = config.pool();
-        let session_bytes = 2 * config.buf + size_of::<Session<TcpStream>>() + SHARE_ELSEWHERE;
+    /// Of so many sessions, each of which takes so many bytes.
+    pub(crate) fn of_pool(sessions: usize, session_bytes: usize) -> Self {
         let descriptors = 2 * sessions + 2 * PIPES_MAX + OWN_DESCRIPTORS;
         Self { sessions, descriptors: descriptors as u64, bytes: (sessions * session_bytes) as u64 }
     }

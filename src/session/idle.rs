@@ -5,15 +5,17 @@
 //! write looks at its send queues. Each look that finds them shorter is a movement, seen at most one
 //! pause late. The pause grows with the time since the write: [`LOOK_PAUSE`] at first, later almost
 //! the twentieth part of that time. A session therefore looks at most 36 times a second, fewer than
-//! 250 times in half an hour of silence, and never again once its queues are empty. A session that
-//! wrote little looks only when it would be found idle: any receive window has room for that.
+//! 250 times in half an hour of silence, and never again once its queues are empty. A few bytes,
+//! which any receive window has room for, moved when they were written: TCP acknowledges them late.
 //!
 //! The clock is never early. It is late by one pause and two ticks of the wheel at most:
 //! `max(50 ms, 1/20 of the time that the bytes took)`, which the constants prove.
 
 use std::time::{Duration, Instant};
 
-use crate::limits::{LATE_MAX, LOOK_AFTER, LOOK_MARGIN, LOOK_PAUSE, LOOK_SHARE, TICK, WATCH_BYTES};
+use crate::limits::{
+    DELAYED_ACK_MAX, LATE_MAX, LOOK_AFTER, LOOK_MARGIN, LOOK_PAUSE, LOOK_SHARE, TICK, WATCH_BYTES,
+};
 
 /// Measures how long a session has been idle.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +34,8 @@ enum Queues {
     Watched {
         /// How many.
         queued: u32,
+        /// So little was written that it went out at once.
+        little: bool,
         /// When the relay last wrote to one of them.
         written_at: Instant,
         /// When to look again.
@@ -74,7 +78,7 @@ impl IdleClock {
     pub fn deadline(&self, timeout: Duration) -> Instant {
         let idle = self.last_moved + timeout;
         match self.queues {
-            Queues::Unseen { written } if written < WATCH_BYTES => idle,
+            Queues::Unseen { written: 0 } => idle,
             Queues::Unseen { .. } => idle.min(self.last_moved + LOOK_AFTER),
             Queues::Watched { look_at, .. } => idle.min(look_at),
         }
@@ -90,21 +94,19 @@ impl IdleClock {
     /// that was seen to move counts.
     pub fn look(&mut self, queued: Option<u32>, now: Instant) {
         debug_assert!(now >= self.last_moved);
-        let written_at = match self.queues {
-            Queues::Unseen { .. } => self.last_moved,
-            Queues::Watched { written_at, .. } => written_at,
+        let (written_at, little) = match self.queues {
+            Queues::Unseen { written } => (self.last_moved, written < WATCH_BYTES),
+            Queues::Watched { written_at, little, .. } => (written_at, little),
         };
+        let is_late_acknowledgement = little && now < written_at + DELAYED_ACK_MAX;
         let watched = |queued| {
             let share = now.saturating_duration_since(written_at) / LOOK_SHARE;
             let pause = share.saturating_sub(LOOK_MARGIN).max(LOOK_PAUSE);
-            Queues::Watched { queued, written_at, look_at: now + pause }
+            Queues::Watched { queued, little, written_at, look_at: now + pause }
         };
         (self.last_moved, self.queues) = match (queued, self.queues) {
             (None, _) => (self.last_moved, Queues::Unseen { written: 0 }),
-            // Little was written, and it went out at once.
-            (Some(0), Queues::Unseen { written }) if written < WATCH_BYTES => {
-                (self.last_moved, Queues::Unseen { written: 0 })
-            }
+            (Some(0), _) if is_late_acknowledgement => (self.last_moved, Queues::Unseen { written: 0 }),
             (Some(0), _) => (now, Queues::Unseen { written: 0 }),
             // All that was written is still there, or all that was there.
             (Some(queued), Queues::Unseen { written }) if queued >= written => {

@@ -4,117 +4,37 @@
 //! it delivers what the dead side had sent before it resets the living side. Everything here works on
 //! any [`Stream`] and on a given `now`. Sockets, timers and the log belong to the floors above.
 
+mod abort;
 pub mod buffer;
 pub mod channel;
 pub mod ended;
 pub mod idle;
 pub mod pipes;
+mod side;
 pub mod socket;
 pub mod stream;
+pub mod turn;
 
-use std::mem;
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
+use std::time::Instant;
 
-use crate::limits::{ABORT_GRACE, ABORT_LOOK, SHARE, SHARE_BESIDE_INTERACTIVE};
+use crate::session::abort::Abort;
 use crate::session::buffer::Buffer;
 use crate::session::channel::{Channel, Ends, Step};
 use crate::session::ended::{Cause, Ended, Identity, Live, Summary};
 use crate::session::idle::IdleClock;
 use crate::session::pipes::Pipes;
+pub use crate::session::side::Side;
 use crate::session::socket::Socket;
 use crate::session::stream::{Connect, Readiness, Stream};
-
-/// The two sides of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// The side that connected to the relay.
-    Requester,
-    /// The side that the relay connected to.
-    Target,
-}
-
-impl Side {
-    /// Both sides, in the order of [`index`](Self::index).
-    pub const BOTH: [Self; 2] = [Self::Requester, Self::Target];
-
-    /// Returns 0 or 1.
-    #[must_use]
-    pub fn index(self) -> usize {
-        match self {
-            Self::Requester => 0,
-            Self::Target => 1,
-        }
-    }
-}
-
-impl std::ops::Not for Side {
-    type Output = Self;
-
-    fn not(self) -> Self {
-        match self {
-            Self::Requester => Self::Target,
-            Self::Target => Self::Requester,
-        }
-    }
-}
-
-/// The timeouts of every session.
-#[derive(Clone, Copy, Debug)]
-pub struct Timeouts {
-    /// For the connect to the target.
-    pub connect: Duration,
-    /// For a session in which no byte moves.
-    pub idle: Duration,
-}
-
-/// The terms on which a session works in a turn, and what it has moved.
-#[derive(Debug)]
-pub struct Turn<'a> {
-    /// The time of the turn.
-    pub now: Instant,
-    /// The timeouts of every session.
-    pub timeouts: Timeouts,
-    /// The pipes of all sessions.
-    pub pipes: &'a mut Pipes,
-    /// Interactive traffic passed lately, so bulk traffic must not keep the next of it waiting.
-    pub beside_interactive: bool,
-    /// Bytes that have gone into and out of the session's channels.
-    pub moved: u64,
-    /// Bytes delivered to each side, by [`Side::index`].
-    pub delivered: [u64; 2],
-}
-
-impl<'a> Turn<'a> {
-    /// Returns the terms for one session; nothing has moved yet.
-    #[must_use]
-    pub fn new(now: Instant, timeouts: Timeouts, pipes: &'a mut Pipes, beside_interactive: bool) -> Self {
-        Self { now, timeouts, pipes, beside_interactive, moved: 0, delivered: [0; 2] }
-    }
-}
-
-/// Returns the bytes that one channel may take in a turn.
-#[must_use]
-pub fn share(beside_interactive: bool) -> usize {
-    if beside_interactive { SHARE_BESIDE_INTERACTIVE } else { SHARE }
-}
-
-/// A session's wish after it has worked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// To be called when one of its sockets or its deadline is ready.
-    Wait,
-    /// To be called again in the next turn, events or not.
-    Again,
-    /// To be made ready for relaying: the target has answered.
-    Connected,
-    /// To be ended, with [`Session::end`].
-    End,
-}
+use crate::session::turn::{Timeouts, Turn, Verdict, share};
 
 /// A session over two streams.
 #[derive(Debug)]
 pub struct Session<S> {
     identity: Identity,
+    /// The relay's end of the connection to the target, where the pool looks for a loop; `None`: nowhere.
+    own_end: Option<SocketAddr>,
     requester: Socket<S>,
     target: Socket<S>,
     phase: Phase,
@@ -144,19 +64,6 @@ struct Channels {
     to_requester: Channel,
 }
 
-/// The delivery of the bytes that a dead side had sent. The session ends when the living side's
-/// kernel has acknowledged them all, or when it has acknowledged none for the grace.
-#[derive(Debug)]
-struct Abort {
-    dead: Side,
-    channels: Channels,
-    /// When a byte was last written to the living side, or seen to be acknowledged.
-    moved_at: Instant,
-    /// The length of the living side's send queue at the last look; `None`: unknown.
-    queued: Option<u32>,
-    look_at: Instant,
-}
-
 /// A channel with the sockets that it joins.
 struct Direction<'a, S> {
     channel: &'a mut Channel,
@@ -172,6 +79,7 @@ impl<S: Stream> Session<S> {
     pub fn new(identity: Identity, requester: S, target: S, now: Instant) -> Self {
         Self {
             identity,
+            own_end: None,
             requester: Socket::accepted(requester),
             target: Socket::connecting(target),
             phase: Phase::Connecting,
@@ -180,6 +88,17 @@ impl<S: Stream> Session<S> {
             cause: None,
             errno: 0,
         }
+    }
+
+    /// Notes the relay's end of the connection to the target.
+    pub fn note_own_end(&mut self, end: SocketAddr) {
+        self.own_end = Some(end);
+    }
+
+    /// Returns that end, if it was noted.
+    #[must_use]
+    pub fn own_end(&self) -> Option<SocketAddr> {
+        self.own_end
     }
 
     /// Returns the session's serial number and addresses.
@@ -458,72 +377,5 @@ impl<S: Stream> Session<S> {
     fn bytes_queued(&self) -> Option<u32> {
         let requester = self.requester.stream().unacknowledged()?;
         Some(requester.saturating_add(self.target.stream().unacknowledged()?))
-    }
-
-    // ----- aborting
-
-    /// Begins to abort: the connection of `dead` has failed, and its last bytes are delivered first.
-    fn abort(&mut self, dead: Side, cause: Cause, errno: i32, turn: &mut Turn<'_>) -> Verdict {
-        self.blame(cause, Some(errno));
-        if let Some(Direction { channel, from, .. }) = self.direction(dead) {
-            channel.cut();
-            // Whatever is left to read must be looked for, reported or not.
-            from.note(Readiness { readable: true, marked: true, ..Readiness::default() });
-        }
-        // The living side's bytes have nowhere to go.
-        if let Some(Direction { channel, .. }) = self.direction(!dead) {
-            channel.discard(turn.pipes);
-        }
-        self.phase = match mem::replace(&mut self.phase, Phase::Connecting) {
-            Phase::Relaying(channels) => Phase::Aborting(Abort {
-                dead,
-                channels,
-                moved_at: turn.now,
-                queued: None,
-                look_at: turn.now + ABORT_LOOK,
-            }),
-            other => other,
-        };
-        self.deliver_remains(turn)
-    }
-
-    /// Delivers what the dead side had sent. The session ends once the living side's kernel has
-    /// acknowledged all of it, because the reset that follows drops the rest.
-    fn deliver_remains(&mut self, turn: &mut Turn<'_>) -> Verdict {
-        let Phase::Aborting(Abort { dead, .. }) = self.phase else { return Verdict::End };
-        let share = share(turn.beside_interactive);
-        let Some(Direction { channel, from, to, .. }) = self.direction(dead) else { return Verdict::End };
-        let (moved, delivered) = (channel.movement(), channel.delivered());
-        let step = channel.pump(Ends { from, to, pipes: turn.pipes, share, last: false });
-        let written = channel.delivered() - delivered;
-        turn.moved += channel.movement() - moved;
-        turn.delivered[(!dead).index()] += written;
-        let queued = to.stream().unacknowledged();
-        // If the living side has died as well, nothing of it arrives any more.
-        let arrives = queued != Some(0) && to.pending_error().is_none();
-        match step {
-            Step::ReadFailed(_) | Step::WriteFailed(_) => return Verdict::End,
-            Step::Closed if !arrives => return Verdict::End,
-            Step::Closed | Step::Again | Step::Waiting => {}
-        }
-        let Phase::Aborting(abort) = &mut self.phase else { return Verdict::End };
-        let acknowledged = matches!((abort.queued, queued), (Some(before), Some(left)) if left < before);
-        if written > 0 || acknowledged {
-            abort.moved_at = turn.now;
-        }
-        abort.queued = queued;
-        abort.look_at = turn.now + ABORT_LOOK;
-        match step {
-            _ if turn.now >= abort.gives_up_at(turn.timeouts) => Verdict::End,
-            Step::Again => Verdict::Again,
-            _ => Verdict::Wait,
-        }
-    }
-}
-
-impl Abort {
-    /// Returns the end of the grace.
-    fn gives_up_at(&self, timeouts: Timeouts) -> Instant {
-        self.moved_at + ABORT_GRACE.min(timeouts.idle)
     }
 }

@@ -17,9 +17,8 @@ use std::time::{Duration, Instant};
 use scripted::Scripted;
 use tcprelay::internal::acl::Entry;
 use tcprelay::internal::buffer::Buffer;
-use tcprelay::internal::channel::{Channel, Step};
-use tcprelay::internal::limits::{BUF_MAX, IDLE_SECONDS};
-use tcprelay::internal::limits::{BYTES_PER_TURN, LINE_BYTES, SESSIONS};
+use tcprelay::internal::channel::{Channel, Ends, Step};
+use tcprelay::internal::limits::{BUF_MAX, IDLE_SECONDS, LINE_BYTES, SESSIONS, SHARE};
 use tcprelay::internal::message::{Identity, Message, Serial, Summary};
 use tcprelay::internal::splice::Pipes;
 use tcprelay::internal::stream::{Readiness, Socket};
@@ -96,7 +95,7 @@ fn pump(stopwatch: &Stopwatch, size: usize) {
     let readable = Readiness { readable: true, ..Readiness::default() };
     let writable = Readiness { writable: true, ..Readiness::default() };
     let mut channel = Channel::new(Buffer::new(BUF_MAX, b"").unwrap());
-    let mut pipes = Pipes::new(false);
+    let mut pipes = Pipes::new(0);
     let mut from = Socket::accepted(Scripted::default());
     let mut to = Socket::accepted(Scripted::default());
     to.note(writable);
@@ -104,7 +103,8 @@ fn pump(stopwatch: &Stopwatch, size: usize) {
         from.stream_mut().send(size);
         from.note(readable);
         to.note(writable);
-        let step = channel.pump(&mut from, &mut to, &mut pipes, BYTES_PER_TURN, false);
+        let step =
+            channel.pump(Ends { from: &mut from, to: &mut to, pipes: &mut pipes, share: SHARE, last: false });
         assert_eq!(step, Step::Waiting);
     });
     assert_eq!(to.stream().received(), from.stream().sent());

@@ -2,7 +2,6 @@
 
 use std::io::{self, ErrorKind};
 
-use tcprelay::internal::outq::KernelQueue;
 use tcprelay::internal::splice::Pipe;
 use tcprelay::internal::stream::Stream;
 
@@ -74,7 +73,11 @@ impl Stream for Scripted {
 
     fn reset_on_close(&mut self) {}
 
-    fn unacknowledged(&self, _: &mut KernelQueue) -> Option<u32> {
+    fn unacknowledged(&self) -> Option<u32> {
         None
+    }
+
+    fn certain_room(&self) -> usize {
+        0
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! A network namespace takes root, and some tests take a kernel's module as well. Without them a test says so
 //! and proves nothing.
-#![allow(clippy::print_stdout)]
 
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -22,13 +21,13 @@ use crate::support::{PATIENCE, Relay, Run, STARTED, Start, free_port, run};
 #[must_use]
 fn own_network(script: &str) -> bool {
     if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
-        println!("SKIPPED: no network namespace can be had here: {error}");
+        eprintln!("SKIPPED: no network namespace can be had here: {error}");
         return false;
     }
     let script = format!("set -e; ip link set lo up; {script}");
     let output = Command::new("sh").args(["-c", &script]).output().unwrap();
     if !output.status.success() {
-        println!("SKIPPED: the network cannot be set up: {}", String::from_utf8_lossy(&output.stderr));
+        eprintln!("SKIPPED: the network cannot be set up: {}", String::from_utf8_lossy(&output.stderr));
     }
     output.status.success()
 }

@@ -11,6 +11,7 @@
 mod support;
 
 mod acl;
+#[cfg(target_os = "linux")]
 mod admission;
 mod clock;
 mod command_line;

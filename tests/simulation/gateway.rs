@@ -356,7 +356,7 @@ impl Gateway {
         let from_there =
             slots.iter_from(0).filter(|(_, session)| session.identity().requester == requester).count();
         let limit = self.plan.settings.max_per_source.filter(|&limit| from_there >= limit);
-        assert_eq!(slots.source_limit_reached(requester), limit, "{from_there} sessions from there");
+        assert_eq!(slots.source_limit_reached(requester.ip()), limit, "{from_there} sessions from there");
         if limit.is_some() || slots.is_full() {
             return self.turn_away(serial);
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rustix::io::Errno;
-use tcprelay::internal::limits::{ABORT_GRACE, ABORT_LOOK, LATE_MAX, LOOK_AFTER_LITTLE};
+use tcprelay::internal::limits::{ABORT_GRACE, ABORT_LOOK, DELAYED_ACK_MAX, LATE_MAX};
 use tcprelay::internal::message::Cause;
 use tcprelay::internal::session::Side;
 use tcprelay::internal::splice::Pipes;
@@ -136,11 +136,11 @@ fn judge_kernel_time(world: &World, history: &History, at: Duration) {
     let arrived = world.acknowledged.into_iter().max().unwrap_or_default();
     let took = arrived.saturating_sub(history.moved);
     let known = SIDES.iter().all(|&side| world.connection(side).tells_queue());
-    // A little that arrives soon after it was written counts as having arrived at once.
-    if known && took > LOOK_AFTER_LITTLE + LATEST {
+    // A few bytes that arrive soon after they were written count as having arrived at once.
+    if known && took > DELAYED_ACK_MAX + LATEST {
         assert!(at >= arrived + idle, "idle at {at:?}, but a byte arrived at {arrived:?}");
     }
-    let late = LATE_MAX.max(took / 20).max(LOOK_AFTER_LITTLE) + LATEST;
+    let late = LATE_MAX.max(took / 20) + LATEST;
     let latest = history.moved.max(arrived).max(world.acknowledged_end) + idle + late;
     assert!(at <= latest, "idle at {at:?}, though the last byte arrived at {arrived:?}");
 }

@@ -1,0 +1,168 @@
+//! When the listener accepts, and what it makes of failures.
+
+use std::net::Ipv4Addr;
+#[cfg(target_os = "linux")]
+use std::time::Duration;
+
+use super::*;
+use crate::cli::{Request, parse};
+
+fn listener() -> Listener {
+    let socket = create((Ipv4Addr::LOCALHOST, 0).into(), false).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    socket.listen(BACKLOG).unwrap();
+    Listener::new(socket.into(), false)
+}
+
+fn failed(listener: &mut Listener, errno: Errno) -> (bool, bool) {
+    match listener.note_accept(Err(errno.into())) {
+        Accepted::Failed { is_news, is_lasting, .. } => (is_news, is_lasting),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Accepts one real connection.
+fn accept_one(listener: &mut Listener) {
+    let _requester = std::net::TcpStream::connect(listener.address().unwrap()).unwrap();
+    assert!(matches!(listener.accept(), Accepted::Connection(..)));
+}
+
+#[test]
+fn a_failure_is_news_once_and_again_after_an_accept_that_succeeded() {
+    let mut listener = listener();
+    listener.note_waiting();
+    assert!(failed(&mut listener, Errno::CONNABORTED).0);
+    assert!(!failed(&mut listener, Errno::CONNABORTED).0);
+    assert!(failed(&mut listener, Errno::PERM).0);
+    assert!(failed(&mut listener, Errno::CONNABORTED).0);
+    accept_one(&mut listener);
+    listener.note_waiting();
+    assert!(failed(&mut listener, Errno::CONNABORTED).0);
+}
+
+#[test]
+fn failures_last_where_there_are_many_in_one_turn_and_not_over_many_turns() {
+    let mut listener = listener();
+    for _ in 0..ACCEPT_FAILURES_PER_TURN {
+        listener.note_waiting();
+        listener.begin_turn();
+        assert!(!failed(&mut listener, Errno::CONNABORTED).1);
+    }
+    listener.begin_turn();
+    let lasting: Vec<_> =
+        (0..ACCEPT_FAILURES_PER_TURN).map(|_| failed(&mut listener, Errno::CONNABORTED).1).collect();
+    assert_eq!(lasting.iter().position(|&lasting| lasting), Some(ACCEPT_FAILURES_PER_TURN - 1));
+}
+
+#[test]
+fn a_shortage_lasts_at_once() {
+    for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM] {
+        let mut listener = listener();
+        listener.note_waiting();
+        assert!(failed(&mut listener, errno).1);
+    }
+}
+
+/// A turn of the loop, as far as the listener goes.
+#[cfg(target_os = "linux")]
+#[derive(Default)]
+struct Turn {
+    reported: bool,
+    accepted: usize,
+    tried: usize,
+}
+
+#[cfg(target_os = "linux")]
+fn turn(listener: &mut Listener, poll: &mut mio::Poll) -> Turn {
+    let mut events = mio::Events::with_capacity(1);
+    poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+    let mut turn = Turn { reported: !events.is_empty(), ..Turn::default() };
+    if turn.reported {
+        listener.note_waiting();
+    }
+    for _ in 0..listener.begin_turn() {
+        if !listener.is_ready() {
+            break;
+        }
+        turn.tried += 1;
+        match listener.accept() {
+            Accepted::Connection(..) => turn.accepted += 1,
+            Accepted::Nothing => return turn,
+            failed @ Accepted::Failed { .. } => panic!("{failed:?}"),
+        }
+    }
+    listener.end_turn();
+    turn
+}
+
+/// Runs turns until the kernel reports no backlog. Returns accepted connections, and accepts tried.
+#[cfg(target_os = "linux")]
+fn turns(listener: &mut Listener, poll: &mut mio::Poll) -> (usize, usize) {
+    let (mut accepted, mut tried) = (0, 0);
+    loop {
+        let turn = turn(listener, poll);
+        (accepted, tried) = (accepted + turn.accepted, tried + turn.tried);
+        if !turn.reported {
+            return (accepted, tried);
+        }
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_connection_costs_one_accept_alone_and_in_a_flood() {
+    let flood = 200;
+    let mut listener = listener();
+    let mut poll = mio::Poll::new().unwrap();
+    listener.watch(poll.registry(), Token(0)).unwrap();
+    let address = listener.address().unwrap();
+    let connect = || std::net::TcpStream::connect(address).unwrap();
+    for _ in 0..10 {
+        let _alone = connect();
+        assert_eq!(turns(&mut listener, &mut poll), (1, 1));
+    }
+    for _ in 0..2 {
+        let _waiting: Vec<_> = (0..flood).map(|_| connect()).collect();
+        // The last turn of a flood may find the backlog empty.
+        assert_eq!(turns(&mut listener, &mut poll), (flood, flood + 1));
+        let _alone = connect();
+        assert_eq!(turns(&mut listener, &mut poll), (1, 1));
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_connection_in_every_turn_costs_an_accept_and_a_half() {
+    let count = 20;
+    let mut listener = listener();
+    let mut poll = mio::Poll::new().unwrap();
+    listener.watch(poll.registry(), Token(0)).unwrap();
+    let (mut accepted, mut tried) = (0, 0);
+    for _ in 0..count {
+        let _requester = std::net::TcpStream::connect(listener.address().unwrap()).unwrap();
+        let turn = turn(&mut listener, &mut poll);
+        (accepted, tried) = (accepted + turn.accepted, tried + turn.tried);
+    }
+    assert_eq!((accepted, tried), (count, count + count / 2));
+}
+
+#[test]
+fn an_inherited_socket_contradicts_only_what_was_given() {
+    let cases = [
+        ("80 192.0.2.7 80 ANY 1 30 0 4000", "127.0.0.1:80", None),
+        ("--bind 127.0.0.1 80 192.0.2.7 80 ANY 1 30 0 4000", "127.0.0.1:80", None),
+        ("--bind 127.0.0.1 80 192.0.2.7 80 ANY 1 30 0 4000", "0.0.0.0:80", Some("--bind 127.0.0.1")),
+        ("--bind 0.0.0.0 80 192.0.2.7 80 ANY 1 30 0 4000", "127.0.0.1:80", Some("--bind 0.0.0.0")),
+        ("--bind :: 80 192.0.2.7 80 ANY 1 30 0 4000", "0.0.0.0:80", Some("--bind ::")),
+        ("81 192.0.2.7 80 ANY 1 30 0 4000", "127.0.0.1:80", Some("<fwd port> 81")),
+        ("--reuse-port 80 192.0.2.7 80 ANY 1 30 0 4000", "127.0.0.1:80", Some("--reuse-port")),
+    ];
+    for (line, socket, expected) in cases {
+        let Ok(Request::Run(config)) = parse(line.split(' ').map(Into::into)) else { panic!("{line}") };
+        let given = contradiction(&config, socket.parse().unwrap(), false);
+        assert_eq!(given.as_deref(), expected, "{line} on {socket}");
+        if config.reuse_port {
+            assert_eq!(contradiction(&config, socket.parse().unwrap(), true), None);
+        }
+    }
+}
