@@ -88,7 +88,6 @@ const NOT_YET: &[(&str, &str)] = &[
     (FUNCTIONS, "src/log/message.rs"),
     (FUNCTIONS, "tests/exhaustion/capacity.rs"),
     (FUNCTIONS, "tests/exhaustion/faults/mod.rs"),
-    (FUNCTIONS, "tests/model/src/world.rs"),
     (FUNCTIONS, "tests/program/readme.rs"),
 ];
 

@@ -178,9 +178,10 @@ impl<'a> Options<'a> {
         Some(options)
     }
 
-    /// The text of the options that say something else than the defaults, or the first wrong one.
+    /// The text of the options that say something else than the defaults, or the first wrong one. An address to
+    /// listen on says something even where it is the default: an inherited socket must have it.
     fn text(&self, ipv4: bool) -> Result<String, (&'static str, String)> {
-        let mut bind = given("--bind", self.bind, address)?;
+        let bind = given("--bind", self.bind, address)?;
         let source = given("--source", self.source, |word| {
             address(word).filter(|address| address.is_ipv4() == ipv4 && !address.is_unspecified())
         })?;
@@ -196,7 +197,6 @@ impl<'a> Options<'a> {
             |word: Option<&str>| word.filter(|word| ["text", "json"].contains(word)).map(str::to_owned);
         let mut log_format = given("--log-format", self.log_format, format)?;
 
-        bind = bind.filter(|bind| bind != "--bind 0.0.0.0 ");
         log_format = log_format.filter(|format| format != "--log-format text ");
         let flag = |name: &str, on| if on { format!("{name} ") } else { String::new() };
         let parts = [
