@@ -147,7 +147,9 @@ mod tests {
                         queues.push(key, traffic);
                     }
                     2 => {
-                        model.iter_mut().for_each(|list| list.retain(|&queued| queued != key));
+                        for list in &mut model {
+                            list.retain(|&queued| queued != key);
+                        }
                         queues.remove(key);
                     }
                     _ => {

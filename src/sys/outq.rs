@@ -54,9 +54,9 @@ mod tests {
 
     #[test]
     fn bytes_that_an_ipv6_peer_does_not_take_are_counted() {
-        match TcpListener::bind("[::1]:0") {
-            Ok(listener) => stuck_bytes(&listener),
-            Err(error) => eprintln!("skipped: no IPv6 here ({error})"),
+        // A machine without IPv6 has nothing to show here.
+        if let Ok(listener) = TcpListener::bind("[::1]:0") {
+            stuck_bytes(&listener);
         }
     }
 
