@@ -46,6 +46,8 @@ pub struct Gateway {
     /// Sessions to look at, at the end of the turn.
     restless: Vec<u64>,
     turn: u64,
+    /// Sessions that had ended when accepting was last resumed.
+    ended: u64,
     /// Every turn is printed: one run was asked for.
     traced: bool,
 }
@@ -87,11 +89,11 @@ impl Gateway {
         };
         Self {
             pool: Pool::new(plan.settings, origin),
+            turns: Turns::new(plan.settings.timeouts),
             plan,
             random,
             origin,
             edge,
-            turns: Turns::default(),
             agenda: BinaryHeap::new(),
             next_arrival: Some(Duration::ZERO),
             arrived: 0,
@@ -100,6 +102,7 @@ impl Gateway {
             ready: VecDeque::new(),
             restless: Vec::new(),
             turn: 0,
+            ended: 0,
             traced,
         }
     }
@@ -169,6 +172,8 @@ impl Gateway {
         let wakes_at = self.wakes_at().filter(|_| self.doors != Doors::Stopped);
         let events = [wakes_at, self.told_at(), self.next_event(), self.next_arrival];
         let Some(next) = events.into_iter().flatten().min() else { return false };
+        let has_time = self.doors == Doors::Stopped || self.pool.queues().are_empty();
+        assert!(has_time, "it sleeps while sessions are queued");
         self.edge.stage.now.set(self.edge.now().max(next));
         self.let_happen();
         true
@@ -242,9 +247,13 @@ impl Gateway {
             if self.pool.take_due(Timer::Accept, now) {
                 self.resume_accepting();
             }
+            self.turns.begin_expire(&self.pool, &self.edge);
             self.pool.expire(now, more_events, &mut self.edge);
-            self.turns.end_expire(&self.pool, now, self.plan.settings.timeouts);
-            if self.pool.take_freed() {
+            self.turns.end_expire(&self.pool, &self.edge, now);
+            let freed = self.pool.take_freed();
+            let ended = std::mem::replace(&mut self.ended, self.edge.ended);
+            assert_eq!(freed, self.edge.ended > ended, "each end gives something back");
+            if freed {
                 self.resume_accepting();
             }
             self.accept();

@@ -14,8 +14,10 @@ use super::host::{Edge, Socket};
 use super::verdict::LATEST;
 
 /// Watches the turns of one pool.
-#[derive(Default)]
 pub struct Turns {
+    timeouts: Timeouts,
+    /// The bytes that each session had taken when timers began to fire.
+    before_expire: Vec<(u64, [u64; 2])>,
     /// The sessions that were queued when this turn's work began.
     queued: Vec<Queued>,
     /// For each session that was queued and not served: the turns that it has waited, and those that
@@ -77,6 +79,17 @@ enum Lately {
 }
 
 impl Turns {
+    pub fn new(timeouts: Timeouts) -> Self {
+        Self {
+            timeouts,
+            before_expire: Vec::new(),
+            queued: Vec::new(),
+            waits: HashMap::new(),
+            interactive: Vec::new(),
+            moved: 0,
+        }
+    }
+
     pub fn begin_work(&mut self, pool: &Pool<Socket>, edge: &Edge) {
         let slots = pool.slots();
         let queued = slots.iter_from(0).filter_map(|(key, session)| {
@@ -84,7 +97,7 @@ impl Turns {
             let traffic = pool.queues().traffic(key)?;
             let case = &edge.cases[&serial];
             let world = case.world.borrow();
-            let taken = SIDES.map(|side| world.connection(side).taken());
+            let taken = edge.taken_of(serial);
             Some(Queued {
                 key,
                 serial,
@@ -141,6 +154,7 @@ impl Turns {
             (Traffic::Bulk, Lately::Yes) => SHARE_BESIDE_INTERACTIVE,
             _ => SHARE,
         };
+        assert!(queued.relays || taken == [0; 2], "session {} is served twice in a turn", queued.serial);
         // The last take begins below the share, and takes no more than a share or a pipe. A session that
         // begins to abort looks once more for what the dead side left behind.
         let aborts = if queued.aborts_now(pool, edge) { 2 } else { 1 };
@@ -199,11 +213,30 @@ impl Turns {
         }
     }
 
-    /// No timer waits long for its turn.
-    pub fn end_expire(&self, pool: &Pool<Socket>, now: Instant, timeouts: Timeouts) {
+    pub fn begin_expire(&mut self, pool: &Pool<Socket>, edge: &Edge) {
+        // In a large pool a look at all slots is dear.
+        if pool.slots().len() < 100 {
+            let serials = pool.slots().iter_from(0).map(|(_, session)| session.identity().serial.get());
+            self.before_expire = serials.map(|serial| (serial, edge.taken_of(serial))).collect();
+        }
+    }
+
+    /// No timer waits long for its turn, and a session that catches up takes a small share.
+    pub fn end_expire(&mut self, pool: &Pool<Socket>, edge: &Edge, now: Instant) {
         for (_, session) in pool.slots().iter_from(0) {
-            let deadline = session.deadline(timeouts);
+            let deadline = session.deadline(self.timeouts);
             assert!(now < deadline + LATEST, "a timer waits for {:?}", now - deadline);
+        }
+        for (serial, before) in std::mem::take(&mut self.before_expire) {
+            let after = edge.taken_of(serial);
+            let taken = [after[0] - before[0], after[1] - before[1]];
+            self.moved += taken.iter().sum::<u64>();
+            // Twice that where it begins to abort.
+            let most = 4 * SHARE_BESIDE_INTERACTIVE as u64;
+            assert!(
+                taken.iter().all(|&taken| taken < most),
+                "session {serial} takes {taken:?} bytes to catch up"
+            );
         }
     }
 
