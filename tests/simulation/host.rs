@@ -157,6 +157,11 @@ impl Edge {
         SIDES.map(|side| world.connection(side).taken())
     }
 
+    /// Calls that the relay has made for a session.
+    pub fn calls_of(&self, serial: u64) -> u64 {
+        self.cases[&serial].world.borrow().calls()
+    }
+
     /// Adds up what a session has done that is over.
     pub fn sum_up(&mut self, cause: Option<Cause>, world: &World) {
         self.ended += 1;

@@ -57,6 +57,7 @@ fn run(timeout: Duration, events: &[(Duration, Event)], is_known: bool) -> Outco
     let (mut queued, mut events) = (0, events.iter().peekable());
     let mut outcome =
         Outcome { ended: Duration::ZERO, moved: Duration::ZERO, written: Duration::ZERO, looks: Vec::new() };
+    let mut fired = Duration::ZERO;
     loop {
         let deadline = clock.deadline(timeout) - origin;
         let ticks = deadline.as_nanos().div_ceil(TICK.as_nanos());
@@ -76,6 +77,8 @@ fn run(timeout: Duration, events: &[(Duration, Event)], is_known: bool) -> Outco
             continue;
         }
         let now = origin + fires;
+        assert!(fires > fired, "the timer fires again and again");
+        fired = fires;
         if clock.wants_look() {
             outcome.looks.push(fires);
             clock.look(is_known.then_some(queued), now);
