@@ -238,17 +238,12 @@ impl<S: Stream> Pool<S> {
     /// Lets one session work, and returns the bytes that moved. A session whose target has just
     /// answered relays in the same turn: the requester's first bytes are there already, as a rule.
     fn work_on(&mut self, key: usize, now: Instant, host: &mut impl Host<S>) -> u64 {
-        let (mut verdict, mut moved) = self.with_turn(key, now, Session::work);
-        if verdict == Verdict::Connected {
-            match self.start_relaying(key, now, host) {
-                Ok(()) => (verdict, moved) = self.with_turn(key, now, Session::work),
-                Err(cause) => {
-                    self.fail(key, cause, None, now, host);
-                    return 0;
-                }
-            }
-        }
+        let (verdict, moved) = self.with_turn(key, now, Session::work);
         self.settle(key, verdict, now, host);
+        if verdict == Verdict::Connected && self.queues.contains(key) {
+            self.queues.remove(key);
+            return self.work_on(key, now, host);
+        }
         moved
     }
 
@@ -278,8 +273,13 @@ impl<S: Stream> Pool<S> {
     fn settle(&mut self, key: usize, verdict: Verdict, now: Instant, host: &mut impl Host<S>) {
         match verdict {
             Verdict::End => return self.end(key, now, host),
-            // It relays when its turn comes.
-            Verdict::Connected | Verdict::Again => self.enqueue(key),
+            Verdict::Connected => {
+                if let Err(cause) = self.start_relaying(key, now, host) {
+                    return self.fail(key, cause, None, now, host);
+                }
+                self.enqueue(key);
+            }
+            Verdict::Again => self.enqueue(key),
             Verdict::Wait => {}
         }
         // A later deadline is found when the timer fires; only an earlier one touches the wheel.

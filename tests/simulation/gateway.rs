@@ -20,7 +20,7 @@ use tcprelay_model::world::{SIDES, Stage, Terms, World};
 
 use super::host::{Case, Edge, History, Socket, Sums};
 use super::plan::{Finish, Plan};
-use super::turns::Turns;
+use super::turns::{LARGE, Turns};
 use super::verdict;
 
 /// Turns that no session needs: the relay spins.
@@ -46,6 +46,8 @@ pub struct Gateway {
     /// Sessions to look at, at the end of the turn.
     restless: Vec<u64>,
     turn: u64,
+    /// Sessions that had ended when accepting was last resumed.
+    ended: u64,
     /// Every turn is printed: one run was asked for.
     traced: bool,
 }
@@ -87,11 +89,11 @@ impl Gateway {
         };
         Self {
             pool: Pool::new(plan.settings, origin),
+            turns: Turns::new(plan.settings.timeouts),
             plan,
             random,
             origin,
             edge,
-            turns: Turns::default(),
             agenda: BinaryHeap::new(),
             next_arrival: Some(Duration::ZERO),
             arrived: 0,
@@ -100,6 +102,7 @@ impl Gateway {
             ready: VecDeque::new(),
             restless: Vec::new(),
             turn: 0,
+            ended: 0,
             traced,
         }
     }
@@ -169,6 +172,8 @@ impl Gateway {
         let wakes_at = self.wakes_at().filter(|_| self.doors != Doors::Stopped);
         let events = [wakes_at, self.told_at(), self.next_event(), self.next_arrival];
         let Some(next) = events.into_iter().flatten().min() else { return false };
+        let has_time = self.doors == Doors::Stopped || self.pool.queues().are_empty();
+        assert!(has_time, "it sleeps while sessions are queued");
         self.edge.stage.now.set(self.edge.now().max(next));
         self.let_happen();
         true
@@ -232,7 +237,7 @@ impl Gateway {
         let events = self.poll();
         let more_events = events.len() >= self.plan.events_per_turn;
         self.note(&events);
-        self.turns.begin_work(&self.pool, &self.edge);
+        self.turns.begin_work(&self.pool, &self.edge, events.iter().map(|event| event.key));
         self.pool.work(now, &mut self.edge);
         self.turns.end_work(&self.pool, &self.edge);
         if self.told_at().is_some_and(|at| at <= self.edge.now()) {
@@ -242,14 +247,18 @@ impl Gateway {
             if self.pool.take_due(Timer::Accept, now) {
                 self.resume_accepting();
             }
+            self.turns.begin_expire(&self.pool, &self.edge);
             self.pool.expire(now, more_events, &mut self.edge);
-            self.turns.end_expire(&self.pool, now, self.plan.settings.timeouts);
-            if self.pool.take_freed() {
+            self.turns.end_expire(&self.pool, &self.edge, now);
+            let freed = self.pool.take_freed();
+            let ended = std::mem::replace(&mut self.ended, self.edge.ended);
+            assert_eq!(freed, self.edge.ended > ended, "each end gives something back");
+            if freed {
                 self.resume_accepting();
             }
             self.accept();
             // In a large pool a look at all slots is dear.
-            if self.plan.settings.sessions < 100 || self.turn.is_multiple_of(64) {
+            if self.pool.slots().len() < LARGE || self.turn.is_multiple_of(64) {
                 self.pool.check();
             }
         }
@@ -353,10 +362,13 @@ impl Gateway {
         let source = Ipv4Addr::from_bits(0x0a00_0001 + (serial.wrapping_mul(7) % self.plan.sources) as u32);
         let requester = SocketAddr::from((source, 1));
         let slots = self.pool.slots();
-        let from_there =
-            slots.iter_from(0).filter(|(_, session)| session.identity().requester == requester).count();
-        let limit = self.plan.settings.max_per_source.filter(|&limit| from_there >= limit);
-        assert_eq!(slots.source_limit_reached(requester.ip()), limit, "{from_there} sessions from there");
+        let limit = slots.source_limit_reached(requester.ip());
+        if slots.len() < LARGE || self.random.once_in(64) {
+            let from_there = slots.iter_from(0).filter(|(_, other)| other.identity().requester == requester);
+            let from_there = from_there.count();
+            let reached = self.plan.settings.max_per_source.filter(|&limit| from_there >= limit);
+            assert_eq!(limit, reached, "{from_there} sessions from there");
+        }
         if limit.is_some() || slots.is_full() {
             return self.turn_away(serial);
         }

@@ -85,6 +85,8 @@ pub struct End {
     pub at: Duration,
     /// For each side, whether something had happened that had not been reported yet.
     pub unreported: [bool; 2],
+    /// For each side, whether bytes without an EOF stood still in its send queue, and the kernel said so.
+    pub stuck: [bool; 2],
     /// Bytes could be moved: they had arrived before the turn, and nothing was in their way.
     pub left_behind: Option<Side>,
 }
@@ -100,6 +102,11 @@ impl Case {
         let mut world = self.world.borrow_mut();
         world.touch();
         let unreported = SIDES.map(|side| world.connection(side).is_woken());
+        let stuck = SIDES.map(|side| {
+            let connection = world.connection(side);
+            let waits = connection.acknowledged() < connection.written();
+            connection.tells_queue() && !connection.is_write_shut() && waits
+        });
         let left_behind = SIDES.into_iter().find(|&side| {
             let (from, to) = (world.connection(side), world.connection(!side));
             let held = to.preface() + from.taken() > to.written();
@@ -108,7 +115,7 @@ impl Case {
         let (cause, summary) = (ended.map(|ended| ended.cause), ended.map(|ended| ended.summary));
         assert!(self.end.is_none(), "a session ends twice");
         self.key = None;
-        self.end = Some(End { cause, summary, at: now, unreported, left_behind });
+        self.end = Some(End { cause, summary, at: now, unreported, stuck, left_behind });
     }
 
     /// Notes what the relay has done in a turn.
@@ -142,6 +149,17 @@ impl Edge {
     /// Bytes that the relay has moved for a session.
     pub fn movement_of(&self, serial: u64) -> u64 {
         self.cases[&serial].world.borrow().movement()
+    }
+
+    /// Bytes that the relay has taken from each side of a session.
+    pub fn taken_of(&self, serial: u64) -> [u64; 2] {
+        let world = self.cases[&serial].world.borrow();
+        SIDES.map(|side| world.connection(side).taken())
+    }
+
+    /// Calls that the relay has made for a session.
+    pub fn calls_of(&self, serial: u64) -> u64 {
+        self.cases[&serial].world.borrow().calls()
     }
 
     /// Adds up what a session has done that is over.

@@ -20,6 +20,8 @@ struct Fake {
     written: Option<Errno>,
     /// Bytes left to read; `Some` takes every write whole.
     left: Option<usize>,
+    /// Bytes that each splice into it moves.
+    drained: usize,
     /// For each write, whether EOF was to follow.
     eof_follows: Vec<bool>,
     calls: usize,
@@ -53,7 +55,7 @@ impl Stream for Fake {
 
     fn drain(&mut self, _: &Pipe, _: usize) -> io::Result<usize> {
         self.calls += 1;
-        Ok(0)
+        Ok(self.drained)
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
@@ -181,6 +183,41 @@ fn a_short_read_after_the_end_has_arrived_is_the_last_one() {
     socket.note(eof);
     assert_eq!(socket.write(b"bytes", false), Transfer::Failed(Errno::CONNRESET.raw_os_error()));
     assert_eq!((socket.read(&mut [0; 10]), socket.eof_is_next()), (Transfer::Bytes(5), false));
+}
+
+/// A socket into which a splice of 10 bytes has moved `drained`, and that has 5 bytes to read.
+fn spliced_into(drained: usize, has_peer: bool) -> Socket<Fake> {
+    let mut socket = Socket::connecting(Fake { left: Some(5), drained, has_peer, ..Fake::default() });
+    socket.note(Readiness { eof: true, ..READY });
+    assert_eq!(socket.drain(&pipe(), 10), Transfer::Bytes(drained));
+    socket
+}
+
+#[test]
+fn after_a_short_splice_a_short_read_does_not_prove_the_end() {
+    let mut room = [0; 10];
+    let mut socket = spliced_into(10, true);
+    assert_eq!((socket.read(&mut room), socket.eof_is_next()), (Transfer::Bytes(5), true));
+    let mut socket = spliced_into(9, true);
+    assert_eq!((socket.read(&mut room), socket.eof_is_next()), (Transfer::Bytes(5), false));
+    // A later write shows that there was no reset.
+    assert_eq!(socket.write(b"bytes", false), Transfer::Bytes(5));
+    assert!(socket.eof_is_next());
+}
+
+#[test]
+fn after_a_short_splice_a_read_of_0_is_an_eof_only_if_there_is_a_peer() {
+    let read_of_0 = |mut socket: Socket<Fake>| {
+        socket.stream_mut().left = Some(0);
+        socket.read(&mut [0; 10])
+    };
+    assert_eq!(read_of_0(spliced_into(9, true)), Transfer::Eof);
+    assert_eq!(read_of_0(spliced_into(10, false)), Transfer::Eof);
+    assert_eq!(read_of_0(spliced_into(9, false)), Transfer::Failed(Errno::CONNRESET.raw_os_error()));
+    // Once both have sent their FIN, a socket has no peer any more.
+    let mut socket = spliced_into(9, false);
+    socket.shutdown_write().unwrap();
+    assert_eq!(read_of_0(socket), Transfer::Eof);
 }
 
 #[test]

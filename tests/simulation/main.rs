@@ -19,12 +19,15 @@
 
 mod gateway;
 mod host;
+mod idle;
 mod latches;
 mod pace;
 mod plan;
+mod sessions;
 mod turns;
 mod verdict;
 
+use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
@@ -56,7 +59,11 @@ fn run(seed: u64, plan: impl FnOnce(&mut Random) -> Plan) -> Life {
         if traced {
             eprintln!("{plan:#?}");
         }
-        Gateway::new(plan, random, traced).run()
+        let life = Gateway::new(plan, random, traced).run();
+        if seed.is_multiple_of(64) {
+            judge_descriptors();
+        }
+        life
     }));
     attempt.unwrap_or_else(|panic| {
         eprintln!("The run with SIMULATION_SEED={seed} has failed.");
@@ -64,11 +71,18 @@ fn run(seed: u64, plan: impl FnOnce(&mut Random) -> Plan) -> Life {
     })
 }
 
+/// The tests that run at a time have a relay's pipes each. More would be a leak.
+fn judge_descriptors() {
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().count();
+    assert!(open <= 64 * (threads + 1), "{open} descriptors are open");
+}
+
 /// Runs a relay for each seed, or for the one that the environment asks for.
 fn run_seeds(seeds: std::ops::Range<u64>) {
     let seeds = number("SIMULATION_SEED").map_or(seeds, |seed| seed..seed + 1);
     let (count, sessions) =
-        (seeds.end - seeds.start, seeds.map(|seed| run(seed, Plan::random).sessions).sum::<u64>());
+        (seeds.end - seeds.start, seeds.map(|seed| run(seed, Plan::any).sessions).sum::<u64>());
     eprintln!("{count} relays, {sessions} sessions");
 }
 

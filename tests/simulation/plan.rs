@@ -46,8 +46,13 @@ pub enum Finish {
 }
 
 impl Plan {
-    /// Any small relay.
-    pub fn random(random: &mut Random) -> Self {
+    /// Any relay.
+    pub fn any(random: &mut Random) -> Self {
+        if random.once_in(50) { Self::jam(random) } else { Self::random(random) }
+    }
+
+    /// A small relay.
+    fn random(random: &mut Random) -> Self {
         use Load::{Any, Bulk, Interactive, Light};
         let mixtures: [&[Load]; 6] =
             [&[Any], &[Any], &[Any, Light], &[Any, Interactive], &[Bulk, Interactive], &[Bulk]];
@@ -83,6 +88,30 @@ impl Plan {
                 1 => Finish::Stop(at),
                 _ => Finish::Late,
             },
+        }
+    }
+
+    /// A relay with more to do than its turns can hold: sessions come due while they wait for theirs.
+    fn jam(random: &mut Random) -> Self {
+        const CROWDED: [Load; 4] = [Load::Bulk, Load::Bulk, Load::Interactive, Load::Any];
+        let calm = Self::random(random);
+        let sessions = 30;
+        let idle = Duration::from_secs(1);
+        Self {
+            settings: Settings {
+                sessions,
+                max_per_source: None,
+                timeouts: Timeouts { idle, ..calm.settings.timeouts },
+                ..calm.settings
+            },
+            arrivals: 40,
+            gap: random.pick(&[1_000, 50_000]),
+            loads: random.pick(&[&CROWDED[..], &[Load::Interactive], &[Load::Flood]]),
+            events_per_turn: random.pick(&[1, 3, EVENTS_PER_TURN]),
+            descriptors: 2 * sessions,
+            turn: random.pick(&[10_000, 60_000]),
+            in_batches: true,
+            ..calm
         }
     }
 

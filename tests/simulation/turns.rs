@@ -1,6 +1,6 @@
 //! What must be true of each turn, whatever the load: who is served, how soon, and for how many bytes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use tcprelay::internal::limits::{
@@ -13,16 +13,26 @@ use tcprelay_model::world::SIDES;
 use super::host::{Edge, Socket};
 use super::verdict::LATEST;
 
+/// Sessions from which on a look at all of them in each turn is dear.
+pub const LARGE: usize = 100;
+
 /// Watches the turns of one pool.
-#[derive(Default)]
 pub struct Turns {
+    timeouts: Timeouts,
+    turn: u64,
+    /// The bytes that each session had taken when timers began to fire, and the calls it had made.
+    before_expire: Vec<(u64, [u64; 2], u64)>,
+    /// The sessions that worked when their timer fired, and have not been served since.
+    caught_up: HashSet<u64>,
+    /// The keys that were still queued when work ended.
+    left: Vec<usize>,
     /// The sessions that were queued when this turn's work began.
     queued: Vec<Queued>,
     /// For each session that was queued and not served: the turns that it has waited, and those that
     /// it may wait.
     waits: HashMap<u64, (usize, usize)>,
     /// The sessions that worked on interactive traffic lately, and when.
-    interactive: Vec<(Duration, u64)>,
+    interactive: HashMap<u64, Duration>,
     /// Bytes moved in this turn.
     moved: u64,
 }
@@ -77,22 +87,41 @@ enum Lately {
 }
 
 impl Turns {
-    pub fn begin_work(&mut self, pool: &Pool<Socket>, edge: &Edge) {
+    pub fn new(timeouts: Timeouts) -> Self {
+        Self {
+            timeouts,
+            turn: 0,
+            before_expire: Vec::new(),
+            caught_up: HashSet::new(),
+            left: Vec::new(),
+            queued: Vec::new(),
+            waits: HashMap::new(),
+            interactive: HashMap::new(),
+            moved: 0,
+        }
+    }
+
+    /// Looks at the sessions that are queued: those of `noted` keys, and those that were before.
+    pub fn begin_work(&mut self, pool: &Pool<Socket>, edge: &Edge, noted: impl Iterator<Item = usize>) {
         let slots = pool.slots();
-        let queued = slots.iter_from(0).filter_map(|(key, session)| {
+        let mut keys: Vec<_> = if slots.len() < LARGE {
+            slots.iter_from(0).map(|(key, _)| key).collect()
+        } else {
+            noted.chain(std::mem::take(&mut self.left)).collect()
+        };
+        keys.sort_unstable();
+        keys.dedup();
+        let queued = keys.into_iter().filter(|&key| pool.queues().contains(key)).filter_map(|key| {
+            let session = slots.get(key)?;
             let serial = session.identity().serial.get();
             let traffic = pool.queues().traffic(key)?;
-            let case = &edge.cases[&serial];
-            let world = case.world.borrow();
-            let taken = SIDES.map(|side| world.connection(side).taken());
-            Some(Queued {
-                key,
-                serial,
-                traffic,
-                relays: case.history.relays,
-                movement: world.movement(),
-                taken,
-            })
+            let is_right = (traffic == Traffic::Bulk) == session.is_bulk();
+            // One that caught up after it was queued keeps its place.
+            let keeps_place = self.caught_up.contains(&serial) || slots.len() >= LARGE;
+            assert!(is_right || keeps_place, "session {serial} is queued as {traffic:?}");
+            let taken = edge.taken_of(serial);
+            let (relays, movement) = (edge.cases[&serial].history.relays, edge.movement_of(serial));
+            Some(Queued { key, serial, traffic, relays, movement, taken })
         });
         self.queued = queued.collect();
     }
@@ -120,6 +149,9 @@ impl Turns {
         );
         for queued in std::mem::take(&mut self.queued) {
             self.judge_session(queued, pool, edge, lately);
+            if queued.is_queued_now(pool) {
+                self.left.push(queued.key);
+            }
             let is_served = queued.is_served(pool, edge);
             if queued.traffic == Traffic::Interactive && !is_served {
                 assert!(
@@ -165,6 +197,7 @@ impl Turns {
     fn judge_wait(&mut self, queued: &Queued, is_served: bool, pool: &Pool<Socket>) {
         if is_served {
             self.waits.remove(&queued.serial);
+            self.caught_up.remove(&queued.serial);
             return;
         }
         let length = pool.queues().len(queued.traffic);
@@ -178,16 +211,19 @@ impl Turns {
         let now = edge.now();
         for queued in &self.queued {
             if queued.traffic == Traffic::Interactive && queued.is_served(pool, edge) {
-                self.interactive.push((now, queued.serial));
+                self.interactive.insert(queued.serial, now);
             }
         }
-        self.interactive.retain(|&(at, _)| now < at + INTERACTIVE_LINGER);
+        self.interactive.retain(|_, &mut at| now < at + INTERACTIVE_LINGER);
+        let bulk = self.queued.iter().filter(|queued| queued.traffic == Traffic::Bulk);
+        let bulk: HashSet<_> = bulk.map(|queued| queued.serial).collect();
+        if bulk.is_empty() {
+            return Lately::Maybe;
+        }
         // A session that is bulk by now only paused.
-        let are_bulk = self.interactive.iter().map(|&(_, serial)| {
-            let session = edge.cases.get(&serial).and_then(|case| pool.slots().get(case.key?))?;
-            let was_bulk =
-                self.queued.iter().any(|queued| queued.serial == serial && queued.traffic == Traffic::Bulk);
-            (session.is_bulk() || !was_bulk).then_some(session.is_bulk())
+        let are_bulk = self.interactive.keys().map(|serial| {
+            let session = edge.cases.get(serial).and_then(|case| pool.slots().get(case.key?))?;
+            (session.is_bulk() || !bulk.contains(serial)).then_some(session.is_bulk())
         });
         let are_bulk: Vec<_> = are_bulk.collect();
         if are_bulk.iter().all(|&is_bulk| is_bulk == Some(true)) {
@@ -199,11 +235,35 @@ impl Turns {
         }
     }
 
-    /// No timer waits long for its turn.
-    pub fn end_expire(&self, pool: &Pool<Socket>, now: Instant, timeouts: Timeouts) {
-        for (_, session) in pool.slots().iter_from(0) {
-            let deadline = session.deadline(timeouts);
+    pub fn begin_expire(&mut self, pool: &Pool<Socket>, edge: &Edge) {
+        if pool.slots().len() < LARGE {
+            let serials = pool.slots().iter_from(0).map(|(_, session)| session.identity().serial.get());
+            self.before_expire =
+                serials.map(|serial| (serial, edge.taken_of(serial), edge.calls_of(serial))).collect();
+        }
+    }
+
+    /// No timer waits long for its turn, and a session that catches up takes a small share.
+    pub fn end_expire(&mut self, pool: &Pool<Socket>, edge: &Edge, now: Instant) {
+        self.turn += 1;
+        let looks = pool.slots().len() < LARGE || self.turn.is_multiple_of(64);
+        for (_, session) in pool.slots().iter_from(0).filter(|_| looks) {
+            let deadline = session.deadline(self.timeouts);
             assert!(now < deadline + LATEST, "a timer waits for {:?}", now - deadline);
+        }
+        for (serial, before, calls) in std::mem::take(&mut self.before_expire) {
+            if edge.calls_of(serial) > calls {
+                self.caught_up.insert(serial);
+            }
+            let after = edge.taken_of(serial);
+            let taken = [after[0] - before[0], after[1] - before[1]];
+            self.moved += taken.iter().sum::<u64>();
+            // Twice that where it begins to abort.
+            let most = 4 * SHARE_BESIDE_INTERACTIVE as u64;
+            assert!(
+                taken.iter().all(|&taken| taken < most),
+                "session {serial} takes {taken:?} bytes to catch up"
+            );
         }
     }
 

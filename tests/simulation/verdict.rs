@@ -53,6 +53,7 @@ pub fn at_rest(world: &World, phase: &str) {
 pub fn judge(case: &Case) {
     let world = case.world.borrow();
     let end = case.end.as_ref().expect("it has ended");
+    let _named = Named(case);
     judge_cause(&world, end);
     judge_time(&world, &case.history, end);
     if let Some(summary) = end.summary {
@@ -61,6 +62,18 @@ pub fn judge(case: &Case) {
     }
     for side in SIDES {
         judge_side(&world, &case.history, end, side);
+    }
+}
+
+/// Names the session whose judgement fails.
+struct Named<'a>(&'a Case);
+
+impl Drop for Named<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let Case { world, history, end, .. } = self.0;
+            eprintln!("session {}: {end:?}, {history:?}", world.borrow().serial);
+        }
     }
 }
 
@@ -140,7 +153,8 @@ fn judge_kernel_time(world: &World, history: &History, at: Duration) {
     if known && took > DELAYED_ACK_MAX + LATEST {
         assert!(at >= arrived + idle, "idle at {at:?}, but a byte arrived at {arrived:?}");
     }
-    let late = LATE_MAX.max(took / 20) + LATEST;
+    // The last look may have waited for its turn, and the end as well.
+    let late = LATE_MAX.max(took / 20) + 2 * LATEST;
     let latest = history.moved.max(arrived).max(world.acknowledged_end) + idle + late;
     assert!(at <= latest, "idle at {at:?}, though the last byte arrived at {arrived:?}");
 }
@@ -176,6 +190,9 @@ fn judge_side(world: &World, history: &History, end: &End, side: Side) {
             here.acknowledged()
         );
     }
+    if end.cause == Some(Cause::IdleTimeout) && end.stuck[index(side)] && !here.is_dead() {
+        assert_eq!(here.closed(), Some(Closed::Reset), "bytes to the {side:?} stood still");
+    }
     if relayed && !lost(here) && !lost(there) {
         assert!(there.end_arrived(), "the session ended, but the {:?} has not", !side);
         if world.is_reading(side) {
@@ -189,9 +206,9 @@ fn judge_side(world: &World, history: &History, end: &End, side: Side) {
     let moved = history.written[index(side)].max(acknowledged.unwrap_or_default());
     let gave_up = history.aborted.is_some_and(|aborted| end.at >= aborted.max(moved) + grace);
     if relayed && there.is_dead() && !lost(here) && !gave_up && world.is_reading(side) {
-        assert_eq!(here.acknowledged(), whole, "last words to the {side:?} are lost: {end:?}, {history:?}");
+        assert_eq!(here.acknowledged(), whole, "last words to the {side:?} are lost");
         // An EOF that was known before the death is passed on, too.
-        if matches!(there.seen(), Some((Seen::End, _))) {
+        if matches!((there.seen(), there.told()), (Some((Seen::End, _)), _) | (_, Some((Seen::Told, _)))) {
             assert_eq!(world.saw(side), Some(Closed::Orderly), "the end of the {:?} is lost", !side);
         }
     }

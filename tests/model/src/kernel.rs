@@ -176,6 +176,8 @@ pub struct Connection {
     seen: Option<(Seen, u64)>,
     /// The kernel does not say how long the send queue is.
     queue_unknown: bool,
+    /// Splices from the socket that brought bytes.
+    fills: u64,
 }
 
 impl Connection {
@@ -209,6 +211,7 @@ impl Connection {
             cut_amid_drain: None,
             seen: None,
             queue_unknown: false,
+            fills: 0,
         }
     }
 
@@ -387,6 +390,7 @@ impl Connection {
         if count == 0 {
             return self.nothing_to_read(false, clock);
         }
+        self.fills += 1;
         let mut bytes = vec![0; count];
         self.copy_out(&mut bytes);
         assert_eq!(pipe.write(&bytes).ok(), Some(count), "an empty pipe holds its capacity");
@@ -521,6 +525,11 @@ impl Connection {
     /// Whether and when the owner was told the end without having asked for it.
     pub fn told(&self) -> Option<(Seen, u64)> {
         self.end_told
+    }
+
+    /// Splices from the socket that have brought bytes.
+    pub fn fills(&self) -> u64 {
+        self.fills
     }
 
     /// Bytes that have arrived from the peer.

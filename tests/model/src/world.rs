@@ -99,6 +99,8 @@ pub enum Load {
     Any,
     /// Megabytes.
     Bulk,
+    /// Megabytes, all at once, through connections with much room.
+    Flood,
     /// Small messages, with pauses.
     Interactive,
     /// A few small messages, and it is over.
@@ -163,8 +165,9 @@ struct Sizes {
 
 impl Sizes {
     fn random(random: &mut Random, load: Load) -> Self {
-        let bulk = load == Load::Bulk || load == Load::Any && random.once_in(60);
+        let bulk = matches!(load, Load::Bulk | Load::Flood) || load == Load::Any && random.once_in(60);
         let choices: &[u64] = match load {
+            Load::Flood => &[5_000_000],
             _ if bulk => &[300_000, 5_000_000],
             Load::Interactive | Load::Light => &[5_000, 70_000],
             _ => &[1, 40, 700, 5_000, 70_000, 300_000],
@@ -210,6 +213,7 @@ impl Peer {
         let paces: &[Pace] = match load {
             Load::Interactive => &[Pace::Slow, Pace::Moody],
             Load::Light => &[Pace::Fast, Pace::Slow],
+            Load::Flood => &[Pace::Fast],
             _ => &[Pace::Fast, Pace::Fast, Pace::Slow, Pace::Moody],
         };
         Self {

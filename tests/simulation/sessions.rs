@@ -1,0 +1,321 @@
+//! How one session ends: an abort with its grace, a stop, the idle timeout.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use tcprelay::internal::limits::{ABORT_GRACE, ABORT_LOOK, FULL_READS_BEFORE_SPLICING, PIPE_BYTES_MIN};
+use tcprelay::internal::message::{Cause, Identity, Serial};
+use tcprelay::internal::session::{Session, Side, Timeouts, Turn, Verdict};
+use tcprelay::internal::splice::{Pipe, Pipes};
+use tcprelay_model::kernel::{Call, Closed, Connection, Scripted, Sockets};
+
+const SECOND: Duration = Duration::from_secs(1);
+const PLENTY: u64 = 1_000_000;
+const BUF: usize = 100;
+
+/// Both connections of a session, to which nothing happens by itself.
+struct Pair([Connection; 2]);
+
+impl Sockets for Pair {
+    fn connection_of(&mut self, side: Side) -> &mut Connection {
+        &mut self.0[side.index()]
+    }
+
+    fn meddle(&mut self, _: Side, _: Call) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn clock(&self) -> u64 {
+        0
+    }
+}
+
+struct Run {
+    pair: Rc<RefCell<Pair>>,
+    session: Option<Session<Scripted<Pair>>>,
+    pipes: Pipes,
+    origin: Instant,
+    now: Duration,
+    timeouts: Timeouts,
+}
+
+impl Run {
+    /// A session that relays, between connections with room for so many bytes.
+    fn new(idle: Duration, room: u64) -> Self {
+        let mut run = Self::connecting(idle, room);
+        let now = run.origin;
+        run.session().start_relaying(BUF, &[], now).unwrap();
+        run
+    }
+
+    fn connecting(idle: Duration, room: u64) -> Self {
+        let connections = Side::BOTH.map(|side| Connection::new(side, false, PLENTY, room, 0));
+        let pair = Rc::new(RefCell::new(Pair(connections)));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let identity = Identity { serial: Serial::MIN, requester: address, target: address };
+        let [requester, target] = Side::BOTH.map(|side| Scripted::new(&pair, side));
+        let origin = Instant::now();
+        let session = Session::new(identity, requester, target, origin);
+        let timeouts = Timeouts { connect: SECOND, idle };
+        Self { pair, session: Some(session), pipes: Pipes::new(0), origin, now: Duration::ZERO, timeouts }
+    }
+
+    fn session(&mut self) -> &mut Session<Scripted<Pair>> {
+        self.session.as_mut().expect("it lives")
+    }
+
+    fn connection<T>(&self, side: Side, act: impl FnOnce(&mut Connection) -> T) -> T {
+        act(self.pair.borrow_mut().connection_of(side))
+    }
+
+    /// Lets the session work, with all that is reported of its sockets.
+    fn work(&mut self) -> Verdict {
+        for side in Side::BOTH {
+            let report = self.connection(side, Connection::report);
+            self.session().note(side, report.unwrap_or_default());
+        }
+        self.call(Session::work)
+    }
+
+    fn call(&mut self, call: impl FnOnce(&mut Session<Scripted<Pair>>, &mut Turn<'_>) -> Verdict) -> Verdict {
+        let session = self.session.as_mut().expect("it lives");
+        let mut turn = Turn::new(self.origin + self.now, self.timeouts, &mut self.pipes, false);
+        let verdict = call(session, &mut turn);
+        if verdict == Verdict::End
+            && let Some(session) = self.session.take()
+        {
+            let _ = session.end(&mut self.pipes, self.origin + self.now);
+        }
+        verdict
+    }
+
+    /// Lets time pass until then, and the timer fire; false if the session ends before.
+    fn lives_until(&mut self, then: Duration) -> bool {
+        while self.session.is_some() {
+            let timeouts = self.timeouts;
+            let deadline = self.session().deadline(timeouts) - self.origin;
+            if deadline > then {
+                self.now = then;
+                return true;
+            }
+            self.now = deadline;
+            self.call(Session::expire);
+        }
+        false
+    }
+
+    /// The requester sends so many bytes, the target's kernel acknowledges none, and the requester dies.
+    fn aborting(idle: Duration, bytes: u64) -> Self {
+        let mut run = Self::new(idle, PLENTY);
+        run.connection(Side::Requester, |requester| requester.arrive(bytes, false));
+        assert_eq!(run.work(), Verdict::Wait);
+        run.connection(Side::Requester, |requester| requester.fail(Errno::CONNRESET));
+        assert_eq!(run.work(), Verdict::Wait);
+        run
+    }
+
+    fn closed(&self, side: Side) -> Option<Closed> {
+        self.connection(side, |connection| connection.closed())
+    }
+}
+
+#[test]
+fn each_acknowledged_byte_renews_the_grace_of_an_abort() {
+    let mut run = Run::aborting(60 * SECOND, 1_000);
+    for second in 1..=20 {
+        assert!(run.lives_until(second * SECOND), "it gave up at {:?}", run.now);
+        run.connection(Side::Target, |target| target.acknowledge(1));
+    }
+    assert!(run.lives_until(20 * SECOND + ABORT_GRACE), "it gave up at {:?}", run.now);
+    assert!(!run.lives_until(20 * SECOND + ABORT_GRACE + 2 * ABORT_LOOK), "it does not give up");
+    assert_eq!(run.closed(Side::Target), Some(Closed::Reset));
+}
+
+#[test]
+fn the_grace_of_an_abort_ends_at_the_idle_timeout_at_the_latest() {
+    let mut run = Run::aborting(SECOND, 1_000);
+    assert!(run.lives_until(SECOND * 9 / 10), "it gave up at {:?}", run.now);
+    run.connection(Side::Target, |target| target.acknowledge(1));
+    assert!(run.lives_until(SECOND * 19 / 10), "it gave up at {:?}", run.now);
+    assert!(!run.lives_until(SECOND * 19 / 10 + 2 * ABORT_LOOK), "it does not give up");
+}
+
+#[test]
+fn an_abort_ends_as_soon_as_all_is_acknowledged() {
+    let mut run = Run::aborting(60 * SECOND, 1_000);
+    assert!(run.lives_until(SECOND));
+    run.connection(Side::Target, |target| target.acknowledge(1_000));
+    assert!(!run.lives_until(SECOND + ABORT_LOOK));
+}
+
+#[test]
+fn an_abort_with_an_unknown_queue_waits_out_the_grace() {
+    let mut run = Run::new(60 * SECOND, PLENTY);
+    run.connection(Side::Target, Connection::hide_queue);
+    run.connection(Side::Requester, |requester| requester.arrive(10, false));
+    assert_eq!(run.work(), Verdict::Wait);
+    run.connection(Side::Target, |target| target.acknowledge(10));
+    run.connection(Side::Requester, |requester| requester.fail(Errno::CONNRESET));
+    assert_eq!(run.work(), Verdict::Wait);
+    assert!(run.lives_until(ABORT_GRACE - ABORT_LOOK), "it gave up at {:?}", run.now);
+    assert!(!run.lives_until(ABORT_GRACE + ABORT_LOOK), "it does not give up");
+}
+
+#[test]
+fn an_abort_ends_as_soon_as_the_other_side_dies_as_well() {
+    let mut run = Run::aborting(60 * SECOND, 1_000);
+    run.connection(Side::Target, |target| target.fail(Errno::CONNRESET));
+    assert_eq!(run.work(), Verdict::End);
+}
+
+#[test]
+fn a_stop_resets_each_side_without_its_eof_and_leaves_a_complete_side_clean() {
+    let mut run = Run::new(60 * SECOND, PLENTY);
+    run.connection(Side::Requester, |requester| {
+        requester.arrive(1_000, false);
+        requester.arrive_end();
+    });
+    run.connection(Side::Target, |target| target.arrive(1_000, false));
+    assert_eq!(run.work(), Verdict::Wait);
+    run.session.take().unwrap().stop(&mut run.pipes);
+    assert_eq!(run.closed(Side::Target), Some(Closed::Orderly));
+    assert_eq!(run.closed(Side::Requester), Some(Closed::Reset));
+}
+
+#[test]
+fn a_stop_resets_both_sides_of_a_stream_that_goes_on() {
+    for connecting in [false, true] {
+        let mut run = Run::new(60 * SECOND, PLENTY);
+        if connecting {
+            run = Run::connecting(60 * SECOND, PLENTY);
+        } else {
+            assert_eq!(run.work(), Verdict::Wait);
+        }
+        run.session.take().unwrap().stop(&mut run.pipes);
+        assert_eq!(Side::BOTH.map(|side| run.closed(side)), [Some(Closed::Reset); 2]);
+    }
+}
+
+#[test]
+fn an_idle_session_ends_in_order_unless_bytes_are_left() {
+    let ends = |prepare: fn(&mut Run)| {
+        let mut run = Run::new(SECOND, 10);
+        assert_eq!(run.work(), Verdict::Wait);
+        prepare(&mut run);
+        assert!(!run.lives_until(3 * SECOND));
+        [run.closed(Side::Requester).unwrap(), run.closed(Side::Target).unwrap()]
+    };
+    assert_eq!(ends(|_| ()), [Closed::Orderly; 2]);
+    // All has arrived.
+    let arrived = ends(|run| {
+        run.connection(Side::Requester, |requester| requester.arrive(5, false));
+        run.work();
+        run.connection(Side::Target, |target| target.acknowledge(5));
+    });
+    assert_eq!(arrived, [Closed::Orderly; 2]);
+    // Bytes stand still in the kernel.
+    let queued = ends(|run| {
+        run.connection(Side::Requester, |requester| requester.arrive(5, false));
+        run.work();
+    });
+    assert_eq!(queued, [Closed::Orderly, Closed::Reset]);
+    // Bytes are held here.
+    let held = ends(|run| {
+        run.connection(Side::Requester, |requester| requester.arrive(15, false));
+        run.work();
+    });
+    assert_eq!(held, [Closed::Orderly, Closed::Reset]);
+    // Bytes were reported, and not read.
+    let unread = ends(|run| {
+        run.connection(Side::Requester, |requester| requester.arrive(5, false));
+        let report = run.connection(Side::Requester, Connection::report).unwrap();
+        run.session().note(Side::Requester, report);
+    });
+    assert_eq!(unread[1], Closed::Reset);
+}
+
+/// Reports room, and lets the session work until it waits.
+fn pump(run: &mut Run, pipes: &mut Pipes) {
+    std::mem::swap(&mut run.pipes, pipes);
+    while run.work() == Verdict::Again {}
+    std::mem::swap(&mut run.pipes, pipes);
+}
+
+/// A session that has come to splice.
+fn splicing(room: u64, pipes: &mut Pipes) -> Run {
+    let mut run = Run::new(60 * SECOND, room);
+    for _ in 0..FULL_READS_BEFORE_SPLICING {
+        run.connection(Side::Requester, |requester| requester.arrive(BUF as u64, false));
+        pump(&mut run, pipes);
+        run.connection(Side::Target, |target| target.acknowledge(target.unacknowledged()));
+    }
+    assert!(run.session().is_bulk());
+    run
+}
+
+#[test]
+fn beside_any_number_of_stalled_sessions_a_live_one_still_splices() {
+    const MAX: usize = 3;
+    let mut pipes = Pipes::new(MAX * PIPE_BYTES_MIN);
+    // Their readers stand still, with more to be delivered than a buffer holds.
+    let mut stalled = Vec::new();
+    for _ in 0..4 * MAX {
+        let mut run = splicing(20_000, &mut pipes);
+        run.connection(Side::Requester, |requester| requester.arrive(200_000, false));
+        pump(&mut run, &mut pipes);
+        stalled.push(run);
+    }
+    assert!(pipes.are_scarce() && pipes.held() < MAX, "{} pipes are held", pipes.held());
+
+    let mut live = splicing(20_000, &mut pipes);
+    for _ in 0..10 {
+        let before = live.connection(Side::Target, |target| target.written());
+        let calls = live.connection(Side::Requester, |requester| {
+            requester.arrive(5_000, false);
+            requester.fills()
+        });
+        pump(&mut live, &mut pipes);
+        live.connection(Side::Target, |target| target.acknowledge(target.unacknowledged()));
+        let fills = live.connection(Side::Requester, |requester| requester.fills()) - calls;
+        let moved = live.connection(Side::Target, |target| target.written()) - before;
+        assert!(fills > 0 && moved == 5_000, "{fills} splices, {moved} bytes");
+        assert!(pipes.held() < MAX, "the last pipe is held");
+    }
+}
+
+#[test]
+fn the_leftover_of_a_scarce_pipe_goes_into_the_buffer() {
+    let mut pipes = Pipes::new(2 * PIPE_BYTES_MIN);
+    let mut run = splicing(20_000, &mut pipes);
+    let other: Pipe = pipes.take().unwrap();
+    assert!(pipes.are_scarce());
+    pipes.put_back(other);
+    // With a second pipe at hand it takes more than there is room for.
+    run.connection(Side::Requester, |requester| requester.arrive(20_000 + BUF as u64 / 2, false));
+    pump(&mut run, &mut pipes);
+    assert_eq!(run.connection(Side::Target, |target| target.written()) % 100, 0);
+    assert_eq!(pipes.held(), 0, "a scarce pipe is held for less than a buffer");
+    run.connection(Side::Target, |target| target.acknowledge(target.unacknowledged()));
+    pump(&mut run, &mut pipes);
+    let (arrived, written) = (
+        run.connection(Side::Requester, |side| side.arrived()),
+        run.connection(Side::Target, |side| side.written()),
+    );
+    assert_eq!(arrived, written);
+}
+
+#[test]
+fn a_session_found_idle_names_the_idle_timeout_even_after_an_eof() {
+    let mut run = Run::new(SECOND, PLENTY);
+    run.connection(Side::Requester, Connection::arrive_end);
+    assert_eq!(run.work(), Verdict::Wait);
+    run.now = 2 * SECOND;
+    let mut turn = Turn::new(run.origin + run.now, run.timeouts, &mut run.pipes, false);
+    assert_eq!(run.session.as_mut().unwrap().expire(&mut turn), Verdict::End);
+    let ended = run.session.take().unwrap().end(&mut run.pipes, run.origin + run.now);
+    assert_eq!(ended.cause, Cause::IdleTimeout);
+}
