@@ -63,8 +63,8 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let line = "--bind 127.0.0.1 8080 192.0.2.7 80 10.0.0.0/8 1 30 0 4000";
 //! let Ok(Request::Run(config)) = parse(line.split(' ').map(Into::into)) else { unreachable!() };
-//! let log = Log::stdout(config.log())?;
-//! let relay = Relay::bind(config, log).map_err(|message| message.to_string())?;
+//! let log = Log::stdout(config.log_style())?;
+//! let relay = Relay::bind(config, log)?;
 //! let handle = relay.handle()?; // stops, drains or asks it, from any thread
 //! std::thread::spawn(move || relay.run());
 //! handle.stop();
@@ -105,7 +105,9 @@ pub mod internal {
         pub use crate::limits::*;
     }
     pub mod message {
+        pub use crate::config::error::*;
         pub use crate::log::message::*;
+        pub use crate::log::reason::*;
         pub use crate::pool::totals::*;
         pub use crate::session::ended::*;
     }
@@ -131,8 +133,10 @@ pub mod internal {
     }
 }
 
-pub use config::Config;
+pub use config::error::ConfigError;
+pub use config::{Config, LogFormat, LogLevel, LogStyle};
 pub use log::Log;
 pub use log::message::Message;
 pub use relay::control::Handle;
+pub use relay::error::{ListenStep, StartError, WaitError};
 pub use relay::{Outcome, Relay};

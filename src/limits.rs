@@ -130,6 +130,9 @@ pub const LOG_BYTES: usize = 32 << 10;
 /// The longest line of the log, in bytes, in either format.
 pub const LINE_BYTES: usize = 1024;
 
+/// Characters of a refused value that its refusal shows.
+pub const GIVEN_CHARS: usize = 64;
+
 /// Descriptors beside those of sessions and pipes: STDIO, poll, listener, signals.
 pub const OWN_DESCRIPTORS: usize = 16;
 

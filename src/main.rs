@@ -1,12 +1,13 @@
 //! The program: parse, relay, exit status.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
+use std::net::TcpListener;
 use std::process::ExitCode;
 
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
-use tcprelay::cli::{self, Request};
-use tcprelay::{Config, Log, Message, Relay};
+use tcprelay::cli::{self, Refusal, Request};
+use tcprelay::{Config, ListenStep, Log, LogStyle, Message, Relay, StartError};
 
 /// The relay could not start, or not go on.
 const FAILED: u8 = 1;
@@ -22,72 +23,82 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(refusal) => {
-            print(&refusal.to_string());
+            match refusal {
+                Refusal::Usage(text) => print(&text),
+                Refusal::Value(error, style) => print_message(&error.into(), style),
+            }
             ExitCode::from(REFUSED)
         }
     }
 }
 
 fn check(config: &Config) -> ExitCode {
-    match Relay::check_config(config) {
-        Ok(()) => {
-            print(&format!("{}\n", Message::WouldRelay(config.listener(), config.to_string())));
+    let style = config.log_style();
+    match inherited().and_then(|listener| Relay::check_start(config, listener)) {
+        Ok(messages) => {
+            for message in &messages {
+                print_message(message, style);
+            }
             ExitCode::SUCCESS
         }
-        Err(message) => {
-            print(&format!("{message}\n"));
-            status(&message)
+        Err(error) => {
+            print_message(&Message::from(&error), style);
+            status(&error)
         }
     }
 }
 
 fn run(config: Config) -> ExitCode {
-    let log = config.log();
+    let style = config.log_style();
     match start(config) {
         Ok(relay) => {
             // The service manager may be gone; the relay is there all the same.
             let _ = sd_notify::notify(&[NotifyState::Ready]);
             relay.run().map_or(ExitCode::from(FAILED), |_| ExitCode::SUCCESS)
         }
-        Err(message) => {
-            if let Ok(mut log) = Log::stdout(log) {
-                log.say(&message);
-                log.flush();
+        Err(error) => {
+            if let Ok(mut log) = Log::stdout(style) {
+                log.close(&Message::from(&error));
             }
-            status(&message)
+            status(&error)
         }
     }
 }
 
 /// The exit status of a start that fails.
-fn status(message: &Message) -> ExitCode {
-    let refused = matches!(
-        message,
-        Message::OwnListener(_)
-            | Message::PoolTooLarge(..)
-            | Message::InvalidOption(..)
-            | Message::InheritedOtherwise(..)
-    );
-    ExitCode::from(if refused { REFUSED } else { FAILED })
+fn status(error: &StartError) -> ExitCode {
+    ExitCode::from(if error.refuses_the_command_line() { REFUSED } else { FAILED })
 }
 
-fn start(config: Config) -> Result<Relay, Message> {
-    let unavailable = |error: std::io::Error| Message::PollUnavailable(error.raw_os_error().unwrap_or(0));
-    let log = Log::stdout(config.log()).map_err(unavailable)?;
-    let mut inherited = ListenFd::from_env();
-    let relay = match inherited.len() {
-        0 => Relay::bind(config, log)?,
-        1 => {
-            let listener = inherited.take_tcp_listener(0).ok().flatten();
-            Relay::with_listener(config, log, listener.ok_or(Message::InheritedSocket)?)?
-        }
-        _ => return Err(Message::InheritedSocket),
+fn start(config: Config) -> Result<Relay, StartError> {
+    let unavailable = ListenStep::Poll.failed(config.listener());
+    let log = Log::stdout(config.log_style()).map_err(&unavailable)?;
+    let relay = match inherited()? {
+        Some(listener) => Relay::with_listener(config, log, listener)?,
+        None => Relay::bind(config, log)?,
     };
-    relay.listen_to_signals().map_err(unavailable)?;
+    relay.listen_to_signals().map_err(&unavailable)?;
     Ok(relay)
+}
+
+/// The listening socket that the service manager passed in, if it did.
+fn inherited() -> Result<Option<TcpListener>, StartError> {
+    let mut sockets = ListenFd::from_env();
+    match sockets.len() {
+        0 => Ok(None),
+        1 => match sockets.take_tcp_listener(0) {
+            Ok(Some(listener)) => Ok(Some(listener)),
+            _ => Err(StartError::InheritedSocket),
+        },
+        _ => Err(StartError::InheritedSocket),
+    }
 }
 
 /// Prints to STDOUT. That nobody may read it is no error.
 fn print(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+fn print_message(message: &Message, style: LogStyle) {
+    let _ = Log::print(message, style);
 }

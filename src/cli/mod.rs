@@ -1,5 +1,6 @@
 //! The command line: what was typed becomes a [`Config`], or the one thing to print instead.
 
+use std::error::Error;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -9,10 +10,10 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::config::acl::{Acl, Entry};
+use crate::config::error::{Argument, ConfigError, Given, shown};
 use crate::config::host::Host;
-use crate::config::{Config, LogFormat, ProxyProtocol};
+use crate::config::{Config, LogFormat, LogLevel, LogStyle, ProxyProtocol};
 use crate::limits::{ABSOLUTE_SECONDS, BUF, BUF_MAX, CONNECT_SECONDS, IDLE_SECONDS, SESSIONS, SESSIONS_MAX};
-use crate::log::message::Message;
 
 /// What a command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,11 +26,11 @@ pub enum Request {
     Print(String),
 }
 
-/// Why a command line was refused. `Display` is the text to print.
+/// Why a command line was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// A value is wrong: its one message of the catalogue.
-    Value(Message),
+    /// A value is wrong. The log style is the one that the command line asks for, as far as it is valid.
+    Value(ConfigError, LogStyle),
     /// Too few or too many arguments, or an unknown option: what is wrong, and the usage.
     Usage(String),
 }
@@ -37,15 +38,18 @@ pub enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Value(message) => writeln!(f, "{message}"),
+            Self::Value(error, _) => error.fmt(f),
             Self::Usage(text) => f.write_str(text),
         }
     }
 }
 
-impl From<Message> for Refusal {
-    fn from(message: Message) -> Self {
-        Self::Value(message)
+impl Error for Refusal {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Value(error, _) => Some(error),
+            Self::Usage(_) => None,
+        }
     }
 }
 
@@ -64,7 +68,7 @@ where
     }
     match command().no_binary_name(true).try_get_matches_from(arguments) {
         Ok(matches) => {
-            let config = config(&matches)?;
+            let config = config(&matches).map_err(|error| Refusal::Value(error, wanted_style(&matches)))?;
             let check = matches.get_flag("check");
             Ok(if check { Request::Check(config) } else { Request::Run(config) })
         }
@@ -132,6 +136,7 @@ pub fn command() -> Command {
             option("sessions", "N", "Size of the session pool, 1 to 100000 [500]"),
             option("proxy-protocol", "v1|v2", "Send the target a PROXY header first"),
             option("log-format", "text|json", "How lines are written [text]"),
+            option("log-level", "all|ends|problems", "Which lines are written [all]"),
             flag("timestamps", "Put the time (UTC) on every line"),
             flag("no-splice", "Copy bytes; never move them inside the kernel"),
             flag("check", "Say what would be done, and exit"),
@@ -145,8 +150,8 @@ Example: host C cannot reach host B, this host can. Let C in for 10 minutes:
   tcprelay 8080 B 80 C/255.255.255.255 1 30 600 4000
 with the addresses of B and C in their places. The log goes to STDOUT.
 
-Signals: TERM and INT stop, QUIT stops after the last session, USR1 tells how
-things are.
+Signals: TERM, INT and HUP stop, QUIT drains: stops after the last session,
+USR1 logs the status.
 Exit status: 0 help, version, stopped, absolute timeout; 1 cannot start;
 2 bad argument.";
 
@@ -154,16 +159,18 @@ Exit status: 0 help, version, stopped, absolute timeout; 1 cannot start;
 const BIND: &str = "an IPv4 or IPv6 address to listen on, a link-local one as in fe80::1%eth0";
 
 /// Checks the values in the order of the arguments, the options last.
-fn config(matches: &ArgMatches) -> Result<Config, Message> {
-    let fwd_port = port(value(matches, "fwd port")).ok_or(Message::InvalidFwdPort)?;
-    let trg_host = target_host(value(matches, "trg host")).ok_or(Message::InvalidTrgHost)?;
-    let trg_port = port(value(matches, "trg port")).ok_or(Message::InvalidTrgPort)?;
-    let acl = entry(value(matches, "ACL")).ok_or(Message::InvalidAcl)?;
-    let seconds = |name, range| number(value(matches, name), range).map(Duration::from_secs);
-    let connect_timeout = seconds("c t/o", CONNECT_SECONDS).ok_or(Message::InvalidConnectTimeout)?;
-    let idle_timeout = seconds("i t/o", IDLE_SECONDS).ok_or(Message::InvalidIdleTimeout)?;
-    let absolute_timeout = seconds("a t/o", ABSOLUTE_SECONDS).ok_or(Message::InvalidAbsoluteTimeout)?;
-    let buf = number(value(matches, "buf"), BUF).ok_or(Message::InvalidBuf)?;
+fn config(matches: &ArgMatches) -> Result<Config, ConfigError> {
+    use Argument as A;
+    let fwd_port = required(matches, A::FwdPort, "fwd port", "8080", port)?;
+    let trg_host = required(matches, A::TrgHost, "trg host", "192.0.2.7", target_host)?;
+    let trg_port = required(matches, A::TrgPort, "trg port", "80", port)?;
+    let acl = required(matches, A::Acl, "ACL", "192.168.100.0/24", entry)?;
+    let connect_timeout =
+        required(matches, A::ConnectTimeout, "c t/o", "1", |text| seconds(text, CONNECT_SECONDS))?;
+    let idle_timeout = required(matches, A::IdleTimeout, "i t/o", "30", |text| seconds(text, IDLE_SECONDS))?;
+    let absolute_timeout =
+        required(matches, A::AbsoluteTimeout, "a t/o", "600", |text| seconds(text, ABSOLUTE_SECONDS))?;
+    let buf = required(matches, A::Buf, "buf", "4000", |text| number(text, BUF))?;
 
     let bind = optional(matches, "bind", "--bind", BIND, listening_host)?;
     let is_ipv4 = trg_host.ip().is_ipv4();
@@ -187,12 +194,7 @@ fn config(matches: &ArgMatches) -> Result<Config, Message> {
             "v2" => Some(ProxyProtocol::V2),
             _ => None,
         })?;
-    let log_format =
-        optional(matches, "log-format", "--log-format", "text or json", |text| match text.to_str()? {
-            "text" => Some(LogFormat::Text),
-            "json" => Some(LogFormat::Json),
-            _ => None,
-        })?;
+    let log_style = log_style(matches)?;
 
     Ok(Config {
         fwd_port,
@@ -209,15 +211,54 @@ fn config(matches: &ArgMatches) -> Result<Config, Message> {
         sessions,
         max_per_source,
         proxy_protocol,
-        log_format: log_format.unwrap_or_default(),
-        timestamps: matches.get_flag("timestamps"),
+        log_style,
         splice: !matches.get_flag("no-splice"),
     })
 }
 
-/// The text of an argument; the parser has made sure that it is there.
-fn value<'a>(matches: &'a ArgMatches, name: &str) -> &'a OsStr {
-    matches.get_one::<OsString>(name).map_or(OsStr::new(""), OsString::as_os_str)
+fn log_style(matches: &ArgMatches) -> Result<LogStyle, ConfigError> {
+    let format = optional(matches, "log-format", "--log-format", "text or json", log_format)?;
+    let level = optional(matches, "log-level", "--log-level", "all, ends or problems", log_level)?;
+    Ok(LogStyle {
+        format: format.unwrap_or_default(),
+        timestamps: matches.get_flag("timestamps"),
+        level: level.unwrap_or_default(),
+    })
+}
+
+/// The log style of a command line that is refused. Another value of it may be the wrong one.
+fn wanted_style(matches: &ArgMatches) -> LogStyle {
+    log_style(matches).unwrap_or_default()
+}
+
+fn log_format(text: &OsStr) -> Option<LogFormat> {
+    match text.to_str()? {
+        "text" => Some(LogFormat::Text),
+        "json" => Some(LogFormat::Json),
+        _ => None,
+    }
+}
+
+fn log_level(text: &OsStr) -> Option<LogLevel> {
+    match text.to_str()? {
+        "all" => Some(LogLevel::All),
+        "ends" => Some(LogLevel::Ends),
+        "problems" => Some(LogLevel::Problems),
+        _ => None,
+    }
+}
+
+/// The value of an argument. The example is one that it could have.
+fn required<T>(
+    matches: &ArgMatches,
+    argument: Argument,
+    name: &str,
+    example: &'static str,
+    parse: impl Fn(&OsStr) -> Option<T>,
+) -> Result<T, ConfigError> {
+    // The parser has made sure that the argument is there.
+    let text = matches.get_one::<OsString>(name).map_or(OsStr::new(""), OsString::as_os_str);
+    parse(text).ok_or_else(|| ConfigError::Argument { argument, given: Given { text: shown(text), example } })
 }
 
 /// The value of an option, if it was given.
@@ -227,7 +268,7 @@ fn optional<T>(
     option: &'static str,
     allowed: &str,
     parse: impl Fn(&OsStr) -> Option<T>,
-) -> Result<Option<T>, Message> {
+) -> Result<Option<T>, ConfigError> {
     let given = matches.get_one::<OsString>(name);
     given.map(|text| parse(text).ok_or_else(|| invalid(option, text, allowed))).transpose()
 }
@@ -238,13 +279,13 @@ fn repeated(
     name: &str,
     option: &'static str,
     allowed: &str,
-) -> Result<Vec<Entry>, Message> {
+) -> Result<Vec<Entry>, ConfigError> {
     let given = matches.get_many::<OsString>(name).unwrap_or_default();
     given.map(|text| entry(text).ok_or_else(|| invalid(option, text, allowed))).collect()
 }
 
-fn invalid(option: &'static str, given: &OsStr, allowed: &str) -> Message {
-    Message::InvalidOption(option, given.to_string_lossy().into_owned(), allowed.to_owned())
+fn invalid(option: &'static str, given: &OsStr, allowed: &str) -> ConfigError {
+    ConfigError::Option { option, given: shown(given), allowed: allowed.to_owned() }
 }
 
 /// Decimal digits and nothing else, in `range`.
@@ -252,6 +293,10 @@ fn number(text: &OsStr, range: RangeInclusive<u64>) -> Option<u64> {
     let text = text.to_str()?;
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|number| digits && range.contains(number))
+}
+
+fn seconds(text: &OsStr, range: RangeInclusive<u64>) -> Option<Duration> {
+    number(text, range).map(Duration::from_secs)
 }
 
 fn port(text: &OsStr) -> Option<u16> {

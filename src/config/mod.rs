@@ -1,6 +1,7 @@
 //! What the relay was asked to do.
 
 pub mod acl;
+pub mod error;
 pub mod host;
 
 use std::fmt;
@@ -40,10 +41,8 @@ pub struct Config {
     pub(crate) max_per_source: Option<usize>,
     /// `--proxy-protocol`.
     pub(crate) proxy_protocol: Option<ProxyProtocol>,
-    /// `--log-format`.
-    pub(crate) log_format: LogFormat,
-    /// `--timestamps`.
-    pub(crate) timestamps: bool,
+    /// `--log-format`, `--log-level` and `--timestamps`.
+    pub(crate) log_style: LogStyle,
     /// Not `--no-splice`.
     pub(crate) splice: bool,
 }
@@ -59,12 +58,35 @@ pub enum ProxyProtocol {
 
 /// How the log is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogStyle {
+    /// How a line reads.
+    pub format: LogFormat,
+    /// Whether lines carry the time.
+    pub timestamps: bool,
+    /// Which messages are written.
+    pub level: LogLevel,
+}
+
+/// How a line of the log reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// The catalogue's texts.
     #[default]
     Text,
     /// An object a line.
     Json,
+}
+
+/// Which messages are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Every message.
+    #[default]
+    All,
+    /// The start and the end of the relay, one line for each connection, and problems.
+    Ends,
+    /// Problems only.
+    Problems,
 }
 
 impl Config {
@@ -81,10 +103,10 @@ impl Config {
         self.bind.map_or(any, |host| host.at(self.fwd_port))
     }
 
-    /// How the log is to be written: its format, and whether lines carry the time.
+    /// How the log is written.
     #[must_use]
-    pub fn log(&self) -> (LogFormat, bool) {
-        (self.log_format, self.timestamps)
+    pub fn log_style(&self) -> LogStyle {
+        self.log_style
     }
 }
 
@@ -116,10 +138,15 @@ impl fmt::Display for Config {
             Some(ProxyProtocol::V2) => f.write_str("--proxy-protocol v2 ")?,
             None => {}
         }
-        if self.log_format == LogFormat::Json {
+        if self.log_style.format == LogFormat::Json {
             f.write_str("--log-format json ")?;
         }
-        if self.timestamps {
+        match self.log_style.level {
+            LogLevel::All => {}
+            LogLevel::Ends => f.write_str("--log-level ends ")?,
+            LogLevel::Problems => f.write_str("--log-level problems ")?,
+        }
+        if self.log_style.timestamps {
             f.write_str("--timestamps ")?;
         }
         if !self.splice {

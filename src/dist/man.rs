@@ -101,13 +101,13 @@ fn section_start(line: &str) -> Option<(&str, &str)> {
     is_heading.then_some((heading, text))
 }
 
-/// Returns a message of the catalogue, from its row in the README: "| 15 | `active` | The relayer ... |".
+/// Returns a message of the catalogue, from its row in the README: "| 15 | `active` | end | The relayer ... |".
 fn message(row: &str) -> Option<String> {
     let row = row.strip_prefix("| ")?.strip_suffix(" |")?;
-    let [number, event, text] = row.splitn(3, " | ").collect::<Vec<_>>()[..] else { return None };
+    let [number, event, level, text] = row.splitn(4, " | ").collect::<Vec<_>>()[..] else { return None };
     let is_message = number.bytes().all(|byte| byte.is_ascii_digit());
     let (event, text) = (escaped(&event.replace('`', "")), escaped(&text.replace("\\<", "<")));
-    is_message.then(|| format!(".TP\n{number} \\fB{event}\\fR\n\\&{text}\n"))
+    is_message.then(|| format!(".TP\n{number} \\fB{event}\\fR ({level})\n\\&{text}\n"))
 }
 
 fn escaped(text: &str) -> String {

@@ -2,135 +2,154 @@
 
 use std::fmt::Display;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
+use std::time::Duration;
 
-use serde::Serialize;
+use serde::Serializer as _;
+use serde::ser::SerializeMap;
 
+use crate::config::error::Given;
+use crate::config::host::Host;
 use crate::log::message::Message;
+use crate::log::reason::{Errno, ListenFailure};
 use crate::pool::totals::Totals;
-
-/// The fields of a line. What a message has no value for is left out.
-#[derive(Serialize)]
-#[serde(rename_all = "snake_case")]
-struct Line {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    time: Option<String>,
-    number: u16,
-    event: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    serial: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    requester: Option<IpAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    requester_port: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target: Option<IpAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target_port: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    errno: Option<i32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    bytes_to_target: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    bytes_to_requester: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    duration_ms: Option<u64>,
-    /// The end of a session: its event again, so that a filter for ends needs no list of events.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cause: Option<&'static str>,
-    #[serde(flatten)]
-    figures: Figures,
-    message: String,
-}
+use crate::session::ended::{Identity, Live, Summary};
 
 /// Writes `message` and a line break.
 pub(crate) fn write(out: &mut Vec<u8>, message: &Message, time: Option<impl Display>) -> io::Result<()> {
-    let session = message.session();
-    let summary = session.and_then(|(_, summary)| summary);
-    let (requester, target) = (message.requester(), message.target());
-    let ended = summary.is_some() && !matches!(message, Message::StatusSession(_));
-    let line = Line {
-        time: time.map(|time| time.to_string()),
-        number: message.number(),
-        event: message.event(),
-        serial: session.map(|(identity, _)| identity.serial.get()),
-        requester: requester.map(|address| address.ip().to_canonical()),
-        requester_port: requester.map(SocketAddr::port),
-        target: target.map(|address| address.ip().to_canonical()),
-        target_port: target.map(SocketAddr::port),
-        errno: message.errno(),
-        bytes_to_target: summary.map(|summary| summary.to_target),
-        bytes_to_requester: summary.map(|summary| summary.to_requester),
-        duration_ms: summary.map(|summary| summary.duration.as_millis().try_into().unwrap_or(u64::MAX)),
-        cause: ended.then(|| message.event()),
-        figures: figures(message),
-        message: message.to_string(),
-    };
-    serde_json::to_writer(&mut *out, &line)?;
+    let mut serializer = serde_json::Serializer::new(&mut *out);
+    let mut map = serializer.serialize_map(None)?;
+    if let Some(time) = time {
+        map.serialize_entry("time", &format_args!("{time}"))?;
+    }
+    map.serialize_entry("number", &message.number())?;
+    map.serialize_entry("event", message.event())?;
+    message.put_fields(&mut Object { map: &mut map, event: message.event() })?;
+    map.serialize_entry("message", &format_args!("{message}"))?;
+    map.end()?;
     out.push(b'\n');
     Ok(())
 }
 
-/// What only some messages have.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Figures {
-    Active {
-        port: u16,
-    },
-    Listening {
-        listen: SocketAddr,
-    },
-    Drain {
-        sessions: usize,
-    },
-    Dropped {
-        lines_dropped: u64,
-    },
-    Descriptors {
-        limit: u64,
-        enough_for: u64,
-        sessions: usize,
-    },
-    Pool {
-        sessions: usize,
-        descriptors: u64,
-        kib: u64,
-    },
-    Source {
-        limit: usize,
-    },
-    Status {
-        sessions: usize,
-        #[serde(flatten)]
-        totals: Totals,
-        lines_dropped: u64,
-    },
-    Session {
-        phase: &'static str,
-        idle_ms: u64,
-    },
-    None {},
+/// The object of one line while it is written.
+pub(crate) struct Object<'a, M> {
+    map: &'a mut M,
+    event: &'static str,
 }
 
-fn figures(message: &Message) -> Figures {
-    match *message {
-        Message::Active(port, _) => Figures::Active { port },
-        Message::Listening(listen) => Figures::Listening { listen },
-        Message::DrainSignal(sessions) => Figures::Drain { sessions },
-        Message::LinesDropped(lines_dropped) => Figures::Dropped { lines_dropped },
-        Message::DescriptorLimit(limit, enough_for, sessions) => {
-            Figures::Descriptors { limit, enough_for, sessions }
+/// A field of a message. It becomes one entry of the object or more.
+pub(crate) trait Field {
+    fn put<M: SerializeMap>(&self, name: &'static str, object: &mut Object<'_, M>) -> Result<(), M::Error>;
+}
+
+/// Fields that are one entry, under their own name.
+macro_rules! plain {
+    ($($type:ty),*) => { $(
+        impl Field for $type {
+            fn put<M: SerializeMap>(&self, name: &'static str, object: &mut Object<'_, M>) -> Result<(), M::Error> {
+                object.map.serialize_entry(name, self)
+            }
         }
-        Message::PoolNeeds(sessions, descriptors, kib) => Figures::Pool { sessions, descriptors, kib },
-        Message::SourceLimit(_, limit) => Figures::Source { limit },
-        Message::Status(sessions, lines_dropped, totals) => {
-            Figures::Status { sessions, totals, lines_dropped }
+    )* };
+}
+plain!(u16, u64, usize, String, &'static str);
+
+impl Field for SocketAddr {
+    fn put<M: SerializeMap>(&self, name: &'static str, object: &mut Object<'_, M>) -> Result<(), M::Error> {
+        let ip = self.ip().to_canonical();
+        // A link-local address of our own means nothing without its zone.
+        match name {
+            "address" => object.map.serialize_entry(name, &format_args!("{}", Host::from(*self)))?,
+            _ => object.map.serialize_entry(name, &ip)?,
         }
-        Message::StatusSession(live) => Figures::Session {
-            phase: live.phase,
-            idle_ms: live.idle.as_millis().try_into().unwrap_or(u64::MAX),
-        },
-        _ => Figures::None {},
+        let port = match name {
+            "requester" => "requester_port",
+            "target" => "target_port",
+            // Where the relay listens.
+            _ => "port",
+        };
+        object.map.serialize_entry(port, &self.port())
     }
+}
+
+impl Field for Errno {
+    fn put<M: SerializeMap>(&self, name: &'static str, object: &mut Object<'_, M>) -> Result<(), M::Error> {
+        object.map.serialize_entry(name, &self.0)?;
+        object.map.serialize_entry("reason", &self.words())
+    }
+}
+
+impl Field for ListenFailure {
+    fn put<M: SerializeMap>(&self, _: &'static str, object: &mut Object<'_, M>) -> Result<(), M::Error> {
+        self.address.put("address", object)?;
+        self.errno.put("errno", object)?;
+        match self.cure().trim_start() {
+            "" => Ok(()),
+            cure => object.map.serialize_entry("cure", cure),
+        }
+    }
+}
+
+impl Field for Given {
+    fn put<M: SerializeMap>(&self, name: &'static str, object: &mut Object<'_, M>) -> Result<(), M::Error> {
+        object.map.serialize_entry(name, &self.text)?;
+        object.map.serialize_entry("example", self.example)
+    }
+}
+
+impl Field for Identity {
+    fn put<M: SerializeMap>(&self, _: &'static str, object: &mut Object<'_, M>) -> Result<(), M::Error> {
+        object.map.serialize_entry("serial", &self.serial)?;
+        self.requester.put("requester", object)?;
+        self.target.put("target", object)
+    }
+}
+
+/// Only the end of a session has a summary of its own.
+impl Field for Summary {
+    fn put<M: SerializeMap>(&self, _: &'static str, object: &mut Object<'_, M>) -> Result<(), M::Error> {
+        put_figures(self, object)?;
+        // The event again, so that a filter for ends needs no list of events.
+        object.map.serialize_entry("cause", object.event)
+    }
+}
+
+fn put_figures<M: SerializeMap>(summary: &Summary, object: &mut Object<'_, M>) -> Result<(), M::Error> {
+    if let Some(errno) = summary.errno {
+        Errno(errno).put("errno", object)?;
+    }
+    summary.to_target.put("bytes_to_target", object)?;
+    summary.to_requester.put("bytes_to_requester", object)?;
+    milliseconds(summary.duration).put("duration_ms", object)
+}
+
+impl Field for Live {
+    fn put<M: SerializeMap>(&self, _: &'static str, object: &mut Object<'_, M>) -> Result<(), M::Error> {
+        self.identity.put("session", object)?;
+        put_figures(&self.summary, object)?;
+        self.phase.put("phase", object)?;
+        milliseconds(self.idle).put("idle_ms", object)
+    }
+}
+
+impl Field for Totals {
+    fn put<M: SerializeMap>(&self, _: &'static str, object: &mut Object<'_, M>) -> Result<(), M::Error> {
+        let Self { accepted, rejected, refused, expired, dropped, to_target, to_requester } = self;
+        for (name, count) in [
+            ("accepted", accepted),
+            ("rejected", rejected),
+            ("refused", refused),
+            ("expired", expired),
+            ("dropped", dropped),
+            ("bytes_to_target", to_target),
+            ("bytes_to_requester", to_requester),
+        ] {
+            count.put(name, object)?;
+        }
+        Ok(())
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    duration.as_millis().try_into().unwrap_or(u64::MAX)
 }

@@ -1,42 +1,68 @@
-//! The log: the lines of a turn go out in one write, and nothing that happens to the output can
-//! block the relay, end it, or make it write half a line.
+//! The log: the lines of a turn go out together, and nothing that happens to the output can block
+//! the relay, end it, or make it write half a line.
 //!
-//! Lines wait in a buffer of fixed size. What does not fit, because the output does not take what
-//! came before, is dropped and counted; once there is room again, a line tells the count at the
-//! place where the lines are missing.
+//! Lines wait in a buffer of fixed size. A line that does not fit, because the output has not taken
+//! the lines before it, is dropped and counted. Once all lines that waited are out, a line gives the
+//! count, at the place where the lines are missing.
 //!
-//! The output is shared with other processes, so its flags are not touched. How it is written to
-//! without blocking depends on what it is, as `Output` tells.
+//! The output is shared with other processes, so its flags are not touched. `Output` knows how to
+//! write to it without blocking. On a pipe, each write holds whole lines and is small enough for the
+//! kernel to pass it on in one piece: the lines of other writers come between ours, never inside.
 
 mod json;
+mod lines;
 pub(crate) mod message;
+pub(crate) mod reason;
 
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd, RawFd};
 use std::time::SystemTime;
 
-use crate::config::LogFormat;
-
+use crate::config::LogStyle;
 use crate::limits::{LINE_BYTES, LOG_BYTES};
+use crate::log::lines::Lines;
 use crate::log::message::Message;
 use crate::sys::output::Output;
 use crate::sys::uninterrupted;
 
-/// Where the messages go.
+/// Takes the bytes of the log.
+pub trait Sink {
+    /// Writes what it can of `bytes` without blocking; returns how many it took.
+    ///
+    /// # Errors
+    /// It took none.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// The longest write that other writers' bytes cannot split.
+    fn atomic_bytes(&self) -> usize;
+}
+
+impl Sink for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Output::write(self, bytes)
+    }
+
+    fn atomic_bytes(&self) -> usize {
+        Output::atomic_bytes(self)
+    }
+}
+
+/// The log of a relay.
 #[derive(Debug)]
-pub struct Log {
-    output: Output,
-    format: LogFormat,
-    timestamps: bool,
-    /// Lines that the output has not taken yet; the first may lack its beginning.
+pub struct Log<S = Output> {
+    sink: S,
+    lines: Lines,
+    /// Lines that the sink has not taken yet.
     waiting: Vec<u8>,
-    /// Lines dropped since the last one that told so.
-    untold: u64,
+    /// The first waiting line lacks its beginning, which the sink has taken.
+    begun: bool,
+    /// Lines dropped and not reported yet.
+    drops_unreported: u64,
     /// All lines dropped.
     dropped: u64,
-    /// The output did not take all it was given last.
+    /// The sink did not take all it was given last.
     blocked: bool,
-    /// Lines were said since the last flush.
+    /// Lines were added since the last flush.
     fresh: bool,
 }
 
@@ -45,34 +71,64 @@ impl Log {
     ///
     /// # Errors
     /// STDOUT cannot be duplicated for lack of descriptors.
-    pub fn stdout((format, timestamps): (LogFormat, bool)) -> io::Result<Self> {
-        Ok(Self::new(Output::stdout()?, format, timestamps))
+    pub fn stdout(style: LogStyle) -> io::Result<Self> {
+        Ok(Self::new(Output::stdout()?, Lines::on_stdout(style)))
     }
 
     /// A log to any descriptor.
     #[must_use]
-    pub fn to(descriptor: OwnedFd, (format, timestamps): (LogFormat, bool)) -> Self {
-        Self::new(Output::of(descriptor), format, timestamps)
+    pub fn to(descriptor: OwnedFd, style: LogStyle) -> Self {
+        Self::with_sink(Output::of(descriptor), style)
     }
 
-    fn new(output: Output, format: LogFormat, timestamps: bool) -> Self {
-        let waiting = Vec::with_capacity(LOG_BYTES);
-        Self { output, format, timestamps, waiting, untold: 0, dropped: 0, blocked: false, fresh: false }
+    /// Writes one message to STDOUT, and waits until it is taken. Only for a process that does
+    /// nothing else.
+    ///
+    /// # Errors
+    /// STDOUT does not take it.
+    pub fn print(message: &Message, style: LogStyle) -> io::Result<()> {
+        let (mut line, lines) = (Vec::new(), Lines::on_stdout(style));
+        lines.append(&mut line, message, lines.have_time().then(SystemTime::now));
+        io::stdout().write_all(&line)
+    }
+}
+
+impl<S: Sink> Log<S> {
+    /// A log to a sink of one's own.
+    #[must_use]
+    pub fn with_sink(sink: S, style: LogStyle) -> Self {
+        Self::new(sink, Lines::new(style))
     }
 
-    /// Adds a line, to go out at the end of the turn. It is dropped if there is no room for it.
+    fn new(sink: S, lines: Lines) -> Self {
+        Self {
+            sink,
+            lines,
+            waiting: Vec::with_capacity(LOG_BYTES),
+            begun: false,
+            drops_unreported: 0,
+            dropped: 0,
+            blocked: false,
+            fresh: false,
+        }
+    }
+
+    /// Adds a message, to go out at the end of the turn, if its level is wanted. It is dropped if there
+    /// is no room for it.
     pub fn say(&mut self, message: &Message) {
+        if !self.lines.wants(message) {
+            return;
+        }
         self.fresh = true;
         // A blocked output is tried once a turn, not once a line.
         if self.has_room() || !self.blocked && self.make_room() {
             self.append(message);
         } else {
-            self.untold += 1;
-            self.dropped += 1;
+            self.note_drops(self.lines.count(message));
         }
     }
 
-    /// Whether a line would be taken, after trying to make it so.
+    /// Tries to make room for a line, and returns whether there is room.
     pub fn make_room(&mut self) -> bool {
         if !self.has_room() {
             self.flush();
@@ -80,13 +136,14 @@ impl Log {
         self.has_room()
     }
 
-    /// Whether a line would be taken. Once lines were dropped, none must come before their count.
+    /// Whether a line would be taken. No line may come before the count of those dropped before it.
     fn has_room(&self) -> bool {
-        self.untold == 0 && self.has_space()
+        self.drops_unreported == 0 && self.waiting.len() + LINE_BYTES <= LOG_BYTES
     }
 
-    fn has_space(&self) -> bool {
-        self.waiting.len() + LINE_BYTES <= LOG_BYTES
+    fn note_drops(&mut self, lines: u64) {
+        self.drops_unreported += lines;
+        self.dropped += lines;
     }
 
     /// Lines dropped since the start.
@@ -106,46 +163,90 @@ impl Log {
     pub fn flush(&mut self) {
         self.fresh = false;
         self.write_out();
-        if self.untold > 0 && self.has_space() {
-            let count = std::mem::take(&mut self.untold);
-            self.append(&Message::LinesDropped(count));
-            self.write_out();
+        self.report_drops();
+        self.blocked = !self.waiting.is_empty() || self.drops_unreported > 0;
+    }
+
+    /// Ends the log with `message`. Lines that the output does not take now are given up. If it still
+    /// takes one line, that line is their count.
+    pub fn close(&mut self, message: &Message) {
+        self.say(message);
+        self.flush();
+        if self.blocked {
+            self.give_up_waiting();
+            self.flush();
         }
     }
 
-    /// The descriptor whose readiness to be written ends a blockade, while there is one.
-    #[must_use]
-    pub fn blocked_on(&self) -> Option<RawFd> {
-        self.blocked.then(|| self.output.as_fd().as_raw_fd())
+    /// Drops the waiting lines, but for the rest of one that has begun.
+    fn give_up_waiting(&mut self) {
+        let rest = if self.begun { line_length(&self.waiting) } else { 0 };
+        let lines = self.waiting[rest..].split_inclusive(|&byte| byte == b'\n').count();
+        self.waiting.truncate(rest);
+        self.note_drops(lines as u64);
     }
 
     fn append(&mut self, message: &Message) {
         let start = self.waiting.len();
-        let time = self.timestamps.then(|| humantime::format_rfc3339_millis(SystemTime::now()));
-        let written = match self.format {
-            LogFormat::Json => json::write(&mut self.waiting, message, time),
-            LogFormat::Text => match time {
-                Some(time) => writeln!(self.waiting, "{time} {message}"),
-                None => writeln!(self.waiting, "{message}"),
-            },
-        };
-        // Writing to memory does not fail; should it, there is no half line.
-        if written.is_err() {
-            self.waiting.truncate(start);
-        }
+        let time = self.lines.have_time().then(SystemTime::now);
+        self.lines.append(&mut self.waiting, message, time);
         debug_assert!(self.waiting.len() - start <= LINE_BYTES);
     }
 
     fn write_out(&mut self) {
         let mut written = 0;
         while written < self.waiting.len() {
-            match uninterrupted(|| self.output.write(&self.waiting[written..])) {
-                Ok(count) if count > 0 => written += count,
+            let piece = whole_lines(&self.waiting[written..], self.sink.atomic_bytes());
+            match uninterrupted(|| self.sink.write(piece)) {
+                Ok(count) if count > 0 => {
+                    written += count;
+                    self.begun = self.waiting[written - 1] != b'\n';
+                }
                 // A full disk or a reader that is gone may come back: the lines wait as well.
                 _ => break,
             }
         }
         self.waiting.drain(..written);
-        self.blocked = !self.waiting.is_empty();
     }
+
+    /// Writes the count of dropped lines, once no line from before waits. A count that the output does
+    /// not take is not kept as a line: it may still grow.
+    fn report_drops(&mut self) {
+        if self.drops_unreported == 0 || !self.waiting.is_empty() {
+            return;
+        }
+        self.append(&Message::LinesDropped { lines_dropped: self.drops_unreported });
+        let length = self.waiting.len();
+        self.write_out();
+        if self.waiting.len() == length {
+            self.waiting.clear();
+        } else {
+            self.drops_unreported = 0;
+        }
+    }
+}
+
+impl<S: AsFd> Log<S> {
+    /// The descriptor to watch while the output is blocked: it becomes writable when the blockade ends.
+    #[must_use]
+    pub fn blocked_on(&self) -> Option<RawFd> {
+        self.blocked.then(|| self.sink.as_fd().as_raw_fd())
+    }
+}
+
+/// The first lines of `lines` that fit into a write of `most` bytes. A line that is longer than that
+/// comes alone.
+fn whole_lines(lines: &[u8], most: usize) -> &[u8] {
+    if lines.len() <= most {
+        return lines;
+    }
+    let end = lines[..most].iter().rposition(|&byte| byte == b'\n');
+    let length = end.map_or_else(|| line_length(lines), |end| end + 1);
+    &lines[..length]
+}
+
+/// The length of the first line, its line break included.
+fn line_length(lines: &[u8]) -> usize {
+    let end = lines.iter().position(|&byte| byte == b'\n');
+    end.map_or(lines.len(), |end| end + 1)
 }

@@ -292,12 +292,12 @@ impl<S: Stream> Pool<S> {
     fn start_relaying(&mut self, key: usize, now: Instant, host: &mut impl Host<S>) -> Result<(), Cause> {
         let session = &mut self.slots[key];
         let identity = session.identity();
-        host.log(&Message::Connected(identity));
-        host.log(&Message::RelaysStarted(identity));
+        host.log(&Message::Connected { session: identity });
+        host.log(&Message::RelaysStarted { session: identity });
         let preface = host.preface(identity, session.socket(Side::Requester).stream());
         session.start_relaying(self.settings.buf, &preface, now)?;
-        host.log(&Message::RequesterChannelActive(identity));
-        host.log(&Message::TargetChannelActive(identity));
+        host.log(&Message::RequesterChannelActive { session: identity });
+        host.log(&Message::TargetChannelActive { session: identity });
         Ok(())
     }
 

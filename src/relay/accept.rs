@@ -8,13 +8,13 @@ use socket2::Socket;
 
 use crate::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN, BACKLOG};
 use crate::log::message::Message;
+use crate::log::reason::Errno;
 use crate::pool::Timer;
 use crate::relay::listener::{self, Accepted};
 use crate::relay::{Doors, LISTENER, Relay, target};
 use crate::session::Session;
 use crate::session::ended::{Identity, Serial};
 use crate::session::stream::Stream as _;
-use crate::sys::errno;
 use crate::sys::net::{canonical, has_destination};
 
 /// Rounds of accepting that take in a full backlog.
@@ -39,7 +39,7 @@ impl Relay {
                 Accepted::Nothing => return,
                 Accepted::Failed { errno, is_news, is_lasting } => {
                     if is_news {
-                        self.log.say(&Message::AcceptFailed(errno));
+                        self.log.say(&Message::AcceptFailed { errno: Errno(errno) });
                     }
                     if is_lasting {
                         self.pause_accepting();
@@ -87,19 +87,19 @@ impl Relay {
 
     /// Lets a connection in, or turns it away.
     fn admit(&mut self, requester: TcpStream, address: SocketAddr) {
-        self.log.say(&Message::Attempt(address));
+        self.log.say(&Message::Attempt { requester: address });
         if !self.config.acl.admits(address.ip()) {
             self.pool.totals.rejected += 1;
-            return self.turn_away(requester, &Message::Rejected(address));
+            return self.turn_away(requester, &Message::Rejected { requester: address });
         }
         self.pool.totals.accepted += 1;
-        self.log.say(&Message::Accepted(address));
+        self.log.say(&Message::Accepted { requester: address });
         match self.target_socket(&requester, address) {
             Ok(socket) => self.allocate(requester, address, socket),
             Err(message) => {
                 self.pool.totals.dropped += 1;
                 self.turn_away(requester, &message);
-                if matches!(message, Message::TargetSocket(.., errno) if listener::is_shortage(errno)) {
+                if matches!(message, Message::TargetSocket { errno, .. } if listener::is_shortage(errno.0)) {
                     self.pause_accepting();
                 }
             }
@@ -114,15 +114,18 @@ impl Relay {
         let target = self.config.target;
         let slots = self.pool.slots();
         if slots.is_own_end(address) && has_destination(requester, target) {
-            return Err(Message::OwnConnection(address, target));
+            return Err(Message::OwnConnection { requester: address, target });
         }
         if let Some(limit) = slots.source_limit_reached(address.ip()) {
-            return Err(Message::SourceLimit(address, limit));
+            return Err(Message::SourceLimit { requester: address, limit });
         }
         if slots.is_full() {
-            return Err(Message::PoolExhausted(address));
+            return Err(Message::PoolExhausted { requester: address });
         }
-        target::socket(target).map_err(|error| Message::TargetSocket(address, target, errno(&error)))
+        target::socket(target).map_err(|error| {
+            let errno = Errno::from(&error);
+            Message::TargetSocket { requester: address, target, errno }
+        })
     }
 
     /// Resets a connection that gets no session, as a refused connect would.
@@ -136,7 +139,7 @@ impl Relay {
         self.last_serial += 1;
         let serial = Serial::new(self.last_serial).unwrap_or(Serial::MIN);
         let identity = Identity { serial, requester: address, target: self.config.target };
-        self.log.say(&Message::Allocated(identity));
+        self.log.say(&Message::Allocated { session: identity });
         let begun = target::begin_connect(&socket, self.config.target, self.config.source);
         let target = TcpStream::from_std(socket.into());
         let own_end = self.pool.slots().watches_for_loops().then(|| target.local_addr());

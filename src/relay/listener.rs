@@ -18,7 +18,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use crate::config::Config;
 use crate::config::host::Host;
 use crate::limits::{ACCEPT_FAILURES_PER_TURN, ACCEPTS_PER_TURN, BACKLOG};
-use crate::log::message::Message;
+use crate::relay::error::{ListenStep, StartError};
 use crate::sys::net::{canonical, is_listening};
 use crate::sys::{errno, uninterrupted};
 
@@ -71,29 +71,39 @@ impl Listener {
     ///
     /// # Errors
     /// Message 11, 12 or 13.
-    pub(crate) fn bind(config: &Config) -> Result<Self, Message> {
+    pub(crate) fn bind(config: &Config) -> Result<Self, StartError> {
         let address = config.listener();
-        let socket = create(address, config.reuse_port);
-        let socket = socket.map_err(|error| Message::ListenerSocket(errno(&error)))?;
-        socket.bind(&address.into()).map_err(|error| Message::ListenerBind(errno(&error)))?;
-        socket.listen(BACKLOG).map_err(|error| Message::ListenerListen(errno(&error)))?;
+        let socket = bound(address, config.reuse_port)?;
+        socket.listen(BACKLOG).map_err(ListenStep::Listen.failed(address))?;
         Ok(Self::new(socket.into(), false))
+    }
+
+    /// Binds as [`bind`](Self::bind) does, to be dropped again. Where relays share the port it does not
+    /// listen: the kernel would give it some of their connections, and its end would reset them.
+    ///
+    /// # Errors
+    /// Message 11, 12 or 13.
+    pub(crate) fn bind_for_check(config: &Config) -> Result<Self, StartError> {
+        if !config.reuse_port {
+            return Self::bind(config);
+        }
+        Ok(Self::new(bound(config.listener(), true)?.into(), false))
     }
 
     /// Takes a listening socket from the process that started this one. It must be what `config` says.
     ///
     /// # Errors
     /// Message 115 or 130, or 11 if it cannot be set up.
-    pub(crate) fn inherit(listener: std::net::TcpListener, config: &Config) -> Result<Self, Message> {
+    pub(crate) fn inherit(listener: std::net::TcpListener, config: &Config) -> Result<Self, StartError> {
         let address = listener.local_addr().ok().filter(|_| is_listening(&listener));
-        let address = canonical(address.ok_or(Message::InheritedSocket)?);
+        let address = canonical(address.ok_or(StartError::InheritedSocket)?);
         let socket = SockRef::from(&listener);
         let shares_port = socket.reuse_port().unwrap_or(false);
         if let Some(given) = contradiction(config, address, shares_port) {
-            return Err(Message::InheritedOtherwise(given, address));
+            return Err(StartError::InheritedOtherwise { given, address });
         }
         let prepared = socket.set_nonblocking(true).and_then(|()| set_inherited(&socket));
-        prepared.map_err(|error| Message::ListenerSocket(errno(&error)))?;
+        prepared.map_err(ListenStep::Socket.failed(address))?;
         Ok(Self::new(listener, true))
     }
 
@@ -236,6 +246,12 @@ fn contradiction(config: &Config, address: SocketAddr, shares_port: bool) -> Opt
         return Some(format!("<fwd port> {}", config.fwd_port));
     }
     (config.reuse_port && !shares_port).then(|| "--reuse-port".to_owned())
+}
+
+fn bound(address: SocketAddr, reuse_port: bool) -> Result<Socket, StartError> {
+    let socket = create(address, reuse_port).map_err(ListenStep::Socket.failed(address))?;
+    socket.bind(&address.into()).map_err(ListenStep::Bind.failed(address))?;
+    Ok(socket)
 }
 
 fn create(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {

@@ -7,6 +7,7 @@
 
 mod accept;
 pub(crate) mod control;
+pub(crate) mod error;
 mod listener;
 mod start;
 mod status;
@@ -27,11 +28,11 @@ use crate::log::Log;
 use crate::log::message::Message;
 use crate::pool::{Host, Pool, Timer, Wake};
 use crate::relay::control::{Control, Handle};
+use crate::relay::error::WaitError;
 use crate::relay::listener::Listener;
 use crate::session::Side;
 use crate::session::ended::{Ended, Identity};
 use crate::session::stream::Readiness;
-use crate::sys::errno;
 
 // Tokens: these, and above them two for each session, by its key in the pool.
 const LISTENER: Token = Token(0);
@@ -147,14 +148,14 @@ impl Relay {
     /// Relays until the absolute timeout, a stop, or the end of a drain.
     ///
     /// # Errors
-    /// The message that was logged last, where waiting for events failed for good.
-    pub fn run(mut self) -> Result<Outcome, Message> {
+    /// Waiting for events failed for good. The last line of the log is about it.
+    pub fn run(mut self) -> Result<Outcome, WaitError> {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         self.start();
         loop {
-            if let Err(message) = self.wait(&mut events) {
-                self.finish(&message);
-                return Err(message);
+            if let Err(error) = self.wait(&mut events) {
+                self.finish(&Message::from(&error));
+                return Err(error);
             }
             self.note(&events);
             self.work();
@@ -162,9 +163,9 @@ impl Relay {
             if let Some(outcome) = self.obey().or_else(|| self.expire(more_events)).or_else(|| self.drained())
             {
                 self.finish(match outcome {
-                    Outcome::AbsoluteTimeout => &Message::AbsoluteTimeout,
-                    Outcome::Stopped => &Message::StopSignal,
-                    Outcome::Drained => &Message::Drained,
+                    Outcome::AbsoluteTimeout => &Message::AbsoluteTimeout {},
+                    Outcome::Stopped => &Message::StopSignal {},
+                    Outcome::Drained => &Message::Drained {},
                 });
                 return Ok(outcome);
             }
@@ -181,11 +182,11 @@ impl Relay {
 
     // ----- wait and note
 
-    fn wait(&mut self, events: &mut Events) -> Result<(), Message> {
+    fn wait(&mut self, events: &mut Events) -> Result<(), WaitError> {
         let mut timeout = self.sleep();
         while let Err(error) = self.poll.poll(events, timeout) {
             if error.kind() != io::ErrorKind::Interrupted {
-                return Err(Message::WaitFailed(errno(&error)));
+                return Err(WaitError(error));
             }
             // A signal handler or a SIGSTOP may have taken long. Poll again without waiting, so that
             // no session is called idle while its events are unread.
@@ -249,7 +250,7 @@ impl Relay {
                 return Some(Outcome::Stopped);
             }
             self.stop_listening();
-            self.log.say(&Message::DrainSignal(self.pool.slots().len()));
+            self.log.say(&Message::DrainSignal { sessions: self.pool.slots().len() });
         }
         if self.control.take_report() {
             self.report = Some(status::Report::Totals);
@@ -299,8 +300,7 @@ impl Relay {
     /// Ends the sessions, which cuts them, and logs the last line.
     fn finish(&mut self, message: &Message) {
         self.pool.stop();
-        self.log.say(message);
-        self.log.flush();
+        self.log.close(message);
     }
 
     /// Looks for broken invariants at the end of a turn, in debug builds. A large pool is left alone:
@@ -331,7 +331,7 @@ mod tests {
         let (lines, log) = pipe().unwrap();
         // However late they are read, no line is dropped.
         rustix::pipe::fcntl_setpipe_size(&log, 1 << 20).unwrap();
-        let log = Log::to(log.into(), config.log());
+        let log = Log::to(log.into(), config.log_style());
         (Relay::with_listener(config, log, listener).unwrap(), own, lines)
     }
 
@@ -370,7 +370,7 @@ mod tests {
             }
         }
         handle.stop();
-        assert_eq!(run.join().unwrap(), Ok(Outcome::Stopped));
+        assert_eq!(run.join().unwrap().unwrap(), Outcome::Stopped);
         assert_eq!(allocated, crate::limits::SESSIONS / 2);
     }
 }

@@ -1,6 +1,5 @@
 //! The start: binding, inheriting, checking, and what the limits of the process give a pool.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -9,24 +8,26 @@ use mio::{Interest, Poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
+use crate::config::error::ConfigError;
 use crate::limits::{OWN_DESCRIPTORS, PIPES_MAX, SHARE_ELSEWHERE, TICK};
 use crate::log::Log;
 use crate::log::message::Message;
 use crate::pool::{Pool, Settings, Timer};
 use crate::relay::control::Control;
+use crate::relay::error::{ListenStep, StartError};
 use crate::relay::listener::Listener;
 use crate::relay::{CONTROL, Doors, LISTENER, Relay};
 use crate::session::Session;
 use crate::session::turn::Timeouts;
+use crate::sys::clock_resolution;
 use crate::sys::net::{can_be_bound, canonical, is_broadcast, is_own};
-use crate::sys::{clock_resolution, errno};
 
 impl Relay {
     /// Binds the listener. The time of the absolute timeout begins now.
     ///
     /// # Errors
-    /// The message that says why the relay cannot start: 1, 11 to 14, or 112 to 114.
-    pub fn bind(config: Config, log: Log) -> Result<Self, Message> {
+    /// Why the relay cannot start: messages 1, 11 to 14, or 112 to 114.
+    pub fn bind(config: Config, log: Log) -> Result<Self, StartError> {
         check_before(&config)?;
         let listener = Listener::bind(&config)?;
         Self::assemble(config, log, listener)
@@ -37,31 +38,42 @@ impl Relay {
     ///
     /// # Errors
     /// Those of [`bind`](Self::bind), 115 and 130.
-    pub fn with_listener(config: Config, log: Log, listener: std::net::TcpListener) -> Result<Self, Message> {
+    pub fn with_listener(
+        config: Config,
+        log: Log,
+        listener: std::net::TcpListener,
+    ) -> Result<Self, StartError> {
         check_before(&config)?;
         let listener = Listener::inherit(listener, &config)?;
         Self::assemble(config, log, listener)
     }
 
-    /// Returns whether a relay with this configuration could start here, as far as that can be said
-    /// before anything is bound.
+    /// Does all that a start does, and lets go of it again. `listener` is a socket as
+    /// [`with_listener`](Self::with_listener) takes it. Returns the messages that the start would log,
+    /// with 116 in place of 15 and 131.
+    ///
+    /// Connections are never accepted. One that comes while the port is bound is reset, as it would be
+    /// without a relay, and none is taken from a relay that shares its port.
     ///
     /// # Errors
-    /// The message that says why not: 1 or 112 to 114.
-    pub fn check_config(config: &Config) -> Result<(), Message> {
+    /// Those of the start.
+    pub fn check_start(
+        config: &Config,
+        listener: Option<std::net::TcpListener>,
+    ) -> Result<Vec<Message>, StartError> {
         check_before(config)?;
-        check_target(config, config.listener())
+        let mut listener = match listener {
+            Some(listener) => Listener::inherit(listener, config)?,
+            None => Listener::bind_for_check(config)?,
+        };
+        let (address, ..) = watch(config, &mut listener)?;
+        let mut messages = vec![Message::WouldRelay { address, command_line: config.to_string() }];
+        messages.extend(remarks(config));
+        Ok(messages)
     }
 
-    fn assemble(config: Config, log: Log, mut listener: Listener) -> Result<Self, Message> {
-        let unavailable = |error: io::Error| Message::PollUnavailable(errno(&error));
-        let address = listener.address().map_err(unavailable)?;
-        check_target(&config, address)?;
-        let poll = Poll::new().map_err(unavailable)?;
-        let mut control = Control::new().map_err(unavailable)?;
-        listener.watch(poll.registry(), LISTENER).map_err(unavailable)?;
-        poll.registry().register(control.socket(), CONTROL, Interest::READABLE).map_err(unavailable)?;
-
+    fn assemble(config: Config, log: Log, mut listener: Listener) -> Result<Self, StartError> {
+        let (address, poll, control) = watch(&config, &mut listener)?;
         let now = Instant::now();
         Ok(Self {
             listen: address,
@@ -81,15 +93,11 @@ impl Relay {
 
     /// Logs that the relay is active, and arms the absolute timeout.
     pub(super) fn start(&mut self) {
-        self.log.say(&Message::Active(self.listen.port(), self.config.target));
+        self.log.say(&Message::Active { port: self.listen.port(), target: self.config.target });
         if self.listen.ip() != Ipv4Addr::UNSPECIFIED {
-            self.log.say(&Message::Listening(self.listen));
+            self.log.say(&Message::Listening { address: self.listen });
         }
-        let needs = needs(&self.config);
-        if self.config.sessions.is_some() {
-            self.log.say(&Message::PoolNeeds(needs.sessions, needs.descriptors, needs.bytes.div_ceil(1024)));
-        }
-        if let Err(message) = needs.raise_descriptor_limit() {
+        for message in remarks(&self.config) {
             self.log.say(&message);
         }
         self.log.flush();
@@ -98,6 +106,27 @@ impl Relay {
             self.pool.arm(Timer::Absolute, end);
         }
     }
+}
+
+/// Makes the poll instance, and registers what it watches from the start on. Returns the listener's
+/// address as well.
+fn watch(config: &Config, listener: &mut Listener) -> Result<(SocketAddr, Poll, Control), StartError> {
+    let address = listener.address().map_err(ListenStep::Poll.failed(config.listener()))?;
+    check_target(config, address)?;
+    let unavailable = ListenStep::Poll.failed(address);
+    let poll = Poll::new().map_err(&unavailable)?;
+    let mut control = Control::new().map_err(&unavailable)?;
+    listener.watch(poll.registry(), LISTENER).map_err(&unavailable)?;
+    poll.registry().register(control.socket(), CONTROL, Interest::READABLE).map_err(unavailable)?;
+    Ok((address, poll, control))
+}
+
+/// Returns what is to be said of the pool and the limits: messages 105, where `--sessions` was given,
+/// and 104. Raises the descriptor limit.
+fn remarks(config: &Config) -> impl Iterator<Item = Message> {
+    let needs = needs(config);
+    let needed = config.sessions.map(|_| needs.message());
+    needed.into_iter().chain(needs.raise_descriptor_limit().err())
 }
 
 fn settings(config: &Config) -> Settings {
@@ -129,10 +158,11 @@ fn pipe_bytes() -> usize {
 ///
 /// # Errors
 /// Message 1, 112 or 114.
-fn check_before(config: &Config) -> Result<(), Message> {
+fn check_before(config: &Config) -> Result<(), StartError> {
     check_clock(clock_resolution())?;
     let invalid = |option, given: &dyn ToString, allowed: &str| {
-        Err(Message::InvalidOption(option, given.to_string(), allowed.to_owned()))
+        let (given, allowed) = (given.to_string(), allowed.to_owned());
+        Err(StartError::Config(ConfigError::Option { option, given, allowed }))
     };
     if let Some(bind) = config.bind.filter(|bind| is_broadcast(bind.ip())) {
         return invalid("--bind", &bind, "an address to listen on, not that of a broadcast");
@@ -150,8 +180,9 @@ fn check_before(config: &Config) -> Result<(), Message> {
 ///
 /// # Errors
 /// Message 113.
-fn check_target(config: &Config, listen: SocketAddr) -> Result<(), Message> {
-    if reaches(config.target, listen) { Err(Message::OwnListener(config.target)) } else { Ok(()) }
+fn check_target(config: &Config, listen: SocketAddr) -> Result<(), StartError> {
+    let target = config.target;
+    if reaches(target, listen) { Err(StartError::OwnListener { target }) } else { Ok(()) }
 }
 
 /// Returns whether a connection to `target` would reach a listener at `listen`.
@@ -168,8 +199,8 @@ fn reaches(target: SocketAddr, listen: SocketAddr) -> bool {
 }
 
 /// Checks that the wheel's ticks can be told apart.
-fn check_clock(resolution: Duration) -> Result<(), Message> {
-    if resolution > TICK { Err(Message::ClockTooCoarse) } else { Ok(()) }
+fn check_clock(resolution: Duration) -> Result<(), StartError> {
+    if resolution > TICK { Err(StartError::ClockTooCoarse) } else { Ok(()) }
 }
 
 fn needs(config: &Config) -> Needs {
@@ -192,22 +223,28 @@ impl Needs {
         Self { sessions, descriptors: descriptors as u64, bytes: (sessions * session_bytes) as u64 }
     }
 
+    /// Returns message 105, which tells the needs.
+    pub(crate) fn message(self) -> Message {
+        let Self { sessions, descriptors, bytes } = self;
+        Message::PoolNeeds { sessions, descriptors, kib: bytes.div_ceil(1024) }
+    }
+
     /// Whether the limits of the process can give that.
     ///
     /// # Errors
     /// Message 114.
-    pub(crate) fn check(self) -> Result<(), Message> {
+    pub(crate) fn check(self) -> Result<(), StartError> {
         let Self { sessions, descriptors, bytes } = self;
         let most = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
         if descriptors > most {
             let need = format!("{descriptors} descriptors, and the limit is {most}");
-            return Err(Message::PoolTooLarge(sessions, need));
+            return Err(StartError::PoolTooLarge { sessions, need });
         }
         for resource in [Resource::As, Resource::Data] {
             let most = getrlimit(resource).current.unwrap_or(u64::MAX);
             if bytes > most {
                 let need = format!("{} KiB of memory, and the limit is {} KiB", bytes / 1024, most / 1024);
-                return Err(Message::PoolTooLarge(sessions, need));
+                return Err(StartError::PoolTooLarge { sessions, need });
             }
         }
         Ok(())
@@ -219,9 +256,9 @@ impl Needs {
     /// Message 104, where not all sessions will have theirs.
     pub(crate) fn raise_descriptor_limit(self) -> Result<(), Message> {
         let limit = raise_descriptor_limit(self.descriptors);
-        let enough = limit.saturating_sub(OWN_DESCRIPTORS as u64) / 2;
-        if enough < self.sessions as u64 {
-            return Err(Message::DescriptorLimit(limit, enough, self.sessions));
+        let enough_for = limit.saturating_sub(OWN_DESCRIPTORS as u64) / 2;
+        if enough_for < self.sessions as u64 {
+            return Err(Message::DescriptorLimit { limit, enough_for, sessions: self.sessions });
         }
         Ok(())
     }
@@ -248,9 +285,10 @@ mod tests {
     #[test]
     fn a_clock_is_refused_only_if_ticks_cannot_be_told_apart() {
         for resolution in [Duration::ZERO, Duration::from_nanos(1), TICK] {
-            assert_eq!(check_clock(resolution), Ok(()));
+            assert!(check_clock(resolution).is_ok());
         }
-        assert_eq!(check_clock(TICK + Duration::from_nanos(1)), Err(Message::ClockTooCoarse));
+        let coarse = check_clock(TICK + Duration::from_nanos(1));
+        assert!(matches!(coarse, Err(StartError::ClockTooCoarse)));
     }
 
     #[test]

@@ -29,8 +29,8 @@ impl Relay {
         }
         self.report = match report {
             Report::Totals => {
-                let (sessions, dropped) = (self.pool.slots().len(), self.log.dropped());
-                self.log.say(&Message::Status(sessions, dropped, self.pool.totals));
+                let (sessions, lines_dropped) = (self.pool.slots().len(), self.log.dropped());
+                self.log.say(&Message::Status { sessions, totals: self.pool.totals, lines_dropped });
                 Some(Report::Sessions(0))
             }
             Report::Sessions(first) => self.log_sessions(first),
@@ -44,7 +44,7 @@ impl Relay {
             if !self.log.make_room() {
                 return Some(Report::Sessions(key));
             }
-            self.log.say(&Message::StatusSession(session.live(self.now)));
+            self.log.say(&Message::StatusSession { live: session.live(self.now) });
         }
         (end < self.config.pool()).then_some(Report::Sessions(end))
     }

@@ -15,6 +15,10 @@ use rustix::io::Errno;
 pub(crate) const ECONNRESET: i32 = Errno::CONNRESET.raw_os_error();
 /// The connection takes no more bytes.
 pub(crate) const EPIPE: i32 = Errno::PIPE.raw_os_error();
+/// The limit of descriptors is reached.
+pub(crate) const NO_MORE_DESCRIPTORS: i32 = Errno::MFILE.raw_os_error();
+/// The system does without this address family.
+pub(crate) const NO_SUCH_FAMILY: i32 = Errno::AFNOSUPPORT.raw_os_error();
 
 /// Returns whether an error of splice(2) means "not this way": nothing is wrong with the connection.
 pub(crate) fn is_splice_refusal(error: &io::Error) -> bool {

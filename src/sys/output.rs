@@ -1,29 +1,41 @@
 //! The log's output, and how a write to it is kept from blocking.
 
-use std::io::{self, IoSlice};
+use std::io;
+#[cfg(target_os = "linux")]
+use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-/// The most that is written at once where the write itself cannot be told not to block: a pipe that
-/// is ready takes that much (`PIPE_BUF`), and a terminal promises no more than one byte.
-const READY_PIPE_BYTES: usize = 4096;
+/// The longest write to a pipe that the kernel passes on in one piece. A pipe that is ready for
+/// writing takes that much.
+const PIPE_BUF: usize = if cfg!(any(target_os = "linux", target_os = "android")) { 4096 } else { 512 };
+
+/// A terminal that is ready promises to take no more than this.
 const READY_TERMINAL_BYTES: usize = 1;
 
-/// What the log is written to, by the way in which a write is kept from blocking.
+/// Where the log goes.
 #[derive(Debug)]
-pub(crate) enum Output {
-    /// A file, or a device that never blocks: a plain write.
-    Plain(OwnedFd),
+pub struct Output {
+    descriptor: OwnedFd,
+    way: Way,
+    /// The longest write that other writers' bytes cannot split.
+    atomic_bytes: usize,
+}
+
+/// How a write is kept from blocking.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// A file or a device never blocks, nor does a terminal that we opened again for ourselves, so that
+    /// its `O_NONBLOCK` is only ours: a plain write.
+    Plain,
     /// A pipe or a socket: each write asks not to wait.
     #[cfg(target_os = "linux")]
-    NoWait(OwnedFd),
-    /// A terminal, opened again for ourselves, so that `O_NONBLOCK` is only ours.
-    Reopened(OwnedFd),
-    /// None of these works: write only when the output is ready, and no more than it must take.
-    WhenReady(OwnedFd, usize),
+    NoWait,
+    /// None of these works: write only when the output is ready, and no more than it must take then.
+    WhenReady(usize),
 }
 
 impl Output {
@@ -33,47 +45,56 @@ impl Output {
 
     pub(crate) fn of(descriptor: OwnedFd) -> Self {
         let kind = rustix::fs::fstat(&descriptor).map(|stat| FileType::from_raw_mode(stat.st_mode));
-        match kind {
+        let atomic_bytes = if matches!(kind, Ok(FileType::Fifo)) { PIPE_BUF } else { usize::MAX };
+        let (descriptor, way) = match kind {
             #[cfg(target_os = "linux")]
-            Ok(FileType::Fifo | FileType::Socket) => Self::NoWait(descriptor),
+            Ok(FileType::Fifo | FileType::Socket) => (descriptor, Way::NoWait),
             Ok(FileType::CharacterDevice) if rustix::termios::isatty(&descriptor) => {
                 match reopen_terminal(&descriptor) {
-                    Ok(reopened) => Self::Reopened(reopened),
-                    Err(_) => Self::WhenReady(descriptor, READY_TERMINAL_BYTES),
+                    Ok(reopened) => (reopened, Way::Plain),
+                    Err(_) => (descriptor, Way::WhenReady(READY_TERMINAL_BYTES)),
                 }
             }
-            Ok(FileType::RegularFile | FileType::CharacterDevice) => Self::Plain(descriptor),
-            _ => Self::WhenReady(descriptor, READY_PIPE_BYTES),
+            Ok(FileType::RegularFile | FileType::CharacterDevice) => (descriptor, Way::Plain),
+            _ => (descriptor, Way::WhenReady(PIPE_BUF)),
+        };
+        Self { descriptor, way, atomic_bytes }
+    }
+
+    /// Writes what it can without blocking; returns how many bytes that were.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.way {
+            Way::Plain => Ok(rustix::io::write(&self.descriptor, bytes)?),
+            #[cfg(target_os = "linux")]
+            Way::NoWait => match write_no_wait(self.descriptor.as_fd(), bytes) {
+                // Kernels, file systems and sandboxes refuse this call in different ways. The refusal is
+                // about the call, not about the bytes, so it is not asked for again.
+                Err(Errno::PERM | Errno::NOSYS | Errno::INVAL | Errno::OPNOTSUPP) => {
+                    self.way = Way::WhenReady(PIPE_BUF);
+                    self.write(bytes)
+                }
+                result => Ok(result?),
+            },
+            Way::WhenReady(most) => write_when_ready(self.descriptor.as_fd(), bytes, most),
         }
     }
 
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(output) | Self::Reopened(output) => Ok(rustix::io::write(output, bytes)?),
-            #[cfg(target_os = "linux")]
-            Self::NoWait(output) => {
-                // The offset -1 stands for the current position.
-                let flags = rustix::io::ReadWriteFlags::NOWAIT;
-                match rustix::io::pwritev2(&*output, &[IoSlice::new(bytes)], u64::MAX, flags) {
-                    Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-                        write_when_ready(output.as_fd(), bytes, READY_PIPE_BYTES)
-                    }
-                    result => Ok(result?),
-                }
-            }
-            Self::WhenReady(output, most) => write_when_ready(output.as_fd(), bytes, *most),
-        }
+    pub(crate) fn atomic_bytes(&self) -> usize {
+        self.atomic_bytes
     }
 }
 
 impl AsFd for Output {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            #[cfg(target_os = "linux")]
-            Self::NoWait(output) => output.as_fd(),
-            Self::Plain(output) | Self::Reopened(output) | Self::WhenReady(output, _) => output.as_fd(),
-        }
+        self.descriptor.as_fd()
     }
+}
+
+/// Whether STDOUT is the journal. The service manager says so by naming its device and inode.
+pub(crate) fn stdout_is_journal() -> bool {
+    let Ok(named) = std::env::var("JOURNAL_STREAM") else { return false };
+    rustix::fs::fstat(rustix::stdio::stdout())
+        .is_ok_and(|stdout| named == format!("{}:{}", stdout.st_dev, stdout.st_ino))
 }
 
 /// Opens a terminal for ourselves. After `su` it is somebody else's, and only its other name will do.
@@ -86,6 +107,12 @@ fn reopen_terminal(terminal: &OwnedFd) -> io::Result<OwnedFd> {
         Err(_) if is_ours() => Ok(rustix::fs::open("/dev/tty", flags, Mode::empty())?),
         result => Ok(result?),
     }
+}
+
+#[cfg(target_os = "linux")]
+fn write_no_wait(output: BorrowedFd<'_>, bytes: &[u8]) -> rustix::io::Result<usize> {
+    // The offset -1 stands for the current position.
+    rustix::io::pwritev2(output, &[IoSlice::new(bytes)], u64::MAX, rustix::io::ReadWriteFlags::NOWAIT)
 }
 
 fn write_when_ready(output: BorrowedFd<'_>, bytes: &[u8], most: usize) -> io::Result<usize> {

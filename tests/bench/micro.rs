@@ -132,10 +132,10 @@ fn format_messages(stopwatch: &Stopwatch) {
     let target = "10.20.30.40:8080".parse().unwrap();
     let session = Identity { serial: Serial::new(123_456).unwrap(), requester, target };
     for message in [
-        Message::Attempt(requester),
-        Message::Allocated(session),
-        Message::Connected(session),
-        Message::RequesterReadClosure(session, Summary::default()),
+        Message::Attempt { requester },
+        Message::Allocated { session },
+        Message::Connected { session },
+        Message::RequesterReadClosure { session, summary: Summary::default() },
     ] {
         let mut line = String::with_capacity(LINE_BYTES);
         stopwatch.time(&format!("message {}: format as text", message.number()), || {

@@ -85,7 +85,6 @@ const NOT_YET: &[(&str, &str)] = &[
     (FILES, "tests/program/options.rs"),
     (FILES, "tests/program/service.rs"),
     (FILES, "tests/support/mod.rs"),
-    (FUNCTIONS, "src/log/message.rs"),
     (FUNCTIONS, "tests/exhaustion/capacity.rs"),
     (FUNCTIONS, "tests/exhaustion/faults/mod.rs"),
     (FUNCTIONS, "tests/program/readme.rs"),

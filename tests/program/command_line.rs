@@ -6,16 +6,18 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
+use tcprelay::cli::parse;
+
 use crate::support::catalogue::message;
 use crate::support::net::{self, End};
-use crate::support::{self, Start, TCPRELAY, run};
+use crate::support::{self, Run, Start, TCPRELAY, run};
 
 /// The original's example, which is right in every argument.
 const RIGHT: [&str; 8] =
     ["8080", "192.168.200.20", "80", "192.168.100.30/255.255.255.255", "1", "30", "600", "4000"];
 
 /// What no argument can be.
-const NEVER: [&[u8]; 8] = [
+const NEVER: [&[u8]; 9] = [
     b"",
     b" ",
     b"-1",
@@ -24,6 +26,7 @@ const NEVER: [&[u8]; 8] = [
     b"123456789012345678901234567890",
     b"1.5",
     b"one",
+    b"\x1b[31mred\x07\r\n",
 ];
 
 /// Where the absolute timeout stands; its refusal is not in the original's catalogue.
@@ -48,9 +51,20 @@ fn with(position: usize, argument: &OsStr) -> Vec<OsString> {
 #[track_caller]
 fn assert_refused(position: usize, argument: &OsStr) {
     let run = run(&with(position, argument));
-    let argument = argument.display();
-    assert_eq!(run.stdout, refusal(position) + "\n", "for {argument} as number {position}");
-    assert_eq!(run.code, Some(2), "for {argument} as number {position}");
+    assert_refuses(&run, position, argument);
+    assert_eq!(run.code, Some(2), "for {} as number {position}", argument.display());
+}
+
+/// It says the argument's message, then the value and one that would do, which it really does.
+#[track_caller]
+fn assert_refuses(run: &Run, position: usize, argument: &OsStr) {
+    let (message, reason) = run.stdout.split_once('\n').unwrap();
+    assert_eq!(message, refusal(position), "for {} as number {position}", argument.display());
+    let given = format!("The value given was {:?}. A valid example: ", argument.to_string_lossy());
+    let example = reason.strip_prefix(&given).unwrap_or_else(|| panic!("{reason} is not {given}"));
+    assert!(!reason.trim_end().contains(char::is_control), "{reason:?}");
+    let valid = with(position, example.trim_end().as_ref());
+    assert!(parse(valid).is_ok(), "{example} is not valid");
 }
 
 #[test]
@@ -127,7 +141,7 @@ fn only_the_first_wrong_argument_is_told() {
         let mut arguments = RIGHT;
         arguments[first..].fill("-1");
         let run = run(&arguments);
-        assert_eq!(run.stdout, refusal(first) + "\n");
+        assert_refuses(&run, first, OsStr::new("-1"));
         assert_eq!(run.code, Some(2));
     }
 }

@@ -5,8 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::thread::{self, JoinHandle};
 
 use tcprelay::cli::{Request, parse};
-use tcprelay::internal::message::Message;
-use tcprelay::{Handle, Outcome, Relay};
+use tcprelay::{Handle, Outcome, Relay, WaitError};
 
 use crate::support::catalogue::STOPPED;
 use crate::support::net::{self, End};
@@ -17,7 +16,7 @@ struct Embedded {
     address: SocketAddr,
     handle: Handle,
     log: Log,
-    run: JoinHandle<Result<Outcome, Message>>,
+    run: JoinHandle<Result<Outcome, WaitError>>,
 }
 
 impl Embedded {
@@ -29,7 +28,7 @@ impl Embedded {
         let line = format!("{port} 127.0.0.1 {target} ANY 3 60 0 4000");
         let Ok(Request::Run(config)) = parse(line.split(' ').map(Into::into)) else { panic!("{line}") };
         let (reader, writer) = pipe().unwrap();
-        let output = tcprelay::Log::to(writer.into(), config.log());
+        let output = tcprelay::Log::to(writer.into(), config.log_style());
         let relay = Relay::with_listener(config, output, listener).unwrap();
         let handle = relay.handle().unwrap();
         let mut log = Log::of(reader);
@@ -51,7 +50,7 @@ fn asked_for_a_report_it_tells_its_sessions() {
     assert!(relay.log.line().text.starts_with("Status: session handler serial number 1 "));
     relay.handle.stop();
     relay.log.expect_text(STOPPED);
-    assert_eq!(relay.run.join().unwrap(), Ok(Outcome::Stopped));
+    assert_eq!(relay.run.join().unwrap().unwrap(), Outcome::Stopped);
 }
 
 #[test]
@@ -67,7 +66,7 @@ fn asked_to_drain_it_ends_with_its_last_session() {
     drop(far);
     relay.log.expect(34, 1);
     assert!(relay.log.line().text.starts_with("The last session has ended. "));
-    assert_eq!(relay.run.join().unwrap(), Ok(Outcome::Drained));
+    assert_eq!(relay.run.join().unwrap().unwrap(), Outcome::Drained);
 }
 
 #[test]
@@ -80,5 +79,5 @@ fn asked_twice_to_drain_it_stops() {
     assert!(relay.log.line().text.starts_with("Drain signal received. "));
     relay.handle.drain();
     relay.log.expect_text(STOPPED);
-    assert_eq!(relay.run.join().unwrap(), Ok(Outcome::Stopped));
+    assert_eq!(relay.run.join().unwrap().unwrap(), Outcome::Stopped);
 }

@@ -1,9 +1,9 @@
-//! What the relay says when the system calls under it fail, and that it goes on where it can.
+//! What a running relay says when the system calls under it fail, and that it goes on where it can.
 //!
-//! The other messages are provoked where their subject is tested: 2 to 8 in `command_line`, 16 to 18 in
-//! `acl`, 21 in `pool`, 23 to 25 in `timers`, 27, 34 and 38 in `endings`, and the course of a session that
-//! goes well everywhere. Messages 9 and 10 belong to Windows, and no Linux has a clock so coarse that it
-//! needs message 1.
+//! The other messages are provoked where their subject is tested: 2 to 8 in `command_line`, 11 to 14 in
+//! `starts`, 16 to 18 in `acl`, 21 in `pool`, 23 to 25 in `timers`, 27, 34 and 38 in `endings`, and the
+//! course of a session that goes well everywhere. Messages 9 and 10 belong to Windows, and no Linux has a
+//! clock so coarse that it needs message 1.
 
 use std::io::Write;
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -13,73 +13,21 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::process::Resource;
 
-use crate::support::catalogue::{filled, message};
+use crate::support::catalogue::{connection_failed, filled, message};
 use crate::support::faults::{Call, Faults, WRITES, When};
 use crate::support::net::{self, End};
-use crate::support::{self, Relay, STARTED, Start, eventually, process};
-
-/// A command line without a fault in it.
-fn arguments(port: u16) -> [String; 8] {
-    [
-        port.to_string(),
-        "127.0.0.1".into(),
-        "9".into(),
-        "ANY".into(),
-        "1".into(),
-        "30".into(),
-        "0".into(),
-        "4000".into(),
-    ]
-}
-
-/// Under these faults it does not start, and says this message and nothing else.
-#[track_caller]
-fn assert_cannot_start(faults: Faults, number: u8) {
-    let run = support::run_with(faults, &arguments(support::free_port()));
-    assert_eq!(run.stdout, message(number, 0) + "\n");
-    assert_eq!(run.code, Some(1));
-}
-
-#[test]
-fn without_a_socket_to_listen_on_it_says_so() {
-    assert_cannot_start(Faults::new().fail(Call::Socket, Errno::MFILE, &[]), 11);
-}
-
-#[test]
-fn a_port_in_use_cannot_be_bound() {
-    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
-    let run = support::run(&arguments(net::address(&listener).port()));
-    assert_eq!(run.stdout, message(12, 0) + "\n");
-    assert_eq!(run.code, Some(1));
-}
-
-#[test]
-fn a_port_that_is_not_permitted_cannot_be_bound() {
-    assert_cannot_start(Faults::new().fail(Call::Bind, Errno::ACCESS, &[]), 12);
-}
-
-#[test]
-fn a_listener_that_cannot_listen_is_told() {
-    assert_cannot_start(Faults::new().fail(Call::Listen, Errno::OPNOTSUPP, &[]), 13);
-}
-
-#[test]
-fn without_a_poll_instance_it_says_so() {
-    assert_cannot_start(Faults::new().fail(Call::EpollCreate, Errno::MFILE, &[]), 14);
-}
-
-#[test]
-fn a_listener_that_cannot_be_polled_is_told() {
-    assert_cannot_start(Faults::new().fail(Call::EpollControl, Errno::NOMEM, &[]), 14);
-}
+use crate::support::{Relay, STARTED, Start, eventually, process};
 
 /// The session ends with the message that `number` is and is over for its requester; nothing of it stays.
 #[track_caller]
-fn assert_given_up(relay: &mut Relay, before: &[u8], number: u8, serial: u64) {
+fn assert_given_up(relay: &mut Relay, before: &[u8], number: u8, serial: u64, reason: Option<Errno>) {
     let idle = process::descriptors(relay.pid);
     let mut requester = relay.connect();
     relay.log.expect_all(before, serial);
     relay.log.expect(number, serial);
+    if let Some(errno) = reason {
+        relay.log.expect_text(&connection_failed(errno));
+    }
     assert_eq!(net::read_all(&mut requester).0, [0_u8; 0]);
     eventually("all sockets closed", || process::descriptors(relay.pid) == idle);
 }
@@ -95,6 +43,7 @@ fn without_a_socket_for_the_target_the_request_is_aborted() {
         let mut requester = relay.connect();
         relay.log.expect_all(&[16, 18], 0);
         relay.log.expect_text(&filled(19, &[("<trg host>", "::1"), LOCAL]));
+        relay.log.expect_text(&connection_failed(Errno::NFILE));
         assert_eq!(net::read_all(&mut requester).0, [0_u8; 0]);
     }
 }
@@ -108,7 +57,7 @@ fn without_a_descriptor_for_the_target_the_request_is_aborted() {
     let next = process::next_descriptors(relay.pid).next().unwrap();
     // Room for the requester's, and for no other.
     let limit = process::limit(relay.pid, Resource::Nofile, Some(u64::from(next) + 1));
-    assert_given_up(&mut relay, &[16, 18], 19, 0);
+    assert_given_up(&mut relay, &[16, 18], 19, 0, Some(Errno::MFILE));
     process::limit(relay.pid, Resource::Nofile, limit);
     relay.assert_relays(&listener);
     // It has cost no serial number.
@@ -162,7 +111,7 @@ fn a_target_that_cannot_be_registered_while_it_connects_drops_the_requester() {
         Faults::new().fail(Call::EpollControl, Errno::NOSPC, &[When::Is(2, target)])
     });
     for serial in 2..=4 {
-        assert_given_up(&mut second.relay, &[16, 18, 26], 20, serial);
+        assert_given_up(&mut second.relay, &[16, 18, 26], 20, serial, Some(Errno::NOSPC));
         net::turn_away(&second.listener);
     }
     second.assert_first_is_well();
@@ -179,6 +128,7 @@ fn a_connect_that_cannot_be_started_is_told() {
     let line = second.relay.log.line().text;
     // Message 20 is for a connect that does not start, 27 for one that fails: here it is both.
     assert!([message(20, 2), message(27, 2)].contains(&line), "it says: {line}");
+    second.relay.log.expect_text(&connection_failed(Errno::ADDRNOTAVAIL));
     assert_eq!(net::read_all(&mut requester).0, [0_u8; 0]);
     eventually("all sockets closed", || process::descriptors(second.relay.pid) == idle);
     second.assert_first_is_well();
@@ -190,7 +140,7 @@ fn a_requester_that_cannot_be_registered_ends_its_session() {
         Faults::new().fail(Call::EpollControl, Errno::NOMEM, &[When::Is(2, requester)])
     });
     for serial in 2..=4 {
-        assert_given_up(&mut second.relay, &[16, 18, 26], 29, serial);
+        assert_given_up(&mut second.relay, &[16, 18, 26], 29, serial, None);
         net::turn_away(&second.listener);
     }
     second.assert_first_is_well();

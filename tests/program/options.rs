@@ -12,8 +12,9 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::catalogue::{STOPPED, filled, message};
+use crate::support::faults::Faults;
 use crate::support::net::{self, End};
-use crate::support::{self, Log, Relay, STARTED, Start, TCPRELAY, eventually, run};
+use crate::support::{self, Log, Relay, STARTED, Start, TCPRELAY, eventually, run, run_with};
 
 /// A command line that is right. Should it ever be run, it ends by itself.
 const RIGHT: [&str; 8] = ["8080", "192.0.2.7", "80", "ANY", "1", "30", "1", "4000"];
@@ -116,12 +117,6 @@ fn bound_to_one_address_it_is_not_reached_at_another() {
     let mut requester = net::connect(at([127, 0, 0, 2], &relay));
     net::assert_passes(&mut requester, &mut net::accept(&listener), b"hello");
     assert!(TcpStream::connect(at([127, 0, 0, 1], &relay)).is_err());
-}
-
-#[test]
-fn an_address_of_another_machine_cannot_be_bound_to() {
-    let run = run(&with(&["--bind", "192.0.2.1"]));
-    assert_eq!((run.stdout, run.code), (message(12, 0) + "\n", Some(1)));
 }
 
 #[test]
@@ -349,7 +344,11 @@ fn a_line_of_json_tells_what_the_text_tells_and_more() {
     assert_eq!(active.get("time"), None);
     let listening = object(&mut log);
     assert_eq!(listening["event"], "listening");
-    assert_eq!(listening["listen"], format!("127.0.0.1:{}", relay.port));
+    assert_eq!(
+        (&listening["address"], &listening["port"]),
+        (&"127.0.0.1".into(), &relay.port.into()),
+        "{listening}"
+    );
 
     let (mut requester, mut target) = relay.session(&listener);
     net::assert_passes(&mut requester, &mut target, b"12345");
@@ -499,41 +498,119 @@ fn the_status_of_many_sessions_comes_whole_through_a_small_pipe_that_is_read_lat
 // ----- --check, --help and wrong values
 
 #[test]
-fn a_check_prints_a_command_line_that_means_the_same_and_does_nothing() {
-    let all = "--bind :: --source 127.0.0.1 --reuse-port --allow 10.1.2.3/8 --allow any --deny fe80::1/10 \
-               --max-per-source 3 --sessions 10 --proxy-protocol v2 --log-format json --timestamps --no-splice \
-               --check 8080 127.0.0.1 80 192.168.1.7/255.255.255.0 1 30 0 4000";
+fn a_check_prints_a_command_line_that_means_the_same() {
+    let port = support::free_port();
+    let all = format!(
+        "--bind :: --source 127.0.0.1 --reuse-port --allow 10.1.2.3/8 --allow any --deny fe80::1/10 \
+         --max-per-source 3 --proxy-protocol v2 --log-level ends --timestamps --no-splice --check {port} \
+         127.0.0.1 80 192.168.1.7/255.255.255.0 1 30 0 4000"
+    );
     let first = run(&all.split_whitespace().collect::<Vec<_>>());
     assert_eq!((first.stdout.lines().count(), first.code), (1, Some(0)), "{}", first.stdout);
     let (listener, line) = first.stdout.trim_end().split_once(", as: ").unwrap();
-    assert_eq!(listener, "Would listen on [::]:8080");
+    let listener = listener.split_once(' ').unwrap().1;
+    assert_eq!(listener, format!("Would listen on [::]:{port}"));
     let again: Vec<_> = ["--check"].into_iter().chain(line.split_whitespace()).collect();
-    assert_eq!(run(&again), first);
+    // Only the time is another.
+    assert!(run(&again).stdout.ends_with(&format!(" {listener}, as: {line}\n")));
     for part in ["--allow 10.0.0.0/8", "--allow ANY", "--deny fe80::/10", "192.168.1.0/24", "--no-splice"] {
         assert!(line.contains(part), "no {part} in {line}");
     }
+}
 
-    // A port that is taken shows that it does not even try.
+/// A command line on this port.
+fn on(port: u16, options: &[&'static str]) -> Vec<String> {
+    let mut arguments: Vec<_> = with(options).into_iter().map(str::to_owned).collect();
+    arguments[options.len()] = port.to_string();
+    arguments
+}
+
+#[test]
+fn a_check_of_what_cannot_be_bound_says_what_the_start_says() {
     let taken = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-    let port = net::address(&taken).port().to_string();
-    let run = run(&["--check", &port, "192.0.2.7", "80", "ANY", "1", "30", "1", "4000"]);
-    assert_eq!(run.code, Some(0));
+    let taken = net::address(&taken).port();
+    let cases = [
+        on(taken, &[]),
+        on(taken, &["--log-format", "json"]),
+        // Whoever has it does not share it.
+        on(taken, &["--reuse-port"]),
+        on(support::free_port(), &["--bind", "192.0.2.1"]),
+    ];
+    for arguments in cases {
+        let started = run(&arguments);
+        let checked = run(&[&["--check".to_owned()], &arguments[..]].concat());
+        assert_eq!(started.code, Some(1), "{arguments:?}: {}", started.stdout);
+        assert_eq!(checked, started, "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_check_lets_go_of_its_port() {
+    let port = support::free_port();
+    for _ in 0..2 {
+        assert_eq!(run(&on(port, &["--check"])).code, Some(0));
+    }
+    drop(TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap());
+}
+
+#[test]
+fn a_check_takes_no_connection_from_relays_that_share_the_port() {
+    const CHECKS: usize = 50;
+    let listener = net::listen();
+    let relay = Start::to(net::address(&listener)).options("--reuse-port").start();
+    let (port, address) = (relay.port, relay.address());
+    let checks = std::thread::spawn(move || {
+        for _ in 0..CHECKS {
+            assert_eq!(run(&on(port, &["--check", "--reuse-port"])).code, Some(0));
+        }
+    });
+    // Each connection that is made meanwhile is the relay's.
+    while !checks.is_finished() {
+        let mut requester = connect_to(address);
+        let mut target = net::accept(&listener);
+        net::assert_passes(&mut requester, &mut target, b"hello");
+    }
+    checks.join().unwrap();
+}
+
+#[test]
+fn a_check_tells_the_needs_and_the_limits_in_the_format_of_the_log() {
+    let port = support::free_port();
+    let limited = || Faults::new().descriptors(256);
+    let text = run_with(limited(), &on(port, &["--check"]));
+    let lines: Vec<_> = text.stdout.lines().collect();
+    assert!(lines[0].starts_with(&format!("Would listen on 0.0.0.0:{port}, as: ")), "{}", lines[0]);
+    assert_eq!(
+        lines[1..],
+        ["The limit of 256 descriptors is enough for 120 sessions, not for all 500 of the pool."]
+    );
+    assert_eq!(text.code, Some(0));
+
+    let json = run_with(limited(), &on(port, &["--check", "--sessions", "50", "--log-format", "json"]));
+    let objects: Vec<Value> = json.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let numbers: Vec<_> = objects.iter().map(|object| object["number"].as_u64()).collect();
+    assert_eq!(numbers, [Some(116), Some(105)], "{}", json.stdout);
+    assert_eq!((&objects[0]["address"], &objects[0]["port"]), (&"0.0.0.0".into(), &port.into()));
+    assert_eq!(objects[1]["sessions"], 50);
 }
 
 #[test]
 fn either_version_of_the_header_is_printed_by_a_check() {
     for version in ["v1", "v2"] {
-        let run = run(&with(&["--check", "--proxy-protocol", version]));
-        assert!(run.stdout.contains(&format!(", as: --proxy-protocol {version} 8080 ")), "{}", run.stdout);
+        let port = support::free_port();
+        let run = run(&on(port, &["--check", "--proxy-protocol", version]));
+        assert!(run.stdout.contains(&format!(", as: --proxy-protocol {version} {port} ")), "{}", run.stdout);
     }
 }
 
 #[test]
 fn what_cannot_start_here_is_told_by_a_check_as_by_the_start() {
-    let own = ["8080", "127.0.0.1", "8080", "ANY", "1", "30", "1", "4000"];
+    let port = support::free_port().to_string();
+    let own = [&port, "127.0.0.1", &port, "ANY", "1", "30", "1", "4000"];
+    let told = format!("Error: <trg host> 127.0.0.1 <trg port> {port} is where this relay itself listens.\n");
     let source = "Error: --source cannot be \"192.0.2.9\". It takes an address of this host.\n";
     let cases = [
-        (own.to_vec(), "Error: <trg host> 127.0.0.1 <trg port> 8080 is where this relay itself listens.\n"),
+        (own.to_vec(), told.as_str()),
         // An address of the documentation's range, which nobody has.
         (with(&["--source", "192.0.2.9"]), source),
     ];
@@ -557,7 +634,7 @@ fn a_source_is_of_the_targets_family() {
 
 #[test]
 fn a_wrong_value_of_an_option_gets_one_line_with_the_option_the_value_and_what_is_allowed() {
-    let wrong: [(&str, &[&str], &[&str]); 11] = [
+    let wrong: [(&str, &[&str], &[&str]); 12] = [
         ("--bind", &["", "x", "localhost", "127.0.0.1:80", "[::1]", "-1"], &["IPv4", "IPv6"]),
         ("--bind", &["224.0.0.1", "255.255.255.255", "ff02::1", "ff02::1%lo"], &["to listen on"]),
         (
@@ -573,6 +650,7 @@ fn a_wrong_value_of_an_option_gets_one_line_with_the_option_the_value_and_what_i
         ("--sessions", &["", "0", "-1", "+1", "100001", "99999999999999999999999"], &["1", "100000"]),
         ("--proxy-protocol", &["", "v3", "1", "V1", "-"], &["v1", "v2"]),
         ("--log-format", &["", "xml", "JSON", "-"], &["text", "json"]),
+        ("--log-level", &["", "none", "ENDS", "-"], &["all", "ends", "problems"]),
     ];
     for (option, values, allowed) in wrong {
         for value in values {
@@ -593,14 +671,17 @@ fn a_wrong_value_of_an_option_gets_one_line_with_the_option_the_value_and_what_i
 fn the_first_wrong_argument_comes_before_any_wrong_option() {
     let mut arguments = with(&["--sessions", "0", "--bind", "x"]);
     arguments[11] = "9";
-    assert_eq!(run(&arguments).stdout, message(8, 0) + "\n");
+    assert_eq!(run(&arguments).stdout.lines().next(), Some(&*message(8, 0)));
     assert!(run(&with(&["--sessions", "0", "--bind", "x"])).stdout.starts_with("Error: --bind "));
 }
 
 #[test]
 fn options_may_stand_behind_the_arguments() {
-    let run = run(&[&RIGHT[..], &["--check", "--sessions", "7"]].concat());
-    assert!(run.stdout.contains(", as: --sessions 7 8080 "), "{}", run.stdout);
+    let port = support::free_port();
+    let mut arguments = on(port, &[]);
+    arguments.extend(["--check", "--sessions", "7"].map(str::to_owned));
+    let run = run(&arguments);
+    assert!(run.stdout.contains(&format!(", as: --sessions 7 {port} ")), "{}", run.stdout);
     assert_eq!(run.code, Some(0));
 }
 

@@ -6,10 +6,9 @@ use std::net::SocketAddr;
 use std::num::NonZeroU64;
 
 use serde_json::Value;
-use tcprelay::Log;
 use tcprelay::cli::{Request, parse};
-use tcprelay::internal::config::LogFormat;
-use tcprelay::internal::message::{Identity, Live, Message, Summary, Totals};
+use tcprelay::internal::message::{Errno, Given, Identity, ListenFailure, Live, Message, Summary, Totals};
+use tcprelay::{Log, LogFormat, LogStyle};
 
 const README: &str = include_str!("../../README.md");
 
@@ -19,59 +18,61 @@ fn catalogue() -> Vec<Message> {
     let target: SocketAddr = "198.51.100.2:60002".parse().unwrap();
     let session = Identity { serial: NonZeroU64::new(70003).unwrap(), requester, target };
     let summary = Summary::default();
-    let errno = 80004;
+    let errno = Errno(80004);
+    let address = "0.0.0.0:40000".parse().unwrap();
+    let failure = ListenFailure { address, errno };
+    let given = Given { text: "value".into(), example: "example" };
     vec![
-        Message::ClockTooCoarse,
-        Message::InvalidFwdPort,
-        Message::InvalidTrgHost,
-        Message::InvalidTrgPort,
-        Message::InvalidAcl,
-        Message::InvalidConnectTimeout,
-        Message::InvalidIdleTimeout,
-        Message::InvalidBuf,
-        Message::WinsockInitialization,
-        Message::WinsockVersion,
-        Message::ListenerSocket(errno),
-        Message::ListenerBind(errno),
-        Message::ListenerListen(errno),
-        Message::PollUnavailable(errno),
-        Message::Active(40000, target),
-        Message::Attempt(requester),
-        Message::Rejected(requester),
-        Message::Accepted(requester),
-        Message::TargetSocket(requester, target, errno),
-        Message::ConnectNotStarted(session, summary),
-        Message::PoolExhausted(requester),
-        Message::AcceptFailed(errno),
-        Message::AbsoluteTimeout,
-        Message::IdleTimeout(session, summary),
-        Message::ConnectTimeout(session, summary),
-        Message::Allocated(session),
-        Message::TargetRefused(session, summary),
-        Message::Connected(session),
-        Message::RequesterRelayNotStarted(session, summary),
-        Message::TargetRelayNotStarted(session, summary),
-        Message::RelaysStarted(session),
-        Message::RequesterBuffer(session, summary),
-        Message::RequesterChannelActive(session),
-        Message::RequesterReadClosure(session, summary),
-        Message::TargetWriteClosure(session, summary),
-        Message::TargetBuffer(session, summary),
-        Message::TargetChannelActive(session),
-        Message::TargetReadClosure(session, summary),
-        Message::RequesterWriteClosure(session, summary),
-        Message::StopSignal,
-        Message::DrainSignal(90005),
-        Message::Drained,
-        Message::LinesDropped(90005),
-        Message::DescriptorLimit(90005, 90005, 90005),
-        Message::PoolNeeds(90005, 90005, 90005),
-        Message::OwnConnection(requester, target),
-        Message::SourceLimit(requester, 90005),
-        Message::Status(
-            90005,
-            90005,
-            Totals {
+        Message::ClockTooCoarse {},
+        Message::InvalidFwdPort { given: given.clone() },
+        Message::InvalidTrgHost { given: given.clone() },
+        Message::InvalidTrgPort { given: given.clone() },
+        Message::InvalidAcl { given: given.clone() },
+        Message::InvalidConnectTimeout { given: given.clone() },
+        Message::InvalidIdleTimeout { given: given.clone() },
+        Message::InvalidBuf { given: given.clone() },
+        Message::WinsockInitialization {},
+        Message::WinsockVersion {},
+        Message::ListenerSocket { failure },
+        Message::ListenerBind { failure },
+        Message::ListenerListen { failure },
+        Message::PollUnavailable { failure },
+        Message::Active { port: 40000, target },
+        Message::Attempt { requester },
+        Message::Rejected { requester },
+        Message::Accepted { requester },
+        Message::TargetSocket { requester, target, errno },
+        Message::ConnectNotStarted { session, summary },
+        Message::PoolExhausted { requester },
+        Message::AcceptFailed { errno },
+        Message::AbsoluteTimeout {},
+        Message::IdleTimeout { session, summary },
+        Message::ConnectTimeout { session, summary },
+        Message::Allocated { session },
+        Message::TargetRefused { session, summary },
+        Message::Connected { session },
+        Message::RequesterRelayNotStarted { session, summary },
+        Message::TargetRelayNotStarted { session, summary },
+        Message::RelaysStarted { session },
+        Message::RequesterBuffer { session, summary },
+        Message::RequesterChannelActive { session },
+        Message::RequesterReadClosure { session, summary },
+        Message::TargetWriteClosure { session, summary },
+        Message::TargetBuffer { session, summary },
+        Message::TargetChannelActive { session },
+        Message::TargetReadClosure { session, summary },
+        Message::RequesterWriteClosure { session, summary },
+        Message::StopSignal {},
+        Message::DrainSignal { sessions: 90005 },
+        Message::Drained {},
+        Message::LinesDropped { lines_dropped: 90005 },
+        Message::DescriptorLimit { limit: 90005, enough_for: 90005, sessions: 90005 },
+        Message::PoolNeeds { sessions: 90005, descriptors: 90005, kib: 90005 },
+        Message::OwnConnection { requester, target },
+        Message::SourceLimit { requester, limit: 90005 },
+        Message::Status {
+            sessions: 90005,
+            totals: Totals {
                 accepted: 90005,
                 rejected: 90005,
                 refused: 90005,
@@ -80,27 +81,35 @@ fn catalogue() -> Vec<Message> {
                 to_target: 90005,
                 to_requester: 90005,
             },
-        ),
-        Message::StatusSession(Live {
-            identity: session,
-            phase: "relaying",
-            summary: Summary {
-                to_target: 90005,
-                to_requester: 90005,
-                duration: std::time::Duration::from_secs(90005),
-                errno: None,
+            lines_dropped: 90005,
+        },
+        Message::StatusSession {
+            live: Live {
+                identity: session,
+                phase: "relaying",
+                summary: Summary {
+                    to_target: 90005,
+                    to_requester: 90005,
+                    duration: std::time::Duration::from_secs(90005),
+                    errno: None,
+                },
+                idle: std::time::Duration::from_secs(90005),
             },
-            idle: std::time::Duration::from_secs(90005),
-        }),
-        Message::WaitFailed(errno),
-        Message::InvalidAbsoluteTimeout,
-        Message::InvalidOption("--option", "value".into(), "what is allowed".into()),
-        Message::OwnListener(target),
-        Message::PoolTooLarge(90005, "what it needs, and the limit".into()),
-        Message::InheritedSocket,
-        Message::WouldRelay("0.0.0.0:40000".parse().unwrap(), "the whole command line".into()),
-        Message::InheritedOtherwise("an argument".into(), "0.0.0.0:40000".parse().unwrap()),
-        Message::Listening("192.0.2.9:40000".parse().unwrap()),
+        },
+        Message::WaitFailed { errno },
+        Message::InvalidAbsoluteTimeout { given: given.clone() },
+        Message::InvalidOption {
+            option: "--option",
+            given: "value".into(),
+            allowed: "what is allowed".into(),
+        },
+        Message::OwnListener { target },
+        Message::PoolTooLarge { sessions: 90005, need: "what it needs, and the limit".into() },
+        Message::InheritedSocket {},
+        Message::WouldRelay { address, command_line: "the whole command line".into() },
+        Message::ValueGiven { given },
+        Message::StartReason { failure },
+        Message::ConnectionReason { requester, errno },
     ]
 }
 
@@ -110,6 +119,7 @@ fn the_table_of_messages_is_the_catalogue() {
     for message in catalogue() {
         let text = message
             .to_string()
+            .replace(&Errno(80004).words(), "the system's words")
             .replace("192.0.2.1", "<rqst IP addr>")
             .replace("198.51.100.2", "<trg host>")
             .replace("60002", "<trg port>")
@@ -118,7 +128,8 @@ fn the_table_of_messages_is_the_catalogue() {
             .replace("80004", "<err num>")
             .replace("90005", "N");
         let text = text.replace('<', "\\<").replace('|', "\\|");
-        writeln!(table, "| {} | `{}` | {text} |", message.number(), message.event()).unwrap();
+        let level = format!("{:?}", message.level()).to_lowercase();
+        writeln!(table, "| {} | `{}` | {level} | {text} |", message.number(), message.event()).unwrap();
     }
     assert!(README.contains(&table), "the README lacks this table:\n{table}");
 }
@@ -132,7 +143,7 @@ fn count_of(object: &Value, wanted: &Value) -> usize {
 fn as_json_every_message_is_one_object_with_the_values_of_its_text() {
     for message in catalogue() {
         let (mut written, output) = pipe().unwrap();
-        let mut log = Log::to(output.into(), (LogFormat::Json, false));
+        let mut log = Log::to(output.into(), LogStyle { format: LogFormat::Json, ..LogStyle::default() });
         log.say(&message);
         log.flush();
         drop(log);
@@ -169,7 +180,7 @@ fn as_json_every_message_is_one_object_with_the_values_of_its_text() {
 #[test]
 fn every_message_of_the_catalogue_is_in_its_place() {
     let numbers: Vec<_> = catalogue().iter().map(Message::number).collect();
-    let expected: Vec<_> = (1..=39).chain(100..=116).chain(130..=131).collect();
+    let expected: Vec<_> = (1..=39).chain(100..=119).collect();
     assert_eq!(numbers, expected);
     let mut events: Vec<_> = catalogue().iter().map(Message::event).collect();
     events.sort_unstable();

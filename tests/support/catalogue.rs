@@ -1,6 +1,10 @@
 //! The messages, in the words of the original, kept apart from the relay's own: a slip in one of the two
 //! shows.
 
+use std::io;
+
+use rustix::io::Errno;
+
 /// Number and text. Placeholders are filled by [`filled`].
 const TEXTS: [(u8, &str); 39] = [
     (1, "Error: This system does not provide a high resolution timer."),
@@ -83,6 +87,16 @@ pub fn filled(number: u8, values: &[(&str, &str)]) -> String {
         return text.to_owned();
     }
     values.iter().fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
+}
+
+/// The words and the number of an error.
+pub fn reason(errno: Errno) -> String {
+    io::Error::from(errno).to_string().replace("(os error ", "(error number ")
+}
+
+/// The line behind messages 19, 20 and 27 about a requester that is 127.0.0.1.
+pub fn connection_failed(errno: Errno) -> String {
+    format!("The connection from 127.0.0.1 failed: {}.", reason(errno))
 }
 
 /// Whether `line` is a whole line of the catalogue, for any numbers in it and 127.0.0.1 for any address.

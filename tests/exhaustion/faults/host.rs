@@ -154,14 +154,12 @@ fn host() {
     let Ok(Request::Run(config)) = parse(arguments.into_iter().map(Into::into)) else {
         panic!("the arguments are wrong");
     };
-    let log = |stdout| tcprelay::Log::to(stdout, config.log());
+    let log = |stdout| tcprelay::Log::to(stdout, config.log_style());
     let spare = stdout.try_clone().unwrap();
     let relay = match tcprelay::Relay::bind(config.clone(), log(stdout)) {
         Ok(relay) => relay,
-        Err(message) => {
-            let mut log = log(spare);
-            log.say(&message);
-            log.flush();
+        Err(error) => {
+            log(spare).close(&error.into());
             exit(1)
         }
     };

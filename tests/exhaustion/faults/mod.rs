@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Signal};
 
 use crate::sockets::sockets;
-use crate::support::catalogue::{filled, message};
+use crate::support::catalogue::{connection_failed, filled, message};
 use crate::support::net::{self, End};
 use crate::support::{Relay, STARTED, Start, eventually, process, siege};
 use calls::{
@@ -524,7 +524,7 @@ fn a_target_whose_urgent_bytes_would_be_lost_is_not_connected_to() {
 
 #[test]
 fn a_refusal_is_a_refusal_though_nothing_more_can_be_asked_of_the_socket() {
-    for call in [GET_PEER_NAME, GET_SOCK_OPT] {
+    for (call, asks_why) in [(GET_PEER_NAME, false), (GET_SOCK_OPT, true)] {
         for errno in [Errno::NOBUFS, Errno::NOTCONN] {
             let (_bound, address) = net::refusing();
             let mut relay = start_with(Start::to(address), &[Rule::fail(call, errno)]);
@@ -532,6 +532,9 @@ fn a_refusal_is_a_refusal_though_nothing_more_can_be_asked_of_the_socket() {
                 let mut requester = relay.connect();
                 assert_eq!(net::read_all(&mut requester), (Vec::new(), End::Reset));
                 relay.log.expect_all(&[16, 18, 26, 27], serial);
+                if asks_why {
+                    relay.log.expect_text(&connection_failed(errno));
+                }
             }
             assert_rests(&relay);
         }
@@ -650,6 +653,7 @@ fn a_target_socket_that_cannot_be_had_costs_only_the_requester_that_came() {
             for _ in 0..5 {
                 let mut requester = stage.relay.connect();
                 stage.relay.log.expect_all(&[16, 18, 19], 0);
+                stage.relay.log.expect_text(&connection_failed(errno));
                 assert_eq!(net::read_all(&mut requester), (Vec::new(), End::Reset));
             }
             stage.assert_undisturbed();
@@ -685,6 +689,9 @@ fn each_beginning_ends(
             stage.relay.log.expect_all(before, serial);
             let errno = errors[stage.victims.len()];
             assert_eq!(stage.relay.log.line().text, message(*last, serial), "{errno:?}");
+            if [20, 27].contains(last) && errno != Errno::CONNREFUSED {
+                stage.relay.log.expect_text(&connection_failed(errno));
+            }
             assert_eq!(net::read_all(&mut requester), (Vec::new(), End::Reset), "{errno:?}");
             if connects {
                 net::turn_away(&stage.listener);
@@ -804,7 +811,6 @@ fn a_log_that_fails_in_any_way_stops_nothing() {
         Errno::NOSPC,
         Errno::DQUOT,
         Errno::FBIG,
-        Errno::INVAL,
         Errno::NOBUFS,
         Errno::BADF,
     ]
@@ -830,7 +836,7 @@ fn a_log_that_fails_in_any_way_stops_nothing() {
 
 #[test]
 fn a_log_that_cannot_be_asked_not_to_wait_is_written_when_it_is_ready() {
-    for_each([Errno::NOSYS, Errno::OPNOTSUPP], |errno| {
+    for_each([Errno::NOSYS, Errno::OPNOTSUPP, Errno::PERM, Errno::INVAL], |errno| {
         let mut stage = Stage::real(3, |_, _| vec![Rule::fail(POSITIONED_WRITE, errno)]);
         for mut victim in stage.victims.drain(..) {
             drop(victim.requester);
@@ -842,6 +848,20 @@ fn a_log_that_cannot_be_asked_not_to_wait_is_written_when_it_is_ready() {
         assert_eq!(told, [2, 3, 4].map(|serial| message(34, serial)));
         stage.assert_over();
     });
+}
+
+#[test]
+fn a_log_is_not_asked_again_not_to_wait_once_that_is_refused() {
+    let (mut stage, mut faults) = hosted("", 0);
+    let mut serial = 1;
+    // The later error would be one of the log itself.
+    for errno in [Errno::PERM, Errno::BADF] {
+        faults.begin(&[Rule::fail(POSITIONED_WRITE, errno)]);
+        serial += 1;
+        stage.relay.assert_relays(&stage.listener);
+        stage.relay.log.expect_all(&STARTED, serial);
+        stage.relay.log.expect(34, serial);
+    }
 }
 
 #[test]

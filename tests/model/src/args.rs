@@ -35,8 +35,8 @@ pub fn check(input: &[u8]) {
             assert_eq!(again, Ok(Request::Run(config.clone())), "{arguments:?} prints {printed:?}");
         }
         Ok(Request::Print(text)) => assert!(!text.is_empty(), "{arguments:?} prints nothing"),
-        Err(Refusal::Value(message)) => {
-            let text = message.to_string();
+        Err(Refusal::Value(error, _)) => {
+            let text = error.to_string();
             assert!(text.starts_with("Error: ") && text.lines().count() == 1, "{arguments:?}: {text:?}");
         }
         Err(Refusal::Usage(text)) => {
@@ -49,10 +49,10 @@ pub fn check(input: &[u8]) {
             assert_eq!(config.to_string(), text, "{arguments:?}");
         }
         Some(Expected::Refused(start)) => {
-            let Err(Refusal::Value(message)) = parsed else {
+            let Err(Refusal::Value(error, _)) = parsed else {
                 panic!("{arguments:?}: {parsed:?}, not {start:?}")
             };
-            assert!(message.to_string().starts_with(&start), "{arguments:?}: {message}, not {start:?}");
+            assert!(error.to_string().starts_with(&start), "{arguments:?}: {error}, not {start:?}");
         }
         None => {}
     }
@@ -132,6 +132,7 @@ struct Options<'a> {
     sessions: Option<&'a OsStr>,
     proxy_protocol: Option<&'a OsStr>,
     log_format: Option<&'a OsStr>,
+    log_level: Option<&'a OsStr>,
     timestamps: bool,
     no_splice: bool,
 }
@@ -161,6 +162,7 @@ impl<'a> Options<'a> {
                 "--sessions" => &mut options.sessions,
                 "--proxy-protocol" => &mut options.proxy_protocol,
                 "--log-format" => &mut options.log_format,
+                "--log-level" => &mut options.log_level,
                 "--allow" => {
                     options.allow.push(arguments.next()?);
                     continue;
@@ -196,8 +198,13 @@ impl<'a> Options<'a> {
         let format =
             |word: Option<&str>| word.filter(|word| ["text", "json"].contains(word)).map(str::to_owned);
         let mut log_format = given("--log-format", self.log_format, format)?;
+        let level = |word: Option<&str>| {
+            word.filter(|word| ["all", "ends", "problems"].contains(word)).map(str::to_owned)
+        };
+        let mut log_level = given("--log-level", self.log_level, level)?;
 
         log_format = log_format.filter(|format| format != "--log-format text ");
+        log_level = log_level.filter(|level| level != "--log-level all ");
         let flag = |name: &str, on| if on { format!("{name} ") } else { String::new() };
         let parts = [
             bind.unwrap_or_default(),
@@ -209,6 +216,7 @@ impl<'a> Options<'a> {
             sessions.unwrap_or_default(),
             proxy_protocol.unwrap_or_default(),
             log_format.unwrap_or_default(),
+            log_level.unwrap_or_default(),
             flag("--timestamps", self.timestamps),
             flag("--no-splice", self.no_splice),
         ];
@@ -225,8 +233,14 @@ fn given<T: ToString>(
     let Some(value) = value else { return Ok(None) };
     match read(value.to_str()) {
         Some(read) => Ok(Some(format!("{option} {} ", read.to_string()))),
-        None => Err((option, value.to_string_lossy().into_owned())),
+        None => Err((option, shown(&value.to_string_lossy()))),
     }
+}
+
+/// The first characters of a value, as a refusal shows them.
+fn shown(value: &str) -> String {
+    let short: String = value.chars().take(64).collect();
+    if short == value { short } else { short + "..." }
 }
 
 fn all(

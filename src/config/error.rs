@@ -1,0 +1,66 @@
+//! Values that a configuration cannot have.
+
+use std::ffi::OsStr;
+
+use crate::limits::GIVEN_CHARS;
+
+/// A value that was refused. Its text is a message of the catalogue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// One of the eight arguments: messages 2 to 8 and 111.
+    Argument {
+        /// Which one.
+        argument: Argument,
+        /// The value, and one that would do.
+        given: Given,
+    },
+    /// An option: message 112.
+    Option {
+        /// Its name, with the hyphens.
+        option: &'static str,
+        /// The value.
+        given: String,
+        /// What the option takes.
+        allowed: String,
+    },
+}
+
+/// The eight arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Argument {
+    /// `<fwd port>`
+    FwdPort,
+    /// `<trg host>`
+    TrgHost,
+    /// `<trg port>`
+    TrgPort,
+    /// `<ACL>`
+    Acl,
+    /// `<c t/o>`
+    ConnectTimeout,
+    /// `<i t/o>`
+    IdleTimeout,
+    /// `<a t/o>`
+    AbsoluteTimeout,
+    /// `<buf>`
+    Buf,
+}
+
+/// A value that was refused, beside one that would not be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// The value, shortened where it is long.
+    pub text: String,
+    /// A valid value.
+    pub example: &'static str,
+}
+
+/// A value as it is shown: as text, and not longer than a line can hold.
+pub(crate) fn shown(value: &OsStr) -> String {
+    let value = value.to_string_lossy();
+    match value.char_indices().nth(GIVEN_CHARS) {
+        Some((end, _)) => format!("{}...", &value[..end]),
+        None => value.into_owned(),
+    }
+}

@@ -1,0 +1,112 @@
+//! Reasons: the lines that follow a message of the original which hides its cause.
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+
+use crate::log::message::Message;
+use crate::session::ended::Identity;
+use crate::sys::{NO_MORE_DESCRIPTORS, NO_SUCH_FAMILY};
+
+impl Message {
+    /// The line that follows in the text log where the message hides its cause. In the JSON log the
+    /// message's own fields say it.
+    #[must_use]
+    pub fn reason(&self) -> Option<Self> {
+        match self {
+            Self::InvalidFwdPort { given }
+            | Self::InvalidTrgHost { given }
+            | Self::InvalidTrgPort { given }
+            | Self::InvalidAcl { given }
+            | Self::InvalidConnectTimeout { given }
+            | Self::InvalidIdleTimeout { given }
+            | Self::InvalidAbsoluteTimeout { given }
+            | Self::InvalidBuf { given } => Some(Self::ValueGiven { given: given.clone() }),
+            &Self::ListenerSocket { failure }
+            | &Self::ListenerBind { failure }
+            | &Self::ListenerListen { failure }
+            | &Self::PollUnavailable { failure } => Some(Self::StartReason { failure }),
+            &Self::TargetSocket { requester, errno, .. } => Some(Self::ConnectionReason { requester, errno }),
+            Self::ConnectNotStarted { session, summary } => connection_reason(session, summary.errno),
+            Self::TargetRefused { session, summary } => {
+                let is_refusal = |&errno: &i32| Errno(errno).kind() == ErrorKind::ConnectionRefused;
+                connection_reason(session, summary.errno.filter(|errno| !is_refusal(errno)))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn connection_reason(session: &Identity, errno: Option<i32>) -> Option<Message> {
+    let requester = session.requester;
+    errno.map(|errno| Message::ConnectionReason { requester, errno: Errno(errno) })
+}
+
+/// An error number of the operating system. It is displayed as a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Errno(pub i32);
+
+impl Errno {
+    fn kind(self) -> ErrorKind {
+        io::Error::from_raw_os_error(self.0).kind()
+    }
+
+    /// The system's words for the error.
+    #[must_use]
+    pub fn words(self) -> String {
+        let mut words = io::Error::from_raw_os_error(self.0).to_string();
+        // The standard library appends the number.
+        if let Some(end) = words.rfind(" (os error ") {
+            words.truncate(end);
+        }
+        words
+    }
+}
+
+impl From<&io::Error> for Errno {
+    fn from(error: &io::Error) -> Self {
+        Self(crate::sys::errno(error))
+    }
+}
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Why the relay cannot listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenFailure {
+    /// Where it should listen.
+    pub address: SocketAddr,
+    /// The system's error.
+    pub errno: Errno,
+}
+
+impl ListenFailure {
+    /// A way out, where one is known, with a space before it.
+    #[must_use]
+    pub fn cure(self) -> String {
+        let port = self.address.port();
+        match self.errno.kind() {
+            ErrorKind::PermissionDenied if port < 1024 => " Ports below 1024 need CAP_NET_BIND_SERVICE: \
+                 start as root, or run 'setcap cap_net_bind_service=+ep' on the program."
+                .into(),
+            ErrorKind::AddrInUse => format!(
+                " Another socket has the port: 'ss -ltnp sport = :{port}' shows whose. \
+                 Relays share a port if all of them have --reuse-port."
+            ),
+            ErrorKind::AddrNotAvailable => {
+                " This host does not have the address: 'ip address' shows those it has.".into()
+            }
+            _ if self.errno.0 == NO_SUCH_FAMILY && self.address.is_ipv6() => {
+                " This system does without IPv6.".into()
+            }
+            _ if self.errno.0 == NO_MORE_DESCRIPTORS => {
+                " The limit of descriptors is too low: 'ulimit -n' shows it.".into()
+            }
+            _ => String::new(),
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Errors that keep a relay from starting or from going on. Each becomes a message.
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::{fmt, io};
+
+use crate::config::error::ConfigError;
+use crate::log::message::Message;
+use crate::log::reason::ListenFailure;
+
+/// Why a relay cannot start. Its text is a message of the catalogue.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Message 1.
+    ClockTooCoarse,
+    /// A system call failed while the relay was about to listen on `address`: messages 11 to 14.
+    Listen {
+        /// Which one.
+        step: ListenStep,
+        /// Where the relay should listen.
+        address: SocketAddr,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// Message 112: a value that this host cannot have.
+    Config(ConfigError),
+    /// Message 113.
+    OwnListener {
+        /// The target.
+        target: SocketAddr,
+    },
+    /// Message 114.
+    PoolTooLarge {
+        /// The sessions of `--sessions`.
+        sessions: usize,
+        /// What they need, and what the limit is.
+        need: String,
+    },
+    /// Message 115.
+    InheritedSocket,
+    /// Message 130.
+    InheritedOtherwise {
+        /// The argument that contradicts the socket, as it was given.
+        given: String,
+        /// The address of the socket.
+        address: SocketAddr,
+    },
+}
+
+/// The steps of a start that make system calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenStep {
+    /// Make the socket, and set its options: message 11.
+    Socket,
+    /// Bind it: message 12.
+    Bind,
+    /// Listen: message 13.
+    Listen,
+    /// Make the poll instance and register with it: message 14.
+    Poll,
+}
+
+impl ListenStep {
+    /// Returns a conversion from an error of this step, for a listener at `address`.
+    pub fn failed(self, address: SocketAddr) -> impl Fn(io::Error) -> StartError {
+        move |source| StartError::Listen { step: self, address, source }
+    }
+}
+
+impl From<&StartError> for Message {
+    fn from(error: &StartError) -> Self {
+        match error {
+            StartError::ClockTooCoarse => Self::ClockTooCoarse {},
+            StartError::Listen { step, address, source } => {
+                let failure = ListenFailure { address: *address, errno: source.into() };
+                match step {
+                    ListenStep::Socket => Self::ListenerSocket { failure },
+                    ListenStep::Bind => Self::ListenerBind { failure },
+                    ListenStep::Listen => Self::ListenerListen { failure },
+                    ListenStep::Poll => Self::PollUnavailable { failure },
+                }
+            }
+            StartError::Config(error) => error.clone().into(),
+            StartError::OwnListener { target } => Self::OwnListener { target: *target },
+            StartError::PoolTooLarge { sessions, need } => {
+                Self::PoolTooLarge { sessions: *sessions, need: need.clone() }
+            }
+            StartError::InheritedSocket => Self::InheritedSocket {},
+            StartError::InheritedOtherwise { given, address } => {
+                Self::InheritedOtherwise { given: given.clone(), address: *address }
+            }
+        }
+    }
+}
+
+impl From<StartError> for Message {
+    fn from(error: StartError) -> Self {
+        (&error).into()
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Message::from(self).fmt(f)
+    }
+}
+
+impl StartError {
+    /// Whether the command line asks for what this host cannot do. Otherwise the system has failed.
+    #[must_use]
+    pub fn refuses_the_command_line(&self) -> bool {
+        matches!(
+            self,
+            Self::Config(_)
+                | Self::OwnListener { .. }
+                | Self::PoolTooLarge { .. }
+                | Self::InheritedOtherwise { .. }
+        )
+    }
+}
+
+impl Error for StartError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Listen { source, .. } => Some(source),
+            Self::Config(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// Waiting for events failed for good: message 110.
+#[derive(Debug)]
+pub struct WaitError(pub(crate) io::Error);
+
+impl From<&WaitError> for Message {
+    fn from(WaitError(source): &WaitError) -> Self {
+        Self::WaitFailed { errno: source.into() }
+    }
+}
+
+impl From<WaitError> for Message {
+    fn from(error: WaitError) -> Self {
+        (&error).into()
+    }
+}
+
+impl fmt::Display for WaitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Message::from(self).fmt(f)
+    }
+}
+
+impl Error for WaitError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0)
+    }
+}

@@ -1,0 +1,107 @@
+//! What the relay says when it cannot start: messages 11 to 14, each with its reason.
+
+use std::net::TcpListener;
+
+use rustix::io::Errno;
+use serde_json::Value;
+
+use crate::support::catalogue::{message, reason};
+use crate::support::faults::{Call, Faults};
+use crate::support::{self, Run, net};
+
+/// A command line without a fault in it.
+fn arguments(port: u16) -> [String; 8] {
+    [
+        port.to_string(),
+        "127.0.0.1".into(),
+        "9".into(),
+        "ANY".into(),
+        "1".into(),
+        "30".into(),
+        "0".into(),
+        "4000".into(),
+    ]
+}
+
+/// It did not start, and says this message, and the reason, and nothing else.
+#[track_caller]
+fn assert_not_started(run: &Run, number: u8, address: &str, errno: Errno) {
+    let failed = format!("Listening on {address} failed: {}.", reason(errno));
+    let lines: Vec<_> = run.stdout.lines().collect();
+    assert_eq!((lines.len(), lines[0]), (2, &*message(number, 0)), "{}", run.stdout);
+    assert!(lines[1].starts_with(&failed), "{} does not begin with {failed}", lines[1]);
+    assert_eq!(run.code, Some(1));
+}
+
+/// Under these faults, which have this errno, it does not start.
+#[track_caller]
+fn assert_cannot_start(faults: Faults, number: u8, errno: Errno) -> Run {
+    let port = support::free_port();
+    let run = support::run_with(faults, &arguments(port));
+    assert_not_started(&run, number, &format!("0.0.0.0:{port}"), errno);
+    run
+}
+
+#[test]
+fn without_a_socket_to_listen_on_it_says_so() {
+    let run = assert_cannot_start(Faults::new().fail(Call::Socket, Errno::MFILE, &[]), 11, Errno::MFILE);
+    assert!(run.stdout.contains("ulimit -n"), "{}", run.stdout);
+}
+
+#[test]
+fn a_port_in_use_cannot_be_bound() {
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let address = net::address(&listener);
+    let run = support::run(&arguments(address.port()));
+    assert_not_started(&run, 12, &address.to_string(), Errno::ADDRINUSE);
+    for cure in [format!("sport = :{}'", address.port()), "--reuse-port".into()] {
+        assert!(run.stdout.contains(&cure), "no {cure} in {}", run.stdout);
+    }
+}
+
+#[test]
+fn a_port_that_is_not_permitted_cannot_be_bound() {
+    let faults = Faults::new().fail(Call::Bind, Errno::ACCESS, &[]);
+    let run = support::run_with(faults.clone(), &arguments(80));
+    assert_not_started(&run, 12, "0.0.0.0:80", Errno::ACCESS);
+    assert!(run.stdout.contains(" Ports below 1024 need CAP_NET_BIND_SERVICE: "), "{}", run.stdout);
+    // A port that anybody may bind has another reason.
+    let run = assert_cannot_start(faults, 12, Errno::ACCESS);
+    assert!(!run.stdout.contains("CAP_NET_BIND_SERVICE"), "{}", run.stdout);
+}
+
+#[test]
+fn an_address_of_another_machine_cannot_be_bound() {
+    let bind = ["--bind", "192.0.2.1"].map(String::from);
+    let run = support::run(&[&bind[..], &arguments(8080)].concat());
+    assert_not_started(&run, 12, "192.0.2.1:8080", Errno::ADDRNOTAVAIL);
+    assert!(run.stdout.contains("'ip address'"), "{}", run.stdout);
+}
+
+#[test]
+fn as_json_the_reason_is_in_the_fields_of_the_message() {
+    let format = ["--log-format", "json"].map(String::from);
+    let faults = Faults::new().fail(Call::Bind, Errno::ACCESS, &[]);
+    let run = support::run_with(faults, &[&format[..], &arguments(80)].concat());
+    assert_eq!((run.stdout.lines().count(), run.code), (1, Some(1)), "{}", run.stdout);
+    let object: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!((&object["number"], &object["errno"]), (&12.into(), &13.into()), "{object}");
+    assert_eq!((&object["address"], &object["port"]), (&"0.0.0.0".into(), &80.into()), "{object}");
+    assert_eq!(object["reason"], "Permission denied");
+    assert!(object["cure"].as_str().unwrap().starts_with("Ports below 1024 need "), "{object}");
+}
+
+#[test]
+fn a_listener_that_cannot_listen_is_told() {
+    assert_cannot_start(Faults::new().fail(Call::Listen, Errno::OPNOTSUPP, &[]), 13, Errno::OPNOTSUPP);
+}
+
+#[test]
+fn without_a_poll_instance_it_says_so() {
+    assert_cannot_start(Faults::new().fail(Call::EpollCreate, Errno::MFILE, &[]), 14, Errno::MFILE);
+}
+
+#[test]
+fn a_listener_that_cannot_be_polled_is_told() {
+    assert_cannot_start(Faults::new().fail(Call::EpollControl, Errno::NOMEM, &[]), 14, Errno::NOMEM);
+}
