@@ -42,3 +42,8 @@ fn the_wheel_fires_what_a_list_of_deadlines_would() {
 fn a_channel_delivers_everything_in_order_and_ends_as_its_source_did() {
     replay("channel", tcprelay_model::channel::check);
 }
+
+#[test]
+fn a_session_shows_its_peers_what_a_direct_connection_would() {
+    replay("session", tcprelay_model::session::check);
+}

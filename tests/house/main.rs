@@ -75,7 +75,6 @@ const NOT_YET: &[(&str, &str)] = &[
     (NUMBERS, "src/relay/mod.rs"),
     ("Instant::now in its places", "src/relay/start.rs"),
     ("socket2 in its places", "src/relay/accept.rs"),
-    (FILES, "tests/simulation/gateway.rs"),
     (FILES, "tests/exhaustion/capacity.rs"),
     (FILES, "tests/exhaustion/faults/mod.rs"),
     (FILES, "tests/model/src/kernel.rs"),

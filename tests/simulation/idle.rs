@@ -61,8 +61,8 @@ fn run(timeout: Duration, events: &[(Duration, Event)], is_known: bool) -> Outco
     loop {
         let deadline = clock.deadline(timeout) - origin;
         let ticks = deadline.as_nanos().div_ceil(TICK.as_nanos());
-        let fires = TICK * u32::try_from(ticks).unwrap() + EPOLL;
-        if let Some(&(at, event)) = events.next_if(|&&(at, _)| at <= fires) {
+        let fires_at = TICK * u32::try_from(ticks).unwrap() + EPOLL;
+        if let Some(&(at, event)) = events.next_if(|&&(at, _)| at <= fires_at) {
             match event {
                 Write(count) => {
                     (queued, outcome.moved, outcome.written) = (queued + count, at, at);
@@ -76,15 +76,15 @@ fn run(timeout: Duration, events: &[(Duration, Event)], is_known: bool) -> Outco
             }
             continue;
         }
-        let now = origin + fires;
-        assert!(fires > fired, "the timer fires again and again");
-        fired = fires;
+        let now = origin + fires_at;
+        assert!(fires_at > fired, "the timer fires_at again and again");
+        fired = fires_at;
         if clock.wants_look() {
-            outcome.looks.push(fires);
+            outcome.looks.push(fires_at);
             clock.look(is_known.then_some(queued), now);
         }
         if clock.is_idle(timeout, now) {
-            return Outcome { ended: fires, ..outcome };
+            return Outcome { ended: fires_at, ..outcome };
         }
     }
 }
@@ -99,7 +99,7 @@ fn millis(count: u64) -> Duration {
 fn history(random: &mut Random, least: u32) -> Vec<(Duration, Event)> {
     let (mut at, mut queued) = (Duration::ZERO, 0);
     let mut events = Vec::new();
-    for _ in 0..1 + random.below(12) {
+    for _ in 0..=random.below(12) {
         let pause = 1 << random.below(22);
         at += Duration::from_micros(random.below(pause) + 1);
         if queued == 0 || random.once_in(4) {

@@ -12,9 +12,10 @@
 //! again, and prints every turn of it. `cargo test --release --test simulation -- --ignored` runs many more:
 //! `SIMULATION_SEEDS` relays, and a week of `SIMULATION_SESSIONS` sessions.
 
-// A test that cannot go on says so by panicking; counts of bytes fit every integer here.
+// A test that cannot go on says so by panicking, and so does a time before the start; counts of bytes fit
+// every integer here.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
-#![allow(clippy::cast_possible_truncation, missing_docs, unreachable_pub)]
+#![allow(clippy::cast_possible_truncation, clippy::unchecked_time_subtraction, missing_docs, unreachable_pub)]
 #![cfg(target_os = "linux")]
 
 mod gateway;
@@ -28,7 +29,10 @@ mod turns;
 mod verdict;
 
 use std::num::NonZero;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use gateway::{Gateway, Life};
@@ -36,13 +40,11 @@ use plan::Plan;
 use tcprelay_model::kernel::Random;
 
 /// Relays of a `cargo test`: a few seconds' worth.
-const SEEDS: u64 = 1_000;
-/// Relays of the long test.
-const MANY_SEEDS: u64 = 100_000;
-/// Sessions of the week.
-const SESSIONS: u64 = 1_000_000;
-/// Sessions of one of the week's relays.
-const SESSIONS_PER_RELAY: u64 = 10_000;
+const SEEDS: u64 = 400;
+/// Relays of the long test: about five minutes on two processors, and less in a debug build.
+const MANY_SEEDS: u64 = if cfg!(debug_assertions) { 8_000 } else { 100_000 };
+/// Sessions of the busy week: the same.
+const SESSIONS: u64 = if cfg!(debug_assertions) { 200_000 } else { 4_000_000 };
 
 /// A number that the environment may set.
 fn number(name: &str) -> Option<u64> {
@@ -78,12 +80,37 @@ fn judge_descriptors() {
     assert!(open <= 64 * (threads + 1), "{open} descriptors are open");
 }
 
+/// Runs relays for these seeds on all processors, until they have had so many sessions; in all: the
+/// relays, their sessions, their time.
+fn run_all(seeds: Range<u64>, sessions_max: u64, plan: fn(&mut Random) -> Plan) -> (u64, u64, Duration) {
+    let next = AtomicU64::new(seeds.start);
+    let all = Mutex::new((0, 0, Duration::ZERO));
+    let work = || {
+        while all.lock().unwrap().1 < sessions_max {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                break;
+            }
+            let life = run(seed, plan);
+            let (relays, sessions, time) = &mut *all.lock().unwrap();
+            (*relays, *sessions, *time) = (*relays + 1, *sessions + life.sessions, *time + life.time);
+        }
+    };
+    std::thread::scope(|scope| {
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        for thread in threads {
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+        }
+    });
+    all.into_inner().unwrap()
+}
+
 /// Runs a relay for each seed, or for the one that the environment asks for.
-fn run_seeds(seeds: std::ops::Range<u64>) {
+fn run_seeds(seeds: Range<u64>) {
     let seeds = number("SIMULATION_SEED").map_or(seeds, |seed| seed..seed + 1);
-    let (count, sessions) =
-        (seeds.end - seeds.start, seeds.map(|seed| run(seed, Plan::any).sessions).sum::<u64>());
-    eprintln!("{count} relays, {sessions} sessions");
+    let (relays, sessions, _) = run_all(seeds, u64::MAX, Plan::any);
+    eprintln!("{relays} relays, {sessions} sessions");
 }
 
 #[test]
@@ -101,12 +128,6 @@ fn seeds_of_every_order_of_events_keep_every_promise_for_long() {
 #[ignore = "takes minutes"]
 fn a_busy_week_leaks_nothing_loses_nothing_and_is_never_late() {
     let most = number("SIMULATION_SESSIONS").unwrap_or(SESSIONS);
-    let (mut sessions, mut time, mut relays) = (0, Duration::ZERO, 0);
-    while sessions < most {
-        let life = run(relays, |random| Plan::busy(random, SESSIONS_PER_RELAY));
-        sessions += life.sessions;
-        time += life.time;
-        relays += 1;
-    }
+    let (relays, sessions, time) = run_all(0..u64::MAX, most, Plan::busy);
     eprintln!("{relays} relays, {sessions} sessions, {} virtual hours", time.as_secs() / 3600);
 }

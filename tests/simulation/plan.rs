@@ -8,6 +8,17 @@ use tcprelay::internal::session::Timeouts;
 use tcprelay_model::kernel::Random;
 use tcprelay_model::world::Load;
 
+/// The sessions of a busy gateway.
+const BUSY: [Load; 32] = {
+    let mut loads = [Load::Light; 32];
+    loads[0] = Load::Interactive;
+    loads[1] = Load::Any;
+    loads
+};
+
+/// The sessions of a jammed one.
+const CROWDED: [Load; 4] = [Load::Bulk, Load::Bulk, Load::Interactive, Load::Any];
+
 /// A relay's life.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -93,7 +104,6 @@ impl Plan {
 
     /// A relay with more to do than its turns can hold: sessions come due while they wait for theirs.
     fn jam(random: &mut Random) -> Self {
-        const CROWDED: [Load; 4] = [Load::Bulk, Load::Bulk, Load::Interactive, Load::Any];
         let calm = Self::random(random);
         let sessions = 30;
         let idle = Duration::from_secs(1);
@@ -115,15 +125,12 @@ impl Plan {
         }
     }
 
-    /// A busy gateway of the usual size, for so many connections.
-    pub fn busy(random: &mut Random, arrivals: u64) -> Self {
-        const LIGHT: [Load; 32] = {
-            let mut loads = [Load::Light; 32];
-            loads[0] = Load::Interactive;
-            loads[1] = Load::Any;
-            loads
-        };
-        let end = Duration::from_micros(arrivals * 1_500);
+    /// A busy gateway of the usual size.
+    pub fn busy(random: &mut Random) -> Self {
+        let arrivals = 10_000;
+        // By day and by night.
+        let gap = random.pick(&[3_000, 6_000, 400_000]);
+        let end = Duration::from_micros(arrivals * gap * 3 / 8);
         Self {
             settings: Settings {
                 sessions: random.pick(&[300, 500]),
@@ -136,8 +143,8 @@ impl Plan {
                 pipe_bytes: PIPES_BYTES_MAX,
             },
             arrivals,
-            gap: random.pick(&[3_000, 6_000]),
-            loads: &LIGHT,
+            gap,
+            loads: &BUSY,
             sources: 50,
             events_per_turn: random.pick(&[16, EVENTS_PER_TURN]),
             accepts_per_turn: 64,

@@ -148,7 +148,7 @@ impl Turns {
             sums[bulk]
         );
         for queued in std::mem::take(&mut self.queued) {
-            self.judge_session(queued, pool, edge, lately);
+            Self::judge_session(queued, pool, edge, lately);
             if queued.is_queued_now(pool) {
                 self.left.push(queued.key);
             }
@@ -166,7 +166,7 @@ impl Turns {
     }
 
     /// A session takes its share at most.
-    fn judge_session(&self, queued: Queued, pool: &Pool<Socket>, edge: &Edge, lately: Lately) {
+    fn judge_session(queued: Queued, pool: &Pool<Socket>, edge: &Edge, lately: Lately) {
         let world = edge.cases[&queued.serial].world.borrow();
         let taken = [0, 1].map(|at| world.connection(SIDES[at]).taken() - queued.taken[at]);
         let share = match (queued.traffic, lately) {
@@ -214,12 +214,12 @@ impl Turns {
                 self.interactive.insert(queued.serial, now);
             }
         }
-        self.interactive.retain(|_, &mut at| now < at + INTERACTIVE_LINGER);
         let bulk = self.queued.iter().filter(|queued| queued.traffic == Traffic::Bulk);
         let bulk: HashSet<_> = bulk.map(|queued| queued.serial).collect();
         if bulk.is_empty() {
             return Lately::Maybe;
         }
+        self.interactive.retain(|_, &mut at| now < at + INTERACTIVE_LINGER);
         // A session that is bulk by now only paused.
         let are_bulk = self.interactive.keys().map(|serial| {
             let session = edge.cases.get(serial).and_then(|case| pool.slots().get(case.key?))?;
@@ -247,7 +247,8 @@ impl Turns {
     pub fn end_expire(&mut self, pool: &Pool<Socket>, edge: &Edge, now: Instant) {
         self.turn += 1;
         let looks = pool.slots().len() < LARGE || self.turn.is_multiple_of(64);
-        for (_, session) in pool.slots().iter_from(0).filter(|_| looks) {
+        let first = if looks { 0 } else { usize::MAX };
+        for (_, session) in pool.slots().iter_from(first) {
             let deadline = session.deadline(self.timeouts);
             assert!(now < deadline + LATEST, "a timer waits for {:?}", now - deadline);
         }

@@ -280,6 +280,11 @@ impl Connection {
         self.cut_amid_drain = Some((after, errno.raw_os_error()));
     }
 
+    /// Whether the connect was answered.
+    pub fn is_established(&self) -> bool {
+        self.state != State::Connecting
+    }
+
     pub fn is_dead(&self) -> bool {
         self.state == State::Dead
     }

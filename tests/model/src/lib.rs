@@ -12,5 +12,6 @@ pub mod acl;
 pub mod args;
 pub mod channel;
 pub mod kernel;
+pub mod session;
 pub mod wheel;
 pub mod world;
