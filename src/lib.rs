@@ -4,55 +4,71 @@
 //! # The design on one page
 //!
 //! ```text
-//!   command line ── cli ──► Config ──► Relay::bind ──► Relay::run
+//!   cli ──► Config ──► Relay::bind ──► Relay::run
 //!
-//!   relay     the loop; sole owner of Poll, tokens, pool and clock
-//!     ├─ listener   the socket that requesters connect to, and when to accept
-//!     ├─ target     the way to the target: socket, connect, PROXY header
-//!     ├─ pool       the slots of the sessions, and what is asked of all of them
-//!     ├─ resources  what the pool needs, and what the limits give
-//!     ├─ wheel      deadlines: connect or idle, one for each session; absolute; accept pause
-//!     ├─ control    stop, drain, report: signals, or an embedder's Handle
-//!     ├─ log        lines out, never blocking  ◄── message  every line that there is
-//!     └─ session    connecting, relaying, ending
-//!          ├─ stream    a side's socket: what is known of its readiness and its first error
-//!          └─ channel   a direction: takes from one side, delivers to the other
-//!               ├─ buffer   <buf> bytes, for small messages
-//!               └─ splice   a pipe, for bulk: the bytes never enter the process
+//!   relay      the edge: Poll, tokens, clock; start, accept, listener, target, status, control
+//!     ├─ log       lines out, never blocking ◄── message   the catalogue: a row a message
+//!     └─ pool      all sessions, and the scheduler that runs them; asks its Host for I/O
+//!          ├─ slots, sources, own    who is in, from where, and whose connection comes back
+//!          ├─ queues                 who can go on: interactive before bulk
+//!          ├─ wheel                  deadlines: a session's one, the absolute, the accept pause
+//!          └─ session   one session over any Stream and a given now: connect, relay, abort
+//!               ├─ socket    a side's stream: readiness, EOF and the first error, latched
+//!               ├─ channel   a direction: takes from one side, delivers to the other, passes EOF
+//!               ├─ buffer    <buf> bytes, for small messages
+//!               ├─ pipes     for bulk: the bytes never enter the process
+//!               └─ idle      when a byte last moved, here or inside the kernel
+//!   sys        system calls and nothing else
 //! ```
 //!
+//! A floor never calls the one above it. Session knows no socket, no clock and no log; pool adds the
+//! schedule and still makes no call of its own, so a simulated world drives the very code that the
+//! relay runs (`tests/simulation`).
+//!
 //! **A turn of the loop** waits for events, notes readiness, works on the sessions that can go on,
-//! obeys requests, expires what is due, accepts, and writes the turn's log lines out at once.
-//! Slots of the pool are freed before they are given out, so no event reaches the wrong session.
-//! Sessions that carry messages go first; a session's share of a turn is bounded, and so is that of
-//! all streams together. With more to do, it is queued for the next turn, and the loop does not
-//! sleep before. While messages pass, that share is small, and so is what a stream may leave unsent
-//! in its socket: a peer that takes megabytes at once keeps the processors from everybody else.
+//! obeys requests, expires what is due, accepts, and writes the turn's log lines out at once. The pool
+//! frees slots before it gives them out, so no event reaches the wrong session. A turn is bounded: in
+//! events, in accepted connections, in expired sessions, in bytes a session may take and in bytes that
+//! all of them may move. Sessions for which it is too short stay queued, and the loop does not sleep.
 //!
-//! **Readiness** of sessions is edge-triggered: it is noted per socket and cleared only by the
-//! kernel's word. That word is "would block", or a transfer that was shorter than offered, which
-//! saves a call a message; `session::socket` says when a short transfer proves nothing.
+//! **Interactive before bulk.** While small messages pass, a bulk stream takes 32 KiB at a time and
+//! leaves at most 128 KiB unsent in its socket: a peer that takes megabytes at once would keep the
+//! processors from everything else.
 //!
-//! **A channel** takes only when all it took before is delivered. So it holds at most one buffer,
-//! or one pipe, and a slow reader stops its writer. A stream that keeps filling the buffer is
-//! spliced instead, until it thins out; a pipe is filled only while it is empty, which makes each
-//! answer of the kernel unambiguous. Pipes belong to all channels and are held only with bytes in
-//! them.
+//! **Readiness** is edge-triggered: it is latched per socket, and only the kernel's word clears it.
+//! That word is "would block", or a transfer shorter than offered, which saves a call a message;
+//! `session::socket` says when a short transfer proves nothing.
 //!
-//! **The end of a stream travels** as a shutdown of the other side's write half, once everything
-//! before it is delivered; the opposite channel goes on. **An abort travels** as a reset: what the
-//! dead side had sent is delivered, the kernel's acknowledgement of it is awaited for at most two
-//! seconds, and then the living side's socket is reset. Nobody sees a clean end of a stream that
-//! was cut. A refused or expired connect is a reset to the requester, too.
+//! **A channel** takes only when it has delivered all it took before. So it holds at most one buffer,
+//! or one pipe, and a slow reader stops its writer. A stream that keeps filling the buffer is spliced
+//! until it thins out. Pipes are bounded in bytes. The last one is lent only for bytes that the other
+//! socket takes for certain, so stalled readers cannot keep a live stream from being spliced.
 //!
-//! **Time** is an argument. The wheel rounds deadlines up to 10 ms and lets the loop sleep until
-//! the earliest, so an idle relay makes no wake-ups. Traffic does not touch it: a session notes
-//! when a byte last moved, and a timer that fires too early is armed again. Bytes that still move
-//! inside the kernel, to a slow reader, count as well: the send queues show them.
+//! **EOF travels** as a FIN, once everything before it is delivered; the opposite channel goes on.
+//! **An abort travels** as a reset: what the dead side had sent is delivered for as long as the living
+//! side's kernel acknowledges bytes of it, and then the living side is reset. **A stop is an abort.**
+//! A stream is complete only when its EOF was passed on; each other one that a stop, a failure or a
+//! refusal ends is reset.
 //!
-//! **Memory** is fixed at the start, but for the buffers of relaying sessions. Where it cannot be
-//! had, that session ends. Nothing grows with traffic: not the log, whose lines are dropped and
-//! counted when nobody reads them.
+//! **Unknown is not empty.** Whether bytes still wait in a send queue, the very socket is asked
+//! (`sys::outq`). Where it does not say, the relay acts as if there were some.
+//!
+//! **Time** is an argument. The wheel rounds deadlines up to 10 ms and lets the loop sleep until the
+//! earliest, so an idle relay makes no wake-ups. Traffic does not touch it: a session notes when a byte
+//! moved, and a timer that fires too early is armed again. A due session whose events may be unread is
+//! asked directly, so that no load can delay a timer and no timer can end a live session.
+//!
+//! **Memory** is fixed at the start, but for the buffers of relaying sessions. Where there is none,
+//! that session ends. Nothing grows with traffic: not the log, whose lines are dropped and counted
+//! when its reader stands still, and no table.
+//!
+//! # What it will not do
+//!
+//! - **TLS.** A relay that holds keys is another program; this one passes bytes as they are.
+//! - **UDP.** It has no end of stream, no abort and no backpressure: nothing here would apply.
+//! - **Balancing by load.** One target a relay; HAProxy and nginx choose among many.
+//! - **A configuration language.** The command line is the whole of it, and `--check` explains it.
+//! - **Threads.** Several processes share a port with `--reuse-port`.
 //!
 //! # In another program
 //!
