@@ -27,7 +27,7 @@ pub struct Turn<'a> {
     pub beside_interactive: bool,
     /// Bytes that have gone into and out of the session's channels.
     pub moved: u64,
-    /// Bytes delivered to each side, by [`Side::index`].
+    /// Bytes delivered to each side, by `Side::index`.
     pub delivered: [u64; 2],
 }
 
@@ -54,6 +54,6 @@ pub enum Verdict {
     Again,
     /// To be made ready for relaying: the target has answered.
     Connected,
-    /// To be ended, with [`Session::end`].
+    /// To be ended, with `Session::end`.
     End,
 }
