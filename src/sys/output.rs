@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, Mode, OFlags};
+#[cfg(target_os = "linux")]
 use rustix::io::Errno;
 
 /// The longest write to a pipe that the kernel passes on in one piece. A pipe that is ready for
