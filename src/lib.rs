@@ -66,7 +66,7 @@
 //!
 //! - **TLS.** A relay that holds keys is another program; this one passes bytes as they are.
 //! - **UDP.** It has no end of stream, no abort and no backpressure: nothing here would apply.
-//! - **Balancing by load.** One target a relay; HAProxy and nginx choose among many.
+//! - **Balancing by load.** One target a relay; others choose among many.
 //! - **A configuration language.** The command line is the whole of it, and `--check` explains it.
 //! - **Threads.** Several processes share a port with `--reuse-port`.
 //!

@@ -29,6 +29,9 @@ pub const BACKLOG: i32 = 4096;
 /// Connections accepted in one turn, so that a flood of them cannot starve the sessions.
 pub const ACCEPTS_PER_TURN: usize = 64;
 
+/// Turns that accept a full backlog, as a turn's share begins with 1 and doubles.
+pub const BACKLOG_TURNS: usize = BACKLOG as usize / ACCEPTS_PER_TURN + ACCEPTS_PER_TURN.ilog2() as usize;
+
 /// Failed accepts in a row, in one turn, before accepting pauses.
 pub const ACCEPT_FAILURES_PER_TURN: usize = 8;
 

@@ -18,7 +18,6 @@ use std::io;
 use std::time::Instant;
 
 use crate::limits::{EXPIRES_PER_TURN, INTERACTIVE_BYTES_PER_TURN, INTERACTIVE_LINGER, TICK};
-use crate::log::message::Message;
 use crate::pool::queues::{Queues, Traffic};
 use crate::pool::slots::Slots;
 use crate::pool::totals::Totals;
@@ -38,8 +37,11 @@ pub trait Host<S> {
     /// The socket cannot be registered.
     fn watch(&mut self, key: usize, side: Side, stream: &mut S) -> io::Result<()>;
 
-    /// Logs a message.
-    fn log(&mut self, message: &Message);
+    /// Takes note that a session's target has answered.
+    fn connected(&mut self, session: Identity);
+
+    /// Takes note that both channels of a session are ready.
+    fn relaying(&mut self, session: Identity);
 
     /// Returns the first bytes that the target gets.
     fn preface(&mut self, identity: Identity, requester: &S) -> Vec<u8>;
@@ -292,12 +294,10 @@ impl<S: Stream> Pool<S> {
     fn start_relaying(&mut self, key: usize, now: Instant, host: &mut impl Host<S>) -> Result<(), Cause> {
         let session = &mut self.slots[key];
         let identity = session.identity();
-        host.log(&Message::Connected { session: identity });
-        host.log(&Message::RelaysStarted { session: identity });
+        host.connected(identity);
         let preface = host.preface(identity, session.socket(Side::Requester).stream());
         session.start_relaying(self.settings.buf, &preface, now)?;
-        host.log(&Message::RequesterChannelActive { session: identity });
-        host.log(&Message::TargetChannelActive { session: identity });
+        host.relaying(identity);
         Ok(())
     }
 

@@ -4,9 +4,8 @@ use std::mem;
 use std::net::SocketAddr;
 
 use mio::net::TcpStream;
-use socket2::Socket;
 
-use crate::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN, BACKLOG};
+use crate::limits::{ACCEPT_PAUSE, BACKLOG_TURNS};
 use crate::log::message::Message;
 use crate::log::reason::Errno;
 use crate::pool::Timer;
@@ -16,9 +15,6 @@ use crate::session::Session;
 use crate::session::ended::{Identity, Serial};
 use crate::session::stream::Stream as _;
 use crate::sys::net::{canonical, has_destination};
-
-/// Rounds of accepting that take in a full backlog.
-const BACKLOG_TURNS: usize = BACKLOG as usize / ACCEPTS_PER_TURN + ACCEPTS_PER_TURN.ilog2() as usize;
 
 impl Relay {
     /// Returns whether a connection may be waiting.
@@ -110,7 +106,7 @@ impl Relay {
     ///
     /// # Errors
     /// The message that says why there is no session for it: 19, 21, 106 or 107.
-    fn target_socket(&self, requester: &TcpStream, address: SocketAddr) -> Result<Socket, Message> {
+    fn target_socket(&self, requester: &TcpStream, address: SocketAddr) -> Result<target::Socket, Message> {
         let target = self.config.target;
         let slots = self.pool.slots();
         if slots.is_own_end(address) && has_destination(requester, target) {
@@ -135,7 +131,7 @@ impl Relay {
     }
 
     /// Takes a slot and begins to connect.
-    fn allocate(&mut self, requester: TcpStream, address: SocketAddr, socket: Socket) {
+    fn allocate(&mut self, requester: TcpStream, address: SocketAddr, socket: target::Socket) {
         self.last_serial += 1;
         let serial = Serial::new(self.last_serial).unwrap_or(Serial::MIN);
         let identity = Identity { serial, requester: address, target: self.config.target };

@@ -12,6 +12,7 @@ mod listener;
 mod start;
 mod status;
 mod target;
+mod tcp;
 
 use std::io;
 use std::net::SocketAddr;
@@ -39,6 +40,11 @@ const LISTENER: Token = Token(0);
 const CONTROL: Token = Token(1);
 const LOG: Token = Token(2);
 const FIRST_SESSION: usize = 4;
+
+/// Reads the clock: the only place besides the wait.
+fn now() -> Instant {
+    Instant::now()
+}
 
 fn token(key: usize, side: Side) -> Token {
     Token(FIRST_SESSION + 2 * key + side.index())
@@ -110,8 +116,14 @@ impl Host<TcpStream> for Edge<'_> {
         self.registry.register(stream, token(key, side), interest())
     }
 
-    fn log(&mut self, message: &Message) {
-        self.log.say(message);
+    fn connected(&mut self, session: Identity) {
+        self.log.say(&Message::Connected { session });
+        self.log.say(&Message::RelaysStarted { session });
+    }
+
+    fn relaying(&mut self, session: Identity) {
+        self.log.say(&Message::RequesterChannelActive { session });
+        self.log.say(&Message::TargetChannelActive { session });
     }
 
     fn preface(&mut self, identity: Identity, requester: &TcpStream) -> Vec<u8> {

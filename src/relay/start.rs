@@ -1,7 +1,7 @@
 //! The start: binding, inheriting, checking, and what the limits of the process give a pool.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mio::net::TcpStream;
 use mio::{Interest, Poll};
@@ -16,7 +16,7 @@ use crate::pool::{Pool, Settings, Timer};
 use crate::relay::control::Control;
 use crate::relay::error::{ListenStep, StartError};
 use crate::relay::listener::Listener;
-use crate::relay::{CONTROL, Doors, LISTENER, Relay};
+use crate::relay::{CONTROL, Doors, LISTENER, Relay, now};
 use crate::session::Session;
 use crate::session::turn::Timeouts;
 use crate::sys::clock_resolution;
@@ -74,7 +74,7 @@ impl Relay {
 
     fn assemble(config: Config, log: Log, mut listener: Listener) -> Result<Self, StartError> {
         let (address, poll, control) = watch(&config, &mut listener)?;
-        let now = Instant::now();
+        let now = now();
         Ok(Self {
             listen: address,
             log,

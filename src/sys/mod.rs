@@ -4,7 +4,6 @@ pub(crate) mod net;
 pub(crate) mod output;
 pub(crate) mod outq;
 pub(crate) mod pipe;
-pub(crate) mod tcp;
 
 use std::io;
 use std::time::Duration;

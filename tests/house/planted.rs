@@ -100,7 +100,6 @@ const INNOCENT: &[(&str, &str)] = &[
         "#[cfg(test)]\nuse crate::relay::Relay;\n#[cfg(test)]\nmod tests { use crate::log::Log; }",
     ),
     ("src/pool/wheel.rs", "#[cfg(test)]\nmod tests { fn f() { Instant::now(); } const N: u8 = 1; }"),
-    ("src/pool/mod.rs", "use crate::log::message::Message;\nuse crate::log::{message::{self, Message}};"),
     ("src/pool/mod.rs", "use crate::session::relay::Relay;"),
     (
         "src/relay/mod.rs",

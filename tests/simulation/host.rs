@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use tcprelay::internal::message::{Cause, Ended, Identity, Message, Summary};
+use tcprelay::internal::message::{Cause, Ended, Identity, Summary};
 use tcprelay::internal::pool::Host;
 use tcprelay::internal::session::Side;
 use tcprelay_model::kernel::{PREFACE, Random, Scripted};
@@ -182,7 +182,9 @@ impl Host<Socket> for Edge {
         Ok(())
     }
 
-    fn log(&mut self, _: &Message) {}
+    fn connected(&mut self, _: Identity) {}
+
+    fn relaying(&mut self, _: Identity) {}
 
     fn preface(&mut self, identity: Identity, _: &Socket) -> Vec<u8> {
         let now = self.now();

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use mio::net::TcpStream;
 use proxy_header::{ProxiedAddress, ProxyHeader};
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, Socket, Type};
+pub(crate) use socket2::Socket;
+use socket2::{Domain, Protocol, Type};
 
 use crate::config::ProxyProtocol;
 use crate::config::host::Host;

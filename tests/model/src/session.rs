@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use tcprelay::internal::limits::{PIPE_BYTES_MIN, TICK};
-use tcprelay::internal::message::{Cause, Ended, Identity, Message, Serial};
+use tcprelay::internal::message::{Cause, Ended, Identity, Serial};
 use tcprelay::internal::pool::{Host, Pool, Settings, Wake};
 use tcprelay::internal::session::{Session, Side, Timeouts};
 
@@ -65,7 +65,9 @@ impl Host<Scripted<Pair>> for Edge {
         Ok(())
     }
 
-    fn log(&mut self, _: &Message) {}
+    fn connected(&mut self, _: Identity) {}
+
+    fn relaying(&mut self, _: Identity) {}
 
     fn preface(&mut self, _: Identity, _: &Scripted<Pair>) -> Vec<u8> {
         vec![PREFACE; self.pair.borrow().connections[Side::Target.index()].preface() as usize]
