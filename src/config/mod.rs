@@ -4,7 +4,6 @@ pub mod acl;
 pub mod error;
 pub mod host;
 
-use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use crate::config::acl::Acl;
 use crate::config::host::Host;
 
 /// A checked command line. It is only made by [`cli::parse`](crate::cli::parse), so every value is
-/// in its range. `Display` writes the options and arguments that parse to the same `Config`.
+/// in its range. `Display` writes the options and arguments that parse to the same configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// `<fwd port>`.
@@ -107,62 +106,5 @@ impl Config {
     #[must_use]
     pub fn log_style(&self) -> LogStyle {
         self.log_style
-    }
-}
-
-impl fmt::Display for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(bind) = self.bind {
-            write!(f, "--bind {bind} ")?;
-        }
-        if let Some(source) = self.source {
-            write!(f, "--source {source} ")?;
-        }
-        if self.reuse_port {
-            f.write_str("--reuse-port ")?;
-        }
-        for entry in &self.acl.admit[1..] {
-            write!(f, "--allow {entry} ")?;
-        }
-        for entry in &self.acl.deny {
-            write!(f, "--deny {entry} ")?;
-        }
-        if let Some(most) = self.max_per_source {
-            write!(f, "--max-per-source {most} ")?;
-        }
-        if let Some(sessions) = self.sessions {
-            write!(f, "--sessions {sessions} ")?;
-        }
-        match self.proxy_protocol {
-            Some(ProxyProtocol::V1) => f.write_str("--proxy-protocol v1 ")?,
-            Some(ProxyProtocol::V2) => f.write_str("--proxy-protocol v2 ")?,
-            None => {}
-        }
-        if self.log_style.format == LogFormat::Json {
-            f.write_str("--log-format json ")?;
-        }
-        match self.log_style.level {
-            LogLevel::All => {}
-            LogLevel::Ends => f.write_str("--log-level ends ")?,
-            LogLevel::Problems => f.write_str("--log-level problems ")?,
-        }
-        if self.log_style.timestamps {
-            f.write_str("--timestamps ")?;
-        }
-        if !self.splice {
-            f.write_str("--no-splice ")?;
-        }
-        write!(
-            f,
-            "{} {} {} {} {} {} {} {}",
-            self.fwd_port,
-            Host::from(self.target),
-            self.target.port(),
-            self.acl.admit[0],
-            self.connect_timeout.as_secs(),
-            self.idle_timeout.as_secs(),
-            self.absolute_timeout.as_secs(),
-            self.buf
-        )
     }
 }

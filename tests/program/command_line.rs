@@ -188,6 +188,64 @@ fn a_wrong_number_of_arguments_or_an_unknown_option_is_told_with_the_usage() {
 }
 
 #[test]
+fn what_is_wrong_begins_as_every_error_does_and_steers_no_terminal() {
+    let cases: [&[&str]; 5] = [
+        &RIGHT[..7],
+        &["--no-such\x1b[2J\r\noption\u{202e}"],
+        &["--timestamps=\x1b[31m"],
+        &["-\x07"],
+        &["8080", "\x1b]0;title\x07", "\n\nError: forged"],
+    ];
+    for arguments in cases {
+        let Run { stdout, code } = run(arguments);
+        assert_eq!(code, Some(2), "{arguments:?}");
+        assert!(stdout.starts_with("Error: "), "{stdout:?}");
+        assert!(!stdout.contains(|c: char| c.is_control() && c != '\n' || c == '\u{202e}'), "{stdout:?}");
+        assert_eq!(stdout.matches("Error:").count(), 1, "{stdout:?}");
+        assert!(stdout.contains("\n\nUsage: tcprelay [OPTIONS] <fwd port> "), "{stdout:?}");
+    }
+    let named = run(&["--no-such\x1b[2Joption"]).stdout;
+    assert!(named.contains("'--no-such\\u{1b}[2Joption'"), "{named:?}");
+}
+
+#[test]
+fn an_option_without_its_value_that_swallows_an_argument_is_named() {
+    let cases = [
+        ("--proxy-protocol", "v1 or v2"),
+        ("--bind", "an IPv4 or IPv6 address to listen on, a link-local one as in fe80::1%eth0"),
+        ("--allow", "ANY or a network such as 10.0.0.0/8"),
+        ("--log-format", "text or json"),
+        ("--log-level", "all, ends or problems"),
+    ];
+    for (option, takes) in cases {
+        let Run { stdout, code } = run(&[&[option], &RIGHT[..]].concat());
+        let told = format!("Error: {option} cannot be \"8080\". It takes {takes}.\n");
+        assert_eq!((stdout, code), (told, Some(2)));
+    }
+    // A value that is right is not the one that is missing.
+    let few = run(&[&["--source", "::1", "--sessions"], &RIGHT[..]].concat());
+    assert!(few.stdout.starts_with("Error: the following required arguments"), "{}", few.stdout);
+    assert!(few.stdout.contains("\n  <buf>\n\nUsage: "), "{}", few.stdout);
+}
+
+#[test]
+fn a_refusal_is_in_the_format_that_the_command_line_asks_for() {
+    let mut arguments = [&["--log-format", "json", "--timestamps", "--sessions", "0"], &RIGHT[..]].concat();
+    let object = |arguments: &[&str]| -> serde_json::Value {
+        let Run { stdout, code } = run(arguments);
+        assert_eq!((stdout.lines().count(), code), (1, Some(2)), "{stdout}");
+        serde_json::from_str(&stdout).unwrap()
+    };
+    let option = object(&arguments);
+    assert_eq!((&option["number"], &option["given"]), (&112.into(), &"0".into()), "{option}");
+    assert!(option["time"].is_string(), "{option}");
+    arguments[5] = "\x1b";
+    let argument = object(&arguments);
+    let fields = ["number", "given", "example"].map(|name| &argument[name]);
+    assert_eq!(fields, [&2.into(), &"\x1b".into(), &serde_json::Value::from("8080")], "{argument}");
+}
+
+#[test]
 fn a_source_that_cannot_reach_the_target_is_refused_with_the_family_that_can() {
     for (host, source, family) in [("192.0.2.7", "::1", "IPv4"), ("2001:db8::7", "127.0.0.1", "IPv6")] {
         let mut arguments = [&["--source", source], &RIGHT[..]].concat();

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt;
 
+use tcprelay::Message;
 use tcprelay::cli::{Refusal, Request, parse};
 
 use super::acl::Meaning;
@@ -36,11 +37,17 @@ pub fn check(input: &[u8]) {
         }
         Ok(Request::Print(text)) => assert!(!text.is_empty(), "{arguments:?} prints nothing"),
         Err(Refusal::Value(error, _)) => {
-            let text = error.to_string();
-            assert!(text.starts_with("Error: ") && text.lines().count() == 1, "{arguments:?}: {text:?}");
+            let message = Message::from(error.clone());
+            for text in [Some(message.to_string()), message.reason().map(|reason| reason.to_string())] {
+                assert!(text.is_none_or(|text| !text.contains(char::is_control)), "{arguments:?}: {error:?}");
+            }
+            assert!(error.to_string().starts_with("Error: "), "{arguments:?}: {error}");
         }
         Err(Refusal::Usage(text)) => {
+            assert!(text.starts_with("Error: "), "{arguments:?}: {text:?}");
             assert!(text.contains("Usage: tcprelay [OPTIONS] <fwd port>"), "{arguments:?}: {text:?}");
+            let steers = |letter: char| letter.is_control() && letter != '\n';
+            assert!(!text.contains(steers), "{arguments:?}: {text:?}");
         }
     }
     match expect(&arguments) {
@@ -65,6 +72,10 @@ fn expect(arguments: &[OsString]) -> Option<Expected> {
     // Negative numbers are arguments like others; what else begins with a hyphen is an option.
     let number = |bytes: &[u8]| bytes.iter().all(u8::is_ascii_digit);
     if arguments.iter().any(|text| text.as_bytes().strip_prefix(b"-").is_some_and(|rest| !number(rest))) {
+        return None;
+    }
+    // The zones of link-local addresses are this machine's interfaces.
+    if options.iter().chain(arguments).any(|text| text.as_bytes().contains(&b'%')) {
         return None;
     }
     let options = Options::read(options)?;
@@ -106,17 +117,20 @@ fn number(word: Option<&str>, range: RangeInclusive<u64>) -> Option<u64> {
     range.contains(&number).then_some(number)
 }
 
+/// An address that can be listened on. A link-local one would need a zone.
 fn address(word: Option<&str>) -> Option<IpAddr> {
-    Some(word?.parse::<IpAddr>().ok()?.to_canonical())
+    let address = word?.parse::<IpAddr>().ok()?.to_canonical();
+    Some(address).filter(|address| match address {
+        IpAddr::V4(four) => !(224..=239).contains(&four.octets()[0]) && !four.is_broadcast(),
+        IpAddr::V6(six) => six.octets()[0] != 0xff && six.segments()[0] & 0xffc0 != 0xfe80,
+    })
 }
 
 /// An address that can be connected to.
 fn host(word: Option<&str>) -> Option<IpAddr> {
     address(word).filter(|address| match address {
-        IpAddr::V4(four) => {
-            u32::from(*four) != 0 && !(224..=239).contains(&four.octets()[0]) && !four.is_broadcast()
-        }
-        IpAddr::V6(six) => u128::from(*six) != 0 && six.octets()[0] != 0xff,
+        IpAddr::V4(four) => u32::from(*four) != 0,
+        IpAddr::V6(six) => u128::from(*six) != 0,
     })
 }
 
@@ -184,9 +198,8 @@ impl<'a> Options<'a> {
     /// listen on says something even where it is the default: an inherited socket must have it.
     fn text(&self, ipv4: bool) -> Result<String, (&'static str, String)> {
         let bind = given("--bind", self.bind, address)?;
-        let source = given("--source", self.source, |word| {
-            address(word).filter(|address| address.is_ipv4() == ipv4 && !address.is_unspecified())
-        })?;
+        let source =
+            given("--source", self.source, |word| host(word).filter(|address| address.is_ipv4() == ipv4))?;
         let net = |word: Option<&str>| Some(Meaning::read(word?)?.text());
         let allow = all("--allow", &self.allow, net)?;
         let deny = all("--deny", &self.deny, net)?;
