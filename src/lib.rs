@@ -133,8 +133,10 @@ pub mod internal {
     }
 }
 
-pub use config::error::ConfigError;
-pub use config::{Config, LogFormat, LogLevel, LogStyle};
+pub use config::acl::{Acl, Entry, InvalidEntry};
+pub use config::error::{Argument, ConfigError, Given};
+pub use config::host::{Host, InvalidHost};
+pub use config::{Config, LogFormat, LogLevel, LogStyle, ProxyProtocol, Target};
 pub use log::Log;
 pub use log::message::Message;
 pub use relay::control::Handle;

@@ -127,6 +127,12 @@ impl Host<TcpStream> for Edge<'_> {
 }
 
 impl Relay {
+    /// Returns the address that the relay listens on. Its port is the system's choice if port 0 was asked for.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.listen
+    }
+
     /// Returns a handle to ask the running relay for things from another thread.
     ///
     /// # Errors
