@@ -260,10 +260,12 @@ fn checked_sessions(option: &'static str, sessions: usize) -> Result<usize, Conf
     }
 }
 
+#[cold]
 fn refused(argument: Argument, given: &dyn fmt::Display) -> ConfigError {
     ConfigError::Argument { argument, given: Given::of(argument, OsStr::new(&given.to_string())) }
 }
 
+#[cold]
 fn invalid(option: &'static str, given: &dyn fmt::Display, allowed: String) -> ConfigError {
     ConfigError::Option { option, given: shown(OsStr::new(&given.to_string())), allowed }
 }

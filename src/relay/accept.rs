@@ -7,6 +7,7 @@ use mio::net::TcpStream;
 use socket2::Socket;
 
 use crate::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN, BACKLOG};
+use crate::log::Sink;
 use crate::log::message::Message;
 use crate::log::reason::Errno;
 use crate::pool::Timer;
@@ -20,7 +21,7 @@ use crate::sys::net::{canonical, has_destination};
 /// Rounds of accepting that take in a full backlog.
 const BACKLOG_TURNS: usize = BACKLOG as usize / ACCEPTS_PER_TURN + ACCEPTS_PER_TURN.ilog2() as usize;
 
-impl Relay {
+impl<S: Sink> Relay<S> {
     /// Returns whether a connection may be waiting.
     pub(super) fn can_accept(&self) -> bool {
         matches!(&self.doors, Doors::Open(listener) if listener.is_ready())
@@ -39,7 +40,7 @@ impl Relay {
                 Accepted::Nothing => return,
                 Accepted::Failed { errno, is_news, is_lasting } => {
                     if is_news {
-                        self.log.say(&Message::AcceptFailed { errno: Errno(errno) });
+                        self.sink.message(&Message::AcceptFailed { errno: Errno(errno) });
                     }
                     if is_lasting {
                         self.pause_accepting();
@@ -87,13 +88,13 @@ impl Relay {
 
     /// Lets a connection in, or turns it away.
     fn admit(&mut self, requester: TcpStream, address: SocketAddr) {
-        self.log.say(&Message::Attempt { requester: address });
+        self.sink.message(&Message::Attempt { requester: address });
         if !self.config.acl.admits(address.ip()) {
             self.pool.totals.rejected += 1;
             return self.turn_away(requester, &Message::Rejected { requester: address });
         }
         self.pool.totals.accepted += 1;
-        self.log.say(&Message::Accepted { requester: address });
+        self.sink.message(&Message::Accepted { requester: address });
         match self.target_socket(&requester, address) {
             Ok(socket) => self.allocate(requester, address, socket),
             Err(message) => {
@@ -130,7 +131,7 @@ impl Relay {
 
     /// Resets a connection that gets no session, as a refused connect would.
     fn turn_away(&mut self, mut requester: TcpStream, message: &Message) {
-        self.log.say(message);
+        self.sink.message(message);
         requester.reset_on_close();
     }
 
@@ -139,7 +140,7 @@ impl Relay {
         self.last_serial += 1;
         let serial = Serial::new(self.last_serial).unwrap_or(Serial::MIN);
         let identity = Identity { serial, requester: address, target: self.config.target };
-        self.log.say(&Message::Allocated { session: identity });
+        self.sink.message(&Message::Allocated { session: identity });
         let begun = target::begin_connect(&socket, self.config.target, self.config.source);
         let target = TcpStream::from_std(socket.into());
         let own_end = self.pool.slots().watches_for_loops().then(|| target.local_addr());

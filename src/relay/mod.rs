@@ -24,8 +24,8 @@ use mio::{Events, Interest, Poll, Registry, Token};
 
 use crate::config::{Config, ProxyProtocol};
 use crate::limits::{EVENTS_PER_TURN, POOL_CHECK_MAX};
-use crate::log::Log;
 use crate::log::message::Message;
+use crate::log::{Log, Sink};
 use crate::pool::{Host, Pool, Timer, Wake};
 use crate::relay::control::{Control, Handle};
 use crate::relay::error::WaitError;
@@ -69,13 +69,13 @@ pub enum Outcome {
     Drained,
 }
 
-/// A relay that is ready to run: it listens.
+/// A relay that is ready to run: it listens. Its messages go to a [`Sink`].
 #[derive(Debug)]
-pub struct Relay {
+pub struct Relay<S = Log> {
     config: Config,
     /// The address that it listens on.
     listen: SocketAddr,
-    log: Log,
+    sink: S,
     control: Control,
     poll: Poll,
     doors: Doors,
@@ -99,19 +99,19 @@ enum Doors {
 }
 
 /// The relay as its pool sees it.
-struct Edge<'a> {
+struct Edge<'a, S> {
     registry: &'a Registry,
-    log: &'a mut Log,
+    sink: &'a mut S,
     proxy_protocol: Option<ProxyProtocol>,
 }
 
-impl Host<TcpStream> for Edge<'_> {
+impl<S: Sink> Host<TcpStream> for Edge<'_, S> {
     fn watch(&mut self, key: usize, side: Side, stream: &mut TcpStream) -> io::Result<()> {
         self.registry.register(stream, token(key, side), interest())
     }
 
     fn log(&mut self, message: &Message) {
-        self.log.say(message);
+        self.sink.message(message);
     }
 
     fn preface(&mut self, identity: Identity, requester: &TcpStream) -> Vec<u8> {
@@ -122,11 +122,11 @@ impl Host<TcpStream> for Edge<'_> {
     }
 
     fn ended(&mut self, ended: Ended) {
-        self.log.say(&ended.into());
+        self.sink.message(&ended.into());
     }
 }
 
-impl Relay {
+impl<S: Sink> Relay<S> {
     /// Returns the address that the relay listens on. Its port is the system's choice if port 0 was asked for.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
@@ -154,7 +154,7 @@ impl Relay {
     /// Relays until the absolute timeout, a stop, or the end of a drain.
     ///
     /// # Errors
-    /// Waiting for events failed for good. The last line of the log is about it.
+    /// Waiting for events failed for good. The last message is about it.
     pub fn run(mut self) -> Result<Outcome, WaitError> {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         self.start();
@@ -180,7 +180,7 @@ impl Relay {
             }
             self.accept();
             self.log_report();
-            self.log.end_turn();
+            self.sink.end_turn();
             self.watch_log();
             self.check();
         }
@@ -223,7 +223,7 @@ impl Relay {
                     }
                 }
                 CONTROL => self.control.acknowledge(),
-                LOG => self.log.flush(),
+                LOG => self.sink.flush(),
                 token => {
                     if let Some((key, side)) = session_side(token) {
                         self.pool.note(key, side, Readiness::from(event));
@@ -241,9 +241,9 @@ impl Relay {
     }
 
     /// Borrows the pool, and the rest as the pool sees it.
-    fn pool_and_edge(&mut self) -> (&mut Pool<TcpStream>, Instant, Edge<'_>) {
+    fn pool_and_edge(&mut self) -> (&mut Pool<TcpStream>, Instant, Edge<'_, S>) {
         let registry = self.poll.registry();
-        let edge = Edge { registry, log: &mut self.log, proxy_protocol: self.config.proxy_protocol };
+        let edge = Edge { registry, sink: &mut self.sink, proxy_protocol: self.config.proxy_protocol };
         (&mut self.pool, self.now, edge)
     }
 
@@ -256,7 +256,7 @@ impl Relay {
                 return Some(Outcome::Stopped);
             }
             self.stop_listening();
-            self.log.say(&Message::DrainSignal { sessions: self.pool.slots().len() });
+            self.sink.message(&Message::DrainSignal { sessions: self.pool.slots().len() });
         }
         if self.control.take_report() {
             self.report = Some(status::Report::Totals);
@@ -290,7 +290,7 @@ impl Relay {
     /// Watches the log's output while it is blocked. Outputs that cannot be watched, such as a full
     /// disk, are tried again with the next line.
     fn watch_log(&mut self) {
-        let blocked = self.log.blocked_on();
+        let blocked = self.sink.blocked_on();
         if blocked == self.log_registered {
             return;
         }
@@ -306,7 +306,7 @@ impl Relay {
     /// Ends the sessions, which cuts them, and logs the last line.
     fn finish(&mut self, message: &Message) {
         self.pool.stop();
-        self.log.close(message);
+        self.sink.close(message);
     }
 
     /// Looks for broken invariants at the end of a turn, in debug builds. A large pool is left alone:

@@ -1,11 +1,12 @@
 //! The relay inside another program: what its handle asks for, and how a run ends.
 
-use std::io::pipe;
-use std::net::{SocketAddr, TcpListener};
+use std::io::{Write as _, pipe};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener};
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
 use tcprelay::cli::{Request, parse};
-use tcprelay::{Handle, Outcome, Relay, WaitError};
+use tcprelay::{Config, Handle, Message, Outcome, Relay, WaitError};
 
 use crate::support::catalogue::STOPPED;
 use crate::support::net::{self, End};
@@ -51,6 +52,32 @@ fn asked_for_a_report_it_tells_its_sessions() {
     relay.handle.stop();
     relay.log.expect_text(STOPPED);
     assert_eq!(relay.run.join().unwrap().unwrap(), Outcome::Stopped);
+}
+
+#[test]
+fn a_closure_takes_each_message_with_its_values() {
+    let target = net::listen();
+    let config = Config::new((Ipv4Addr::LOCALHOST, 0).into(), net::address(&target)).unwrap();
+    let (sender, messages) = mpsc::channel();
+    let relay = Relay::bind(config, move |message: &Message| sender.send(message.clone()).unwrap()).unwrap();
+    let (address, handle) = (relay.local_addr(), relay.handle().unwrap());
+    let run = thread::spawn(move || relay.run());
+
+    let (mut requester, mut far) = (net::connect(address), net::accept(&target));
+    requester.write_all(b"question").unwrap();
+    requester.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(net::read_all(&mut far), (b"question".to_vec(), End::Clean));
+    drop(far);
+    let end = messages.iter().find_map(|message| match message {
+        Message::RequesterReadClosure { session, summary } => Some((session, summary)),
+        _ => None,
+    });
+    let (session, summary) = end.unwrap();
+    assert_eq!(session.requester, requester.local_addr().unwrap());
+    assert_eq!((summary.to_target, summary.to_requester), (8, 0));
+    handle.stop();
+    assert_eq!(run.join().unwrap().unwrap(), Outcome::Stopped);
+    assert_eq!(messages.iter().last(), Some(Message::StopSignal {}));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::num::NonZeroU64;
 use serde_json::Value;
 use tcprelay::cli::{Request, parse};
 use tcprelay::internal::message::{Errno, Given, Identity, ListenFailure, Live, Message, Summary, Totals};
-use tcprelay::{Log, LogFormat, LogStyle};
+use tcprelay::{Log, LogFormat, LogStyle, Sink as _};
 
 const README: &str = include_str!("../../README.md");
 
@@ -144,7 +144,7 @@ fn as_json_every_message_is_one_object_with_the_values_of_its_text() {
     for message in catalogue() {
         let (mut written, output) = pipe().unwrap();
         let mut log = Log::to(output.into(), LogStyle { format: LogFormat::Json, ..LogStyle::default() });
-        log.say(&message);
+        log.message(&message);
         log.flush();
         drop(log);
         let mut line = String::new();
