@@ -28,56 +28,56 @@ pub(super) const ARGUMENTS: &[ArgumentRow] = &[
         argument: Argument::FwdPort,
         name: "fwd port",
         help: "TCP port to listen on, 1 to 65535",
-        read: |config, text| set(port(text), |port| Ok(config.set_port(port))),
+        read: |config, text| port(text).map(|port| _ = config.set_port(port)),
         write: |config| config.fwd_port.to_string(),
     },
     ArgumentRow {
         argument: Argument::TrgHost,
         name: "trg host",
         help: "Target's IPv4 or IPv6 address; no names",
-        read: |config, text| set(host(text), |host| config.set_target_host(host)),
+        read: |config, text| host(text).and_then(|host| taken(config.set_target_host(host))),
         write: |config| Host::from(config.target).to_string(),
     },
     ArgumentRow {
         argument: Argument::TrgPort,
         name: "trg port",
         help: "Target's TCP port, 1 to 65535",
-        read: |config, text| set(port(text), |port| config.set_target_port(port)),
+        read: |config, text| port(text).and_then(|port| taken(config.set_target_port(port))),
         write: |config| config.target.port().to_string(),
     },
     ArgumentRow {
         argument: Argument::Acl,
         name: "ACL",
         help: "Who may connect: ANY, or ip/mask with a mask like 24 or 255.255.255.0",
-        read: |config, text| set(entry(text), |entry| Ok(config.set_acl(entry))),
+        read: |config, text| entry(text).map(|entry| _ = config.set_acl(entry)),
         write: |config| config.acl.admit[0].to_string(),
     },
     ArgumentRow {
         argument: Argument::ConnectTimeout,
         name: "c t/o",
         help: "Connect timeout, 1 to 3 s: after that the target is given up",
-        read: |config, text| set(seconds(text), |time| config.set_connect_timeout(time)),
+        read: |config, text| seconds(text).and_then(|time| taken(config.set_connect_timeout(time))),
         write: |config| config.connect_timeout.as_secs().to_string(),
     },
     ArgumentRow {
         argument: Argument::IdleTimeout,
         name: "i t/o",
         help: "Idle timeout, 1 to 1800 s: with no byte moved a session ends",
-        read: |config, text| set(seconds(text), |time| config.set_idle_timeout(time)),
+        read: |config, text| seconds(text).and_then(|time| taken(config.set_idle_timeout(time))),
         write: |config| config.idle_timeout.as_secs().to_string(),
     },
     ArgumentRow {
         argument: Argument::AbsoluteTimeout,
         name: "a t/o",
         help: "Absolute timeout in s: after that the relay ends; 0: never",
-        read: |config, text| set(seconds(text), |time| config.set_absolute_timeout(time)),
+        read: |config, text| seconds(text).and_then(|time| taken(config.set_absolute_timeout(time))),
         write: |config| config.absolute_timeout.as_secs().to_string(),
     },
     ArgumentRow {
         argument: Argument::Buf,
         name: "buf",
         help: "Transfer buffer of each direction of a session, 100 to 4000 bytes",
-        read: |config, text| set(count(text), |bytes| config.set_buf(bytes)),
+        read: |config, text| count(text).and_then(|bytes| taken(config.set_buf(bytes))),
         write: |config| config.buf.to_string(),
     },
 ];
@@ -107,7 +107,9 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         value: "ADDR",
         repeats: false,
         help: "Listen here only; :: is IPv6 and IPv4 [0.0.0.0]",
-        read: |config, text| set(host(text), |host| config.set_bind(host)).ok_or_else(|| BIND_TAKES.into()),
+        read: |config, text| {
+            host(text).and_then(|host| taken(config.set_bind(host))).ok_or_else(|| BIND_TAKES.into())
+        },
         write: |config| config.bind.iter().map(Host::to_string).collect(),
     },
     OptionRow {
@@ -116,7 +118,7 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         repeats: false,
         help: "Connect to the target from this address",
         read: |config, text| {
-            set(host(text), |host| config.set_source(host)).ok_or_else(|| config.source_taken())
+            host(text).and_then(|host| taken(config.set_source(host))).ok_or_else(|| config.source_taken())
         },
         write: |config| config.source.iter().map(Host::to_string).collect(),
     },
@@ -136,9 +138,7 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         value: "NET",
         repeats: true,
         help: "Admit this network as well; repeatable",
-        read: |config, text| {
-            set(entry(text), |entry| Ok(config.allow(entry))).ok_or_else(|| NET_TAKES.into())
-        },
+        read: |config, text| entry(text).map(|entry| _ = config.allow(entry)).ok_or_else(|| NET_TAKES.into()),
         // The first entry is the argument <ACL>.
         write: |config| config.acl.admit[1..].iter().map(Entry::to_string).collect(),
     },
@@ -147,7 +147,7 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         value: "NET",
         repeats: true,
         help: "Never admit this network; repeatable",
-        read: |config, text| set(entry(text), |entry| Ok(config.deny(entry))).ok_or_else(|| NET_TAKES.into()),
+        read: |config, text| entry(text).map(|entry| _ = config.deny(entry)).ok_or_else(|| NET_TAKES.into()),
         write: |config| config.acl.deny.iter().map(Entry::to_string).collect(),
     },
     OptionRow {
@@ -156,7 +156,7 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         repeats: false,
         help: "Most sessions from one address (IPv6: one /64)",
         read: |config, text| {
-            set(count(text), |most| config.set_max_per_source(most)).ok_or_else(sessions_taken)
+            count(text).and_then(|most| taken(config.set_max_per_source(most))).ok_or_else(sessions_taken)
         },
         write: |config| config.max_per_source.iter().map(usize::to_string).collect(),
     },
@@ -165,7 +165,9 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         value: "N",
         repeats: false,
         help: "Size of the session pool, 1 to 100000 [500]",
-        read: |config, text| set(count(text), |count| config.set_sessions(count)).ok_or_else(sessions_taken),
+        read: |config, text| {
+            count(text).and_then(|count| taken(config.set_sessions(count))).ok_or_else(sessions_taken)
+        },
         write: |config| config.sessions.iter().map(usize::to_string).collect(),
     },
     OptionRow {
@@ -252,9 +254,9 @@ fn put<T>(place: &mut T, value: Option<T>) -> Option<()> {
     Some(())
 }
 
-/// Hands a value to its setter, if there is one and it is taken.
-fn set<'a, T>(value: Option<T>, setter: impl FnOnce(T) -> Result<&'a mut Config, ConfigError>) -> Option<()> {
-    setter(value?).ok().map(|_| ())
+/// Returns whether a setter has taken its value.
+fn taken(set: Result<&mut Config, ConfigError>) -> Option<()> {
+    set.ok().map(|_| ())
 }
 
 /// Reads decimal digits and nothing else.

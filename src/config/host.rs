@@ -22,6 +22,14 @@ pub struct Host {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidHost;
 
+impl fmt::Display for InvalidHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no address, or a link-local one without its zone, as in fe80::1%eth0")
+    }
+}
+
+impl std::error::Error for InvalidHost {}
+
 impl FromStr for Host {
     type Err = InvalidHost;
 

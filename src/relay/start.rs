@@ -4,19 +4,19 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
-use mio::{Interest, Poll};
+use mio::{Events, Interest, Poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
 use crate::config::error::ConfigError;
-use crate::limits::{OWN_DESCRIPTORS, PIPES_MAX, SHARE_ELSEWHERE, TICK};
+use crate::limits::{EVENTS_PER_TURN, OWN_DESCRIPTORS, PIPES_MAX, SHARE_ELSEWHERE, TICK};
 use crate::log::Sink;
 use crate::log::message::Message;
 use crate::pool::{Pool, Settings, Timer};
 use crate::relay::control::Control;
 use crate::relay::error::{ListenStep, StartError};
 use crate::relay::listener::Listener;
-use crate::relay::{CONTROL, Doors, LISTENER, Relay};
+use crate::relay::{CONTROL, Doors, LISTENER, Life, Relay};
 use crate::session::Session;
 use crate::session::turn::Timeouts;
 use crate::sys::clock_resolution;
@@ -56,6 +56,8 @@ impl<S: Sink> Relay<S> {
             sink,
             control,
             poll,
+            events: Events::with_capacity(EVENTS_PER_TURN),
+            life: Life::Bound,
             doors: Doors::Open(listener),
             pool: Pool::new(settings(&config), now),
             last_serial: 0,
@@ -68,6 +70,7 @@ impl<S: Sink> Relay<S> {
     }
 
     /// Logs that the relay is active, and arms the absolute timeout.
+    #[cold]
     pub(super) fn start(&mut self) {
         self.sink.message(&Message::Active { port: self.listen.port(), target: self.config.target });
         if self.listen.ip() != Ipv4Addr::UNSPECIFIED {
