@@ -73,17 +73,16 @@
 //! # In another program
 //!
 //! ```no_run
-//! use tcprelay::cli::{Request, parse};
-//! use tcprelay::{Log, Relay};
+//! use tcprelay::{Config, Message, Relay};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let line = "--bind 127.0.0.1 8080 192.0.2.7 80 10.0.0.0/8 1 30 0 4000";
-//! let Ok(Request::Run(config)) = parse(line.split(' ').map(Into::into)) else { unreachable!() };
-//! let log = Log::stdout(config.log_style())?;
-//! let relay = Relay::bind(config, log)?;
-//! let handle = relay.handle()?; // stops, drains or asks it, from any thread
+//! let mut config = Config::new(([127, 0, 0, 1], 0).into(), ([192, 0, 2, 7], 80))?;
+//! config.set_acl("10.0.0.0/8".parse()?).set_idle_timeout(std::time::Duration::from_secs(30))?;
+//! let relay = Relay::bind(config, |message: &Message| println!("{message}"))?;
+//! let (address, handle) = (relay.local_addr(), relay.handle());
 //! std::thread::spawn(move || relay.run());
-//! handle.stop();
+//! println!("{address} has {:?} sessions", handle.sessions().map(|sessions| sessions.len()));
+//! handle.drain();
 //! # Ok(())
 //! # }
 //! ```
@@ -149,10 +148,14 @@ pub mod internal {
     }
 }
 
-pub use config::error::ConfigError;
-pub use config::{Config, LogFormat, LogLevel, LogStyle};
-pub use log::Log;
-pub use log::message::Message;
+pub use config::acl::{Acl, Entry, InvalidEntry};
+pub use config::error::{Argument, ConfigError, Given};
+pub use config::host::{Host, InvalidHost};
+pub use config::{Config, LogFormat, LogLevel, LogStyle, ProxyProtocol, Target};
+pub use log::message::{Level, Message};
+pub use log::{Log, Sink};
+pub use pool::totals::Totals;
 pub use relay::control::Handle;
 pub use relay::error::{ListenStep, StartError, WaitError};
 pub use relay::{Outcome, Relay};
+pub use session::ended::{Identity, Live, Serial, Summary};

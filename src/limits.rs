@@ -5,8 +5,12 @@ use std::time::Duration;
 
 /// The accepted range of `<c t/o>`, in seconds.
 pub const CONNECT_SECONDS: RangeInclusive<u64> = 1..=3;
+/// The connect timeout, where no command line says it.
+pub const CONNECT_DEFAULT: Duration = Duration::from_secs(3);
 /// The accepted range of `<i t/o>`, in seconds.
 pub const IDLE_SECONDS: RangeInclusive<u64> = 1..=1800;
+/// The idle timeout, where no command line says it.
+pub const IDLE_DEFAULT: Duration = Duration::from_secs(300);
 /// The accepted range of `<a t/o>`, in seconds. 0: no absolute timeout.
 pub const ABSOLUTE_SECONDS: RangeInclusive<u64> = 0..=u32::MAX as u64;
 /// The largest `<buf>`, in bytes.
@@ -139,6 +143,7 @@ pub const GIVEN_CHARS: usize = 64;
 /// Descriptors beside those of sessions and pipes: STDIO, poll, listener, signals.
 pub const OWN_DESCRIPTORS: usize = 16;
 
+const _: () = assert!(SESSIONS <= SESSIONS_MAX);
 // A pipe of the least size moves more than the largest buffer would.
 const _: () = assert!(PIPE_BYTES_MIN > BUF_MAX && PIPE_BYTES_MIN <= PIPE_BYTES_MAX);
 const _: () = assert!(PIPES_MAX * PIPE_BYTES_MAX == PIPES_BYTES_MAX);

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
 use tcprelay::cli::{self, Refusal, Request};
-use tcprelay::{Config, ListenStep, Log, LogStyle, Message, Relay, StartError};
+use tcprelay::{Config, ListenStep, Log, LogStyle, Message, Relay, Sink as _, StartError};
 
 /// The relay could not start, or not go on.
 const FAILED: u8 = 1;

@@ -73,7 +73,7 @@ where
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(Request::Print(error.render().to_string())),
         ErrorKind::MissingRequiredArgument => {
             if let Ok(matches) = matches(&arguments, false) {
-                let options = read_options(&mut options::unread(), &matches);
+                let options = read_options(&mut Config::without_addresses(), &matches);
                 options.map_err(|error| Refusal::Value(error, wanted_style(&matches)))?;
             }
             Err(usage(&arguments))
@@ -89,18 +89,18 @@ fn matches(arguments: &[OsString], complete: bool) -> Result<ArgMatches, clap::E
 }
 
 fn request(matches: &ArgMatches) -> Result<Request, Refusal> {
-    let mut config = options::unread();
+    let mut config = Config::without_addresses();
     let read = read_arguments(&mut config, matches).and_then(|()| read_options(&mut config, matches));
     read.map_err(|error| Refusal::Value(error, wanted_style(matches)))?;
     Ok(if matches.get_flag(CHECK) { Request::Check(config) } else { Request::Run(config) })
 }
 
 fn read_arguments(config: &mut Config, matches: &ArgMatches) -> Result<(), ConfigError> {
-    for &ArgumentRow { argument, name, example, read, .. } in ARGUMENTS {
+    for &ArgumentRow { argument, name, read, .. } in ARGUMENTS {
         // The parser has made sure that the argument is there.
         let value = matches.get_one::<OsString>(name).map_or(OsStr::new(""), OsString::as_os_str);
-        let given = || Given { text: shown(value), example };
-        read(config, value).ok_or_else(|| ConfigError::Argument { argument, given: given() })?;
+        let refused = || ConfigError::Argument { argument, given: Given::of(argument, value) };
+        read(config, value).ok_or_else(refused)?;
     }
     Ok(())
 }
@@ -128,7 +128,7 @@ fn read_option(row: &OptionRow, config: &mut Config, matches: &ArgMatches) -> Re
 
 /// Returns the log style of a command line that is refused, read from the options that are valid.
 fn wanted_style(matches: &ArgMatches) -> LogStyle {
-    let mut config = options::unread();
+    let mut config = Config::without_addresses();
     for option in OPTIONS {
         // The refusal is about the first error.
         let _ = read_option(option, &mut config, matches);

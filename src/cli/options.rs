@@ -3,15 +3,13 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::net::Ipv4Addr;
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::config::acl::{Acl, Entry};
-use crate::config::error::Argument;
+use crate::config::acl::Entry;
+use crate::config::error::{Argument, ConfigError};
 use crate::config::host::Host;
-use crate::config::{Config, LogFormat, LogLevel, LogStyle, ProxyProtocol};
-use crate::limits::{ABSOLUTE_SECONDS, BUF, CONNECT_SECONDS, IDLE_SECONDS, SESSIONS, SESSIONS_MAX};
+use crate::config::setters::{BIND_TAKES, sessions_taken};
+use crate::config::{Config, LogFormat, LogLevel, ProxyProtocol};
 
 /// One of the eight arguments.
 pub(super) struct ArgumentRow {
@@ -19,8 +17,6 @@ pub(super) struct ArgumentRow {
     /// The name that stands between `<` and `>`.
     pub(super) name: &'static str,
     pub(super) help: &'static str,
-    /// A valid value.
-    pub(super) example: &'static str,
     /// Reads a value into the configuration; `None`: it is refused.
     pub(super) read: fn(&mut Config, &OsStr) -> Option<()>,
     write: fn(&Config) -> String,
@@ -32,64 +28,56 @@ pub(super) const ARGUMENTS: &[ArgumentRow] = &[
         argument: Argument::FwdPort,
         name: "fwd port",
         help: "TCP port to listen on, 1 to 65535",
-        example: "8080",
-        read: |config, text| put(&mut config.fwd_port, port(text)),
+        read: |config, text| port(text).map(|port| _ = config.set_port(port)),
         write: |config| config.fwd_port.to_string(),
     },
     ArgumentRow {
         argument: Argument::TrgHost,
         name: "trg host",
         help: "Target's IPv4 or IPv6 address; no names",
-        example: "192.0.2.7",
-        read: |config, text| put(&mut config.target, target_host(text).map(|host| host.at(0))),
+        read: |config, text| host(text).and_then(|host| taken(config.set_target_host(host))),
         write: |config| Host::from(config.target).to_string(),
     },
     ArgumentRow {
         argument: Argument::TrgPort,
         name: "trg port",
         help: "Target's TCP port, 1 to 65535",
-        example: "80",
-        read: |config, text| port(text).map(|port| config.target.set_port(port)),
+        read: |config, text| port(text).and_then(|port| taken(config.set_target_port(port))),
         write: |config| config.target.port().to_string(),
     },
     ArgumentRow {
         argument: Argument::Acl,
         name: "ACL",
         help: "Who may connect: ANY, or ip/mask with a mask like 24 or 255.255.255.0",
-        example: "192.168.100.0/24",
-        read: |config, text| put(&mut config.acl.admit[0], entry(text)),
+        read: |config, text| entry(text).map(|entry| _ = config.set_acl(entry)),
         write: |config| config.acl.admit[0].to_string(),
     },
     ArgumentRow {
         argument: Argument::ConnectTimeout,
         name: "c t/o",
         help: "Connect timeout, 1 to 3 s: after that the target is given up",
-        example: "1",
-        read: |config, text| put(&mut config.connect_timeout, seconds(text, CONNECT_SECONDS)),
+        read: |config, text| seconds(text).and_then(|time| taken(config.set_connect_timeout(time))),
         write: |config| config.connect_timeout.as_secs().to_string(),
     },
     ArgumentRow {
         argument: Argument::IdleTimeout,
         name: "i t/o",
         help: "Idle timeout, 1 to 1800 s: with no byte moved a session ends",
-        example: "30",
-        read: |config, text| put(&mut config.idle_timeout, seconds(text, IDLE_SECONDS)),
+        read: |config, text| seconds(text).and_then(|time| taken(config.set_idle_timeout(time))),
         write: |config| config.idle_timeout.as_secs().to_string(),
     },
     ArgumentRow {
         argument: Argument::AbsoluteTimeout,
         name: "a t/o",
         help: "Absolute timeout in s: after that the relay ends; 0: never",
-        example: "600",
-        read: |config, text| put(&mut config.absolute_timeout, seconds(text, ABSOLUTE_SECONDS)),
+        read: |config, text| seconds(text).and_then(|time| taken(config.set_absolute_timeout(time))),
         write: |config| config.absolute_timeout.as_secs().to_string(),
     },
     ArgumentRow {
         argument: Argument::Buf,
         name: "buf",
         help: "Transfer buffer of each direction of a session, 100 to 4000 bytes",
-        example: "4000",
-        read: |config, text| put(&mut config.buf, count(text, BUF)),
+        read: |config, text| count(text).and_then(|bytes| taken(config.set_buf(bytes))),
         write: |config| config.buf.to_string(),
     },
 ];
@@ -120,8 +108,7 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         repeats: false,
         help: "Listen here only; :: is IPv6 and IPv4 [0.0.0.0]",
         read: |config, text| {
-            let takes = "an IPv4 or IPv6 address to listen on, a link-local one as in fe80::1%eth0";
-            put_some(&mut config.bind, listening_host(text)).ok_or_else(|| takes.into())
+            host(text).and_then(|host| taken(config.set_bind(host))).ok_or_else(|| BIND_TAKES.into())
         },
         write: |config| config.bind.iter().map(Host::to_string).collect(),
     },
@@ -131,10 +118,7 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         repeats: false,
         help: "Connect to the target from this address",
         read: |config, text| {
-            let host = target_host(text).filter(|host| suits(*host, config));
-            let family = if config.target.is_ipv4() { "IPv4" } else { "IPv6" };
-            put_some(&mut config.source, host)
-                .ok_or_else(|| format!("one {family} address of this host, as <trg host> is {family}"))
+            host(text).and_then(|host| taken(config.set_source(host))).ok_or_else(|| config.source_taken())
         },
         write: |config| config.source.iter().map(Host::to_string).collect(),
     },
@@ -154,7 +138,7 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         value: "NET",
         repeats: true,
         help: "Admit this network as well; repeatable",
-        read: |config, text| add_entry(&mut config.acl.admit, text),
+        read: |config, text| entry(text).map(|entry| _ = config.allow(entry)).ok_or_else(|| NET_TAKES.into()),
         // The first entry is the argument <ACL>.
         write: |config| config.acl.admit[1..].iter().map(Entry::to_string).collect(),
     },
@@ -163,7 +147,7 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         value: "NET",
         repeats: true,
         help: "Never admit this network; repeatable",
-        read: |config, text| add_entry(&mut config.acl.deny, text),
+        read: |config, text| entry(text).map(|entry| _ = config.deny(entry)).ok_or_else(|| NET_TAKES.into()),
         write: |config| config.acl.deny.iter().map(Entry::to_string).collect(),
     },
     OptionRow {
@@ -171,7 +155,9 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         value: "N",
         repeats: false,
         help: "Most sessions from one address (IPv6: one /64)",
-        read: |config, text| put_sessions(&mut config.max_per_source, text),
+        read: |config, text| {
+            count(text).and_then(|most| taken(config.set_max_per_source(most))).ok_or_else(sessions_taken)
+        },
         write: |config| config.max_per_source.iter().map(usize::to_string).collect(),
     },
     OptionRow {
@@ -179,7 +165,9 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         value: "N",
         repeats: false,
         help: "Size of the session pool, 1 to 100000 [500]",
-        read: |config, text| put_sessions(&mut config.sessions, text),
+        read: |config, text| {
+            count(text).and_then(|count| taken(config.set_sessions(count))).ok_or_else(sessions_taken)
+        },
         write: |config| config.sessions.iter().map(usize::to_string).collect(),
     },
     OptionRow {
@@ -188,7 +176,7 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         repeats: false,
         help: "Send the target a PROXY header first",
         read: |config, text| {
-            put_some(&mut config.proxy_protocol, choice(VERSIONS, text)).ok_or_else(|| "v1 or v2".into())
+            put(&mut config.proxy_protocol, choice(VERSIONS, text).map(Some)).ok_or_else(|| "v1 or v2".into())
         },
         write: |config| config.proxy_protocol.iter().map(|version| name(VERSIONS, version)).collect(),
     },
@@ -242,28 +230,8 @@ const FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogF
 const LEVELS: &[(&str, LogLevel)] =
     &[("all", LogLevel::All), ("ends", LogLevel::Ends), ("problems", LogLevel::Problems)];
 
-const _: () = assert!(SESSIONS <= SESSIONS_MAX);
-
-/// The configuration before anything is read into it. Its arguments are not valid yet.
-pub(super) fn unread() -> Config {
-    Config {
-        fwd_port: 0,
-        bind: None,
-        target: (Ipv4Addr::UNSPECIFIED, 0).into(),
-        acl: Acl { admit: vec![Entry::Any], deny: Vec::new() },
-        connect_timeout: Duration::ZERO,
-        idle_timeout: Duration::ZERO,
-        absolute_timeout: Duration::ZERO,
-        buf: 0,
-        source: None,
-        reuse_port: false,
-        sessions: None,
-        max_per_source: None,
-        proxy_protocol: None,
-        log_style: LogStyle::default(),
-        splice: true,
-    }
-}
+/// The networks that `--allow` and `--deny` take.
+const NET_TAKES: &str = "ANY or a network such as 10.0.0.0/8";
 
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -286,43 +254,29 @@ fn put<T>(place: &mut T, value: Option<T>) -> Option<()> {
     Some(())
 }
 
-fn put_some<T>(place: &mut Option<T>, value: Option<T>) -> Option<()> {
-    put(place, value.map(Some))
+/// Returns whether a setter has taken its value.
+fn taken(set: Result<&mut Config, ConfigError>) -> Option<()> {
+    set.ok().map(|_| ())
 }
 
-fn put_sessions(place: &mut Option<usize>, text: &OsStr) -> Result<(), String> {
-    let most = SESSIONS_MAX as u64;
-    put_some(place, count(text, 1..=most)).ok_or_else(|| format!("a number from 1 to {most}"))
-}
-
-fn add_entry(entries: &mut Vec<Entry>, text: &OsStr) -> Result<(), String> {
-    entries.push(entry(text).ok_or("ANY or a network such as 10.0.0.0/8")?);
-    Ok(())
-}
-
-/// Returns whether a connection to the target can come from `source`. Of a target that was not read
-/// nothing is known.
-fn suits(source: Host, config: &Config) -> bool {
-    config.target.ip().is_unspecified() || source.ip().is_ipv4() == config.target.is_ipv4()
-}
-
-/// Reads decimal digits and nothing else, in `range`.
-fn number(text: &OsStr, range: RangeInclusive<u64>) -> Option<u64> {
+/// Reads decimal digits and nothing else.
+fn number(text: &OsStr) -> Option<u64> {
     let text = text.to_str()?;
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|number| digits && range.contains(number))
+    text.parse().ok().filter(|_| digits)
 }
 
-fn count(text: &OsStr, range: RangeInclusive<u64>) -> Option<usize> {
-    number(text, range)?.try_into().ok()
+fn count(text: &OsStr) -> Option<usize> {
+    number(text)?.try_into().ok()
 }
 
-fn seconds(text: &OsStr, range: RangeInclusive<u64>) -> Option<Duration> {
-    number(text, range).map(Duration::from_secs)
+fn seconds(text: &OsStr) -> Option<Duration> {
+    number(text).map(Duration::from_secs)
 }
 
+/// Reads a port. A relay whose port the system chooses could be found by no requester.
 fn port(text: &OsStr) -> Option<u16> {
-    number(text, 1..=u64::from(u16::MAX))?.try_into().ok()
+    number(text)?.try_into().ok().filter(|&port| port != 0)
 }
 
 fn entry(text: &OsStr) -> Option<Entry> {
@@ -331,16 +285,6 @@ fn entry(text: &OsStr) -> Option<Entry> {
 
 fn host(text: &OsStr) -> Option<Host> {
     text.to_str()?.parse().ok()
-}
-
-/// Reads an address that connections can arrive at.
-fn listening_host(text: &OsStr) -> Option<Host> {
-    host(text).filter(|host| host.can_be_listened_on())
-}
-
-/// Reads an address that one end of a connection can have.
-fn target_host(text: &OsStr) -> Option<Host> {
-    host(text).filter(|host| host.can_be_connected_to())
 }
 
 fn choice<T: Copy>(choices: &[(&str, T)], text: &OsStr) -> Option<T> {

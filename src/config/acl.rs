@@ -23,6 +23,14 @@ pub enum Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidEntry;
 
+impl fmt::Display for InvalidEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("neither ANY nor a network such as 10.0.0.0/8")
+    }
+}
+
+impl std::error::Error for InvalidEntry {}
+
 impl FromStr for Entry {
     type Err = InvalidEntry;
 

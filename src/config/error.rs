@@ -47,6 +47,22 @@ pub enum Argument {
     Buf,
 }
 
+impl Argument {
+    /// Returns a valid value.
+    fn example(self) -> &'static str {
+        match self {
+            Self::FwdPort => "8080",
+            Self::TrgHost => "192.0.2.7",
+            Self::TrgPort => "80",
+            Self::Acl => "192.168.100.0/24",
+            Self::ConnectTimeout => "1",
+            Self::IdleTimeout => "30",
+            Self::AbsoluteTimeout => "600",
+            Self::Buf => "4000",
+        }
+    }
+}
+
 /// A value that was refused, beside one that would not be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Given {
@@ -54,6 +70,13 @@ pub struct Given {
     pub text: String,
     /// A valid value.
     pub example: &'static str,
+}
+
+impl Given {
+    /// A value that was given for `argument`.
+    pub(crate) fn of(argument: Argument, value: &OsStr) -> Self {
+        Self { text: shown(value), example: argument.example() }
+    }
 }
 
 /// A value as it is shown: as text, and not longer than a line can hold.

@@ -22,6 +22,14 @@ pub struct Host {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidHost;
 
+impl fmt::Display for InvalidHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no address, or a link-local one without its zone, as in fe80::1%eth0")
+    }
+}
+
+impl std::error::Error for InvalidHost {}
+
 impl FromStr for Host {
     type Err = InvalidHost;
 
@@ -47,10 +55,16 @@ fn is_link_local(ip: IpAddr) -> bool {
 impl From<SocketAddr> for Host {
     fn from(address: SocketAddr) -> Self {
         let zone = match address {
-            SocketAddr::V6(address) => address.scope_id(),
-            SocketAddr::V4(_) => 0,
+            SocketAddr::V6(address) if address.ip().is_unicast_link_local() => address.scope_id(),
+            _ => 0,
         };
-        Self { ip: address.ip(), zone }
+        Self { ip: address.ip().to_canonical(), zone }
+    }
+}
+
+impl From<IpAddr> for Host {
+    fn from(ip: IpAddr) -> Self {
+        Self { ip: ip.to_canonical(), zone: 0 }
     }
 }
 
@@ -77,7 +91,8 @@ impl Host {
     /// Returns whether a connection can arrive at the address.
     #[must_use]
     pub fn can_be_listened_on(self) -> bool {
-        !self.ip.is_multicast() && !matches!(self.ip, IpAddr::V4(ip) if ip.is_broadcast())
+        let has_its_zone = (self.zone != 0) == is_link_local(self.ip);
+        has_its_zone && !self.ip.is_multicast() && !matches!(self.ip, IpAddr::V4(ip) if ip.is_broadcast())
     }
 
     /// Returns the address of a socket on this host.

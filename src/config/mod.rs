@@ -3,6 +3,7 @@
 pub mod acl;
 pub mod error;
 pub mod host;
+pub(crate) mod setters;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -10,8 +11,9 @@ use std::time::Duration;
 use crate::config::acl::Acl;
 use crate::config::host::Host;
 
-/// A checked command line. It is only made by [`cli::parse`](crate::cli::parse), so every value is
-/// in its range. `Display` writes the options and arguments that parse to the same configuration.
+/// Everything that a relay is asked to do. It is made by [`new`](Self::new) and the setters, or by
+/// [`cli::parse`](crate::cli::parse), and every value is in its range. `Display` writes the options and
+/// arguments that parse to the same `Config`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// `<fwd port>`.
@@ -88,8 +90,19 @@ pub enum LogLevel {
     Problems,
 }
 
+/// The target of a relay: the address that every byte goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target(pub(crate) SocketAddr);
+
+/// From an address, or from what makes one, such as `([192, 0, 2, 7], 80)`.
+impl<T: Into<SocketAddr>> From<T> for Target {
+    fn from(address: T) -> Self {
+        Self(address.into())
+    }
+}
+
 impl Config {
-    /// The sessions of the pool.
+    /// Returns the number of sessions in the pool.
     #[must_use]
     pub fn pool(&self) -> usize {
         self.sessions.unwrap_or(crate::limits::SESSIONS)
@@ -102,9 +115,75 @@ impl Config {
         self.bind.map_or(any, |host| host.at(self.fwd_port))
     }
 
-    /// How the log is written.
+    /// Returns the address of the target.
+    #[must_use]
+    pub fn target(&self) -> SocketAddr {
+        self.target
+    }
+
+    /// Returns the access list.
+    #[must_use]
+    pub fn acl(&self) -> &Acl {
+        &self.acl
+    }
+
+    /// Returns the connect timeout.
+    #[must_use]
+    pub fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
+    /// Returns the idle timeout.
+    #[must_use]
+    pub fn idle_timeout(&self) -> Duration {
+        self.idle_timeout
+    }
+
+    /// Returns the absolute timeout. Zero: none.
+    #[must_use]
+    pub fn absolute_timeout(&self) -> Duration {
+        self.absolute_timeout
+    }
+
+    /// Returns the bytes of each of a session's two buffers.
+    #[must_use]
+    pub fn buf(&self) -> usize {
+        self.buf
+    }
+
+    /// Returns the address that connections to the target come from. None: the system chooses.
+    #[must_use]
+    pub fn source(&self) -> Option<Host> {
+        self.source
+    }
+
+    /// Returns whether the port is shared with others that do the same.
+    #[must_use]
+    pub fn reuse_port(&self) -> bool {
+        self.reuse_port
+    }
+
+    /// Returns the most sessions of one source. None: any number.
+    #[must_use]
+    pub fn max_per_source(&self) -> Option<usize> {
+        self.max_per_source
+    }
+
+    /// Returns the version of the PROXY header that the target gets first. None: it gets none.
+    #[must_use]
+    pub fn proxy_protocol(&self) -> Option<ProxyProtocol> {
+        self.proxy_protocol
+    }
+
+    /// Returns how a log is written.
     #[must_use]
     pub fn log_style(&self) -> LogStyle {
         self.log_style
+    }
+
+    /// Returns whether bulk data may move inside the kernel.
+    #[must_use]
+    pub fn splice(&self) -> bool {
+        self.splice
     }
 }

@@ -25,42 +25,61 @@ use crate::log::message::Message;
 use crate::sys::output::Output;
 use crate::sys::uninterrupted;
 
-/// Takes the bytes of the log.
+/// Takes the messages of a relay: a [`Log`], a closure, or a type of the caller's.
+///
+/// The relay waits while a sink handles a message. A slow sink slows every session.
 pub trait Sink {
-    /// Writes what it can of `bytes` without blocking; returns how many it took.
-    ///
-    /// # Errors
-    /// It took none.
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+    /// Takes a message.
+    fn message(&mut self, message: &Message);
 
-    /// The longest write that other writers' bytes cannot split.
-    fn atomic_bytes(&self) -> usize;
-}
+    /// Ends a turn of the loop. A sink that gathers messages passes them on here.
+    fn end_turn(&mut self) {}
 
-impl Sink for Output {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Output::write(self, bytes)
+    /// Takes the last message.
+    fn close(&mut self, message: &Message) {
+        self.message(message);
     }
 
-    fn atomic_bytes(&self) -> usize {
-        Output::atomic_bytes(self)
+    /// Returns the descriptor that blocks the sink, until it is writable; `None`: the sink is not blocked. The
+    /// relay watches it, and then calls [`flush`](Self::flush).
+    fn blocked_on(&self) -> Option<RawFd> {
+        None
+    }
+
+    /// Passes on what was gathered, without blocking.
+    fn flush(&mut self) {}
+
+    /// Tries to make room for a message, and returns whether there is room. A status report waits for it.
+    fn make_room(&mut self) -> bool {
+        true
+    }
+
+    /// Returns the number of lines dropped since the start, for the status.
+    fn dropped(&self) -> u64 {
+        0
+    }
+}
+
+impl<F: FnMut(&Message)> Sink for F {
+    fn message(&mut self, message: &Message) {
+        self(message);
     }
 }
 
 /// The log of a relay.
 #[derive(Debug)]
-pub struct Log<S = Output> {
-    sink: S,
+pub struct Log {
+    output: Output,
     lines: Lines,
-    /// Lines that the sink has not taken yet.
+    /// Lines that the output has not taken yet.
     waiting: Vec<u8>,
-    /// The first waiting line lacks its beginning, which the sink has taken.
+    /// The first waiting line lacks its beginning, which the output has taken.
     begun: bool,
     /// Lines dropped and not reported yet.
     drops_unreported: u64,
     /// All lines dropped.
     dropped: u64,
-    /// The sink did not take all it was given last.
+    /// The output did not take all it was given last.
     blocked: bool,
     /// Lines were added since the last flush.
     fresh: bool,
@@ -78,7 +97,7 @@ impl Log {
     /// A log to any descriptor.
     #[must_use]
     pub fn to(descriptor: OwnedFd, style: LogStyle) -> Self {
-        Self::with_sink(Output::of(descriptor), style)
+        Self::new(Output::of(descriptor), Lines::new(style))
     }
 
     /// Writes one message to STDOUT, and waits until it is taken. Only for a process that does
@@ -91,18 +110,10 @@ impl Log {
         lines.append(&mut line, message, lines.have_time().then(SystemTime::now));
         io::stdout().write_all(&line)
     }
-}
 
-impl<S: Sink> Log<S> {
-    /// A log to a sink of one's own.
-    #[must_use]
-    pub fn with_sink(sink: S, style: LogStyle) -> Self {
-        Self::new(sink, Lines::new(style))
-    }
-
-    fn new(sink: S, lines: Lines) -> Self {
+    fn new(output: Output, lines: Lines) -> Self {
         Self {
-            sink,
+            output,
             lines,
             waiting: Vec::with_capacity(LOG_BYTES),
             begun: false,
@@ -113,29 +124,6 @@ impl<S: Sink> Log<S> {
         }
     }
 
-    /// Adds a message, to go out at the end of the turn, if its level is wanted. It is dropped if there
-    /// is no room for it.
-    pub fn say(&mut self, message: &Message) {
-        if !self.lines.wants(message) {
-            return;
-        }
-        self.fresh = true;
-        // A blocked output is tried once a turn, not once a line.
-        if self.has_room() || !self.blocked && self.make_room() {
-            self.append(message);
-        } else {
-            self.note_drops(self.lines.count(message));
-        }
-    }
-
-    /// Tries to make room for a line, and returns whether there is room.
-    pub fn make_room(&mut self) -> bool {
-        if !self.has_room() {
-            self.flush();
-        }
-        self.has_room()
-    }
-
     /// Whether a line would be taken. No line may come before the count of those dropped before it.
     fn has_room(&self) -> bool {
         self.drops_unreported == 0 && self.waiting.len() + LINE_BYTES <= LOG_BYTES
@@ -144,38 +132,6 @@ impl<S: Sink> Log<S> {
     fn note_drops(&mut self, lines: u64) {
         self.drops_unreported += lines;
         self.dropped += lines;
-    }
-
-    /// Lines dropped since the start.
-    #[must_use]
-    pub fn dropped(&self) -> u64 {
-        self.dropped
-    }
-
-    /// Ends a turn: hands its lines to the output.
-    pub fn end_turn(&mut self) {
-        if self.fresh {
-            self.flush();
-        }
-    }
-
-    /// Hands the waiting lines to the output, without blocking.
-    pub fn flush(&mut self) {
-        self.fresh = false;
-        self.write_out();
-        self.report_drops();
-        self.blocked = !self.waiting.is_empty() || self.drops_unreported > 0;
-    }
-
-    /// Ends the log with `message`. Lines that the output does not take now are given up. If it still
-    /// takes one line, that line is their count.
-    pub fn close(&mut self, message: &Message) {
-        self.say(message);
-        self.flush();
-        if self.blocked {
-            self.give_up_waiting();
-            self.flush();
-        }
     }
 
     /// Drops the waiting lines, but for the rest of one that has begun.
@@ -196,8 +152,8 @@ impl<S: Sink> Log<S> {
     fn write_out(&mut self) {
         let mut written = 0;
         while written < self.waiting.len() {
-            let piece = whole_lines(&self.waiting[written..], self.sink.atomic_bytes());
-            match uninterrupted(|| self.sink.write(piece)) {
+            let piece = whole_lines(&self.waiting[written..], self.output.atomic_bytes());
+            match uninterrupted(|| self.output.write(piece)) {
                 Ok(count) if count > 0 => {
                     written += count;
                     self.begun = self.waiting[written - 1] != b'\n';
@@ -226,11 +182,63 @@ impl<S: Sink> Log<S> {
     }
 }
 
-impl<S: AsFd> Log<S> {
-    /// The descriptor to watch while the output is blocked: it becomes writable when the blockade ends.
-    #[must_use]
-    pub fn blocked_on(&self) -> Option<RawFd> {
-        self.blocked.then(|| self.sink.as_fd().as_raw_fd())
+impl Sink for Log {
+    /// Adds a message, to go out at the end of the turn, if its level is wanted. It is dropped if there
+    /// is no room for it.
+    fn message(&mut self, message: &Message) {
+        if !self.lines.wants(message) {
+            return;
+        }
+        self.fresh = true;
+        // A blocked output is tried once a turn, not once a line.
+        if self.has_room() || !self.blocked && self.make_room() {
+            self.append(message);
+        } else {
+            self.note_drops(self.lines.count(message));
+        }
+    }
+
+    /// Ends a turn: hands its lines to the output.
+    fn end_turn(&mut self) {
+        if self.fresh {
+            self.flush();
+        }
+    }
+
+    /// Ends the log with `message`. Lines that the output does not take now are given up. If it still
+    /// takes one line, that line is their count.
+    fn close(&mut self, message: &Message) {
+        self.message(message);
+        self.flush();
+        if self.blocked {
+            self.give_up_waiting();
+            self.flush();
+        }
+    }
+
+    fn blocked_on(&self) -> Option<RawFd> {
+        self.blocked.then(|| self.output.as_fd().as_raw_fd())
+    }
+
+    /// Hands the waiting lines to the output, without blocking.
+    fn flush(&mut self) {
+        self.fresh = false;
+        self.write_out();
+        self.report_drops();
+        self.blocked = !self.waiting.is_empty() || self.drops_unreported > 0;
+    }
+
+    /// Tries to make room for a line, and returns whether there is room.
+    fn make_room(&mut self) -> bool {
+        if !self.has_room() {
+            self.flush();
+        }
+        self.has_room()
+    }
+
+    /// Lines dropped since the start.
+    fn dropped(&self) -> u64 {
+        self.dropped
     }
 }
 

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use mio::net::TcpStream;
 
 use crate::limits::{ACCEPT_PAUSE, BACKLOG_TURNS};
+use crate::log::Sink;
 use crate::log::message::Message;
 use crate::log::reason::Errno;
 use crate::pool::Timer;
@@ -16,7 +17,7 @@ use crate::session::ended::{Identity, Serial};
 use crate::session::stream::Stream as _;
 use crate::sys::net::{canonical, has_destination};
 
-impl Relay {
+impl<S: Sink> Relay<S> {
     /// Returns whether a connection may be waiting.
     pub(super) fn can_accept(&self) -> bool {
         matches!(&self.doors, Doors::Open(listener) if listener.is_ready())
@@ -35,7 +36,7 @@ impl Relay {
                 Accepted::Nothing => return,
                 Accepted::Failed { errno, is_news, is_lasting } => {
                     if is_news {
-                        self.log.say(&Message::AcceptFailed { errno: Errno(errno) });
+                        self.sink.message(&Message::AcceptFailed { errno: Errno(errno) });
                     }
                     if is_lasting {
                         self.pause_accepting();
@@ -83,13 +84,13 @@ impl Relay {
 
     /// Lets a connection in, or turns it away.
     fn admit(&mut self, requester: TcpStream, address: SocketAddr) {
-        self.log.say(&Message::Attempt { requester: address });
+        self.sink.message(&Message::Attempt { requester: address });
         if !self.config.acl.admits(address.ip()) {
             self.pool.totals.rejected += 1;
             return self.turn_away(requester, &Message::Rejected { requester: address });
         }
         self.pool.totals.accepted += 1;
-        self.log.say(&Message::Accepted { requester: address });
+        self.sink.message(&Message::Accepted { requester: address });
         match self.target_socket(&requester, address) {
             Ok(socket) => self.allocate(requester, address, socket),
             Err(message) => {
@@ -126,7 +127,7 @@ impl Relay {
 
     /// Resets a connection that gets no session, as a refused connect would.
     fn turn_away(&mut self, mut requester: TcpStream, message: &Message) {
-        self.log.say(message);
+        self.sink.message(message);
         requester.reset_on_close();
     }
 
@@ -135,7 +136,7 @@ impl Relay {
         self.last_serial += 1;
         let serial = Serial::new(self.last_serial).unwrap_or(Serial::MIN);
         let identity = Identity { serial, requester: address, target: self.config.target };
-        self.log.say(&Message::Allocated { session: identity });
+        self.sink.message(&Message::Allocated { session: identity });
         let begun = target::begin_connect(&socket, self.config.target, self.config.source);
         let target = TcpStream::from_std(socket.into());
         let own_end = self.pool.slots().watches_for_loops().then(|| target.local_addr());

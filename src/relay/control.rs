@@ -1,28 +1,57 @@
-//! Requests from outside the loop: stop, drain, report. They come as signals or from an embedder.
+//! Requests from outside the loop: stop, drain, report, and questions. They come as signals or from an embedder.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::Instant;
+use std::{fmt, mem};
 
-use mio::net::UnixStream;
+use mio::net::{TcpStream, UnixStream};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGXFSZ};
 
+use crate::pool::Pool;
+use crate::pool::totals::Totals;
+use crate::session::ended::Live;
 use crate::sys;
 
+/// A question that the relay answers between two turns.
+pub(crate) type Question = Box<dyn FnOnce(&Pool<TcpStream>, Instant) + Send>;
+
 /// What may be asked of a running relay. A request that is made again before it was seen is one.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 struct Requests {
     stop: Arc<AtomicBool>,
     drain: Arc<AtomicBool>,
     report: Arc<AtomicBool>,
+    ask: Arc<AtomicBool>,
+    /// Those that wait for an answer; `None`: the relay is gone.
+    questions: Arc<Mutex<Option<Vec<Question>>>>,
+}
+
+impl fmt::Debug for Requests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Requests").finish_non_exhaustive()
+    }
+}
+
+impl Requests {
+    // The questions are only moved under the lock, so a panic leaves them whole.
+    fn questions(&self) -> MutexGuard<'_, Option<Vec<Question>>> {
+        self.questions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cold]
+    fn swap_questions(&self, others: Option<Vec<Question>>) -> Option<Vec<Question>> {
+        mem::replace(&mut *self.questions(), others)
+    }
 }
 
 /// Asks a running relay for things, from any thread.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Handle {
     requests: Requests,
-    wake: StdUnixStream,
+    wake: Arc<StdUnixStream>,
 }
 
 impl Handle {
@@ -36,15 +65,44 @@ impl Handle {
         self.ask(&self.requests.drain);
     }
 
-    /// Logs the totals and the live sessions.
+    /// Has the totals and the live sessions logged.
     pub fn report(&self) {
         self.ask(&self.requests.report);
+    }
+
+    /// Returns the counts since the start; `None`: the relay has ended.
+    ///
+    /// This waits for the relay's next turn. In the thread that runs the relay it would wait for ever: there,
+    /// [`Relay::totals`](crate::Relay::totals) answers.
+    #[must_use]
+    pub fn totals(&self) -> Option<Totals> {
+        self.answer(|pool, _| pool.totals)
+    }
+
+    /// Returns the live sessions; `None`: the relay has ended. It waits as [`totals`](Self::totals) does.
+    #[must_use]
+    pub fn sessions(&self) -> Option<Vec<Live>> {
+        self.answer(live_sessions)
+    }
+
+    fn answer<A: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Pool<TcpStream>, Instant) -> A + Send + 'static,
+    ) -> Option<A> {
+        let (sender, answer) = mpsc::sync_channel(1);
+        let question: Question = Box::new(move |pool, now| {
+            let _ = sender.send(question(pool, now));
+        });
+        self.requests.questions().as_mut()?.push(question);
+        self.ask(&self.requests.ask);
+        // A relay that ends drops the question, and the sender with it.
+        answer.recv().ok()
     }
 
     fn ask(&self, request: &AtomicBool) {
         request.store(true, Ordering::SeqCst);
         // A full socket wakes the relay as well as one more byte would.
-        let _ = (&self.wake).write(&[0]);
+        let _ = (&*self.wake).write(&[0]);
     }
 }
 
@@ -53,7 +111,14 @@ impl Handle {
 pub(crate) struct Control {
     requests: Requests,
     woken: UnixStream,
-    wake: StdUnixStream,
+    wake: Arc<StdUnixStream>,
+}
+
+/// Questions that wait are never answered, and their handles learn of it.
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.requests.swap_questions(None);
+    }
 }
 
 impl Control {
@@ -61,7 +126,8 @@ impl Control {
         let (wake, woken) = StdUnixStream::pair()?;
         wake.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
-        Ok(Self { requests: Requests::default(), woken: UnixStream::from_std(woken), wake })
+        let requests = Requests { questions: Arc::new(Mutex::new(Some(Vec::new()))), ..Requests::default() };
+        Ok(Self { requests, woken: UnixStream::from_std(woken), wake: Arc::new(wake) })
     }
 
     /// The socket to register with the poll instance.
@@ -69,13 +135,13 @@ impl Control {
         &mut self.woken
     }
 
-    pub(crate) fn handle(&self) -> io::Result<Handle> {
-        Ok(Handle { requests: self.requests.clone(), wake: self.wake.try_clone()? })
+    pub(crate) fn handle(&self) -> Handle {
+        Handle { requests: self.requests.clone(), wake: Arc::clone(&self.wake) }
     }
 
     /// Lets signals ask, and keeps a log file at its size limit from killing the process.
     pub(crate) fn listen_to_signals(&self) -> io::Result<()> {
-        let Requests { stop, drain, report } = &self.requests;
+        let Requests { stop, drain, report, .. } = &self.requests;
         // A closed terminal stops the relay, unless nohup(1) or its like has asked for the opposite.
         let hang_up = (!sys::ignores(SIGHUP)).then_some((SIGHUP, stop));
         let requests = [(SIGTERM, stop), (SIGINT, stop), (SIGQUIT, drain), (SIGUSR1, report)];
@@ -105,4 +171,21 @@ impl Control {
     pub(crate) fn take_report(&self) -> bool {
         self.requests.report.swap(false, Ordering::SeqCst)
     }
+    /// Returns whether questions wait for an answer.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.requests.ask.swap(false, Ordering::SeqCst)
+    }
+
+    /// Answers the questions that wait.
+    #[cold]
+    pub(crate) fn answer(&self, pool: &Pool<TcpStream>, now: Instant) {
+        for question in self.requests.swap_questions(Some(Vec::new())).into_iter().flatten() {
+            question(pool, now);
+        }
+    }
+}
+
+/// Returns the live sessions of a pool.
+pub(crate) fn live_sessions(pool: &Pool<TcpStream>, now: Instant) -> Vec<Live> {
+    pool.slots().iter_from(0).map(|(_, session)| session.live(now)).collect()
 }

@@ -242,7 +242,7 @@ fn contradiction(config: &Config, address: SocketAddr, shares_port: bool) -> Opt
     if let Some(bind) = config.bind.filter(|&bind| bind != Host::from(address)) {
         return Some(format!("--bind {bind}"));
     }
-    if config.fwd_port != address.port() {
+    if config.fwd_port != 0 && config.fwd_port != address.port() {
         return Some(format!("<fwd port> {}", config.fwd_port));
     }
     (config.reuse_port && !shares_port).then(|| "--reuse-port".to_owned())

@@ -16,7 +16,7 @@ mod tcp;
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
@@ -25,14 +25,15 @@ use mio::{Events, Interest, Poll, Registry, Token};
 
 use crate::config::{Config, ProxyProtocol};
 use crate::limits::{EVENTS_PER_TURN, POOL_CHECK_MAX};
-use crate::log::Log;
 use crate::log::message::Message;
+use crate::log::{Log, Sink};
+use crate::pool::totals::Totals;
 use crate::pool::{Host, Pool, Timer, Wake};
 use crate::relay::control::{Control, Handle};
 use crate::relay::error::WaitError;
 use crate::relay::listener::Listener;
 use crate::session::Side;
-use crate::session::ended::{Ended, Identity};
+use crate::session::ended::{Ended, Identity, Live};
 use crate::session::stream::Readiness;
 
 // Tokens: these, and above them two for each session, by its key in the pool.
@@ -75,15 +76,18 @@ pub enum Outcome {
     Drained,
 }
 
-/// A relay that is ready to run: it listens.
+/// A relay that is ready to run: it listens. Its messages go to a [`Sink`].
 #[derive(Debug)]
-pub struct Relay {
+pub struct Relay<S = Log> {
     config: Config,
     /// The address that it listens on.
     listen: SocketAddr,
-    log: Log,
+    sink: S,
     control: Control,
     poll: Poll,
+    /// The reports of this turn.
+    events: Events,
+    life: Life,
     doors: Doors,
     pool: Pool<TcpStream>,
     last_serial: u64,
@@ -96,6 +100,15 @@ pub struct Relay {
     now: Instant,
 }
 
+/// How far the relay has come.
+#[derive(Clone, Copy, Debug)]
+enum Life {
+    /// It listens, and has had no turn.
+    Bound,
+    Running,
+    Ended(Outcome),
+}
+
 /// Whether connections are let in.
 #[derive(Debug)]
 enum Doors {
@@ -105,25 +118,25 @@ enum Doors {
 }
 
 /// The relay as its pool sees it.
-struct Edge<'a> {
+struct Edge<'a, S> {
     registry: &'a Registry,
-    log: &'a mut Log,
+    sink: &'a mut S,
     proxy_protocol: Option<ProxyProtocol>,
 }
 
-impl Host<TcpStream> for Edge<'_> {
+impl<S: Sink> Host<TcpStream> for Edge<'_, S> {
     fn watch(&mut self, key: usize, side: Side, stream: &mut TcpStream) -> io::Result<()> {
         self.registry.register(stream, token(key, side), interest())
     }
 
     fn connected(&mut self, session: Identity) {
-        self.log.say(&Message::Connected { session });
-        self.log.say(&Message::RelaysStarted { session });
+        self.sink.message(&Message::Connected { session });
+        self.sink.message(&Message::RelaysStarted { session });
     }
 
     fn relaying(&mut self, session: Identity) {
-        self.log.say(&Message::RequesterChannelActive { session });
-        self.log.say(&Message::TargetChannelActive { session });
+        self.sink.message(&Message::RequesterChannelActive { session });
+        self.sink.message(&Message::TargetChannelActive { session });
     }
 
     fn preface(&mut self, identity: Identity, requester: &TcpStream) -> Vec<u8> {
@@ -134,17 +147,40 @@ impl Host<TcpStream> for Edge<'_> {
     }
 
     fn ended(&mut self, ended: Ended) {
-        self.log.say(&ended.into());
+        self.sink.message(&ended.into());
     }
 }
 
-impl Relay {
+/// The descriptor of the poll instance. It is readable while the relay has events.
+impl<S> AsFd for Relay<S> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.poll.registry().as_fd()
+    }
+}
+
+impl<S: Sink> Relay<S> {
+    /// Returns the address that the relay listens on. Its port is the system's choice if port 0 was asked for.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.listen
+    }
+
     /// Returns a handle to ask the running relay for things from another thread.
-    ///
-    /// # Errors
-    /// No descriptor is left.
-    pub fn handle(&self) -> io::Result<Handle> {
+    #[must_use]
+    pub fn handle(&self) -> Handle {
         self.control.handle()
+    }
+
+    /// Returns the counts since the start.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.pool.totals
+    }
+
+    /// Returns the live sessions.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<Live> {
+        control::live_sessions(&self.pool, self.now)
     }
 
     /// Lets the process's signals ask for the same things: SIGTERM, SIGINT and SIGHUP to stop, SIGQUIT
@@ -160,43 +196,80 @@ impl Relay {
     /// Relays until the absolute timeout, a stop, or the end of a drain.
     ///
     /// # Errors
-    /// Waiting for events failed for good. The last line of the log is about it.
+    /// Waiting for events failed for good. The last message is about it.
     pub fn run(mut self) -> Result<Outcome, WaitError> {
-        let mut events = Events::with_capacity(EVENTS_PER_TURN);
-        self.start();
         loop {
-            if let Err(error) = self.wait(&mut events) {
-                self.finish(&Message::from(&error));
-                return Err(error);
-            }
-            self.note(&events);
-            self.work();
-            let more_events = events.iter().count() == EVENTS_PER_TURN;
-            if let Some(outcome) = self.obey().or_else(|| self.expire(more_events)).or_else(|| self.drained())
-            {
-                self.finish(match outcome {
-                    Outcome::AbsoluteTimeout => &Message::AbsoluteTimeout {},
-                    Outcome::Stopped => &Message::StopSignal {},
-                    Outcome::Drained => &Message::Drained {},
-                });
+            if let Some(outcome) = self.turn(None)? {
                 return Ok(outcome);
             }
-            if self.pool.take_freed() {
-                self.resume_accepting();
+        }
+    }
+
+    /// Runs one turn, for a program with a loop of its own. The first turn starts the relay.
+    ///
+    /// A turn waits for events, but no longer than `timeout`; `None`: as long as nothing is due. A program that
+    /// waits for several things polls the relay's descriptor for reading, and calls this with a timeout of zero
+    /// when it is readable or when [`next_deadline`](Self::next_deadline) has come.
+    ///
+    /// Returns why the relay has ended; `None`: it goes on. Drop a relay that has ended: until then, its port
+    /// stays taken.
+    ///
+    /// # Errors
+    /// Waiting for events failed for good, and the relay has ended. The last message is about it.
+    pub fn turn(&mut self, timeout: Option<Duration>) -> Result<Option<Outcome>, WaitError> {
+        match self.life {
+            Life::Bound => {
+                self.start();
+                self.life = Life::Running;
             }
-            self.accept();
-            self.log_report();
-            self.log.end_turn();
-            self.watch_log();
-            self.check();
+            Life::Running => {}
+            Life::Ended(outcome) => return Ok(Some(outcome)),
+        }
+        if let Err(error) = self.wait(timeout) {
+            self.finish(&Message::from(&error));
+            return Err(error);
+        }
+        let more_events = self.note();
+        self.work();
+        if let Some(outcome) = self.obey().or_else(|| self.expire(more_events)).or_else(|| self.drained()) {
+            self.finish(match outcome {
+                Outcome::AbsoluteTimeout => &Message::AbsoluteTimeout {},
+                Outcome::Stopped => &Message::StopSignal {},
+                Outcome::Drained => &Message::Drained {},
+            });
+            self.life = Life::Ended(outcome);
+            return Ok(Some(outcome));
+        }
+        if self.pool.take_freed() {
+            self.resume_accepting();
+        }
+        self.accept();
+        self.log_report();
+        self.sink.end_turn();
+        self.watch_log();
+        self.check();
+        Ok(None)
+    }
+
+    /// Returns when the relay needs its next turn, events or not. A time that has passed means at once.
+    /// `None`: not before an event.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        if matches!(self.life, Life::Bound) || self.can_accept() || self.can_report() {
+            return Some(self.now);
+        }
+        match self.pool.wakes_at() {
+            Wake::Now => Some(self.now),
+            Wake::At(at) => Some(at),
+            Wake::Never => None,
         }
     }
 
     // ----- wait and note
 
-    fn wait(&mut self, events: &mut Events) -> Result<(), WaitError> {
-        let mut timeout = self.sleep();
-        while let Err(error) = self.poll.poll(events, timeout) {
+    fn wait(&mut self, most: Option<Duration>) -> Result<(), WaitError> {
+        let mut timeout = self.sleep(most);
+        while let Err(error) = self.poll.poll(&mut self.events, timeout) {
             if error.kind() != io::ErrorKind::Interrupted {
                 return Err(WaitError(error));
             }
@@ -209,19 +282,20 @@ impl Relay {
     }
 
     /// Returns how long the loop may sleep; `None`: until something happens.
-    fn sleep(&self) -> Option<Duration> {
-        if self.can_accept() || self.can_report() {
-            return Some(Duration::ZERO);
-        }
-        match self.pool.wakes_at() {
-            Wake::Now => Some(Duration::ZERO),
-            Wake::At(at) => Some(at.saturating_duration_since(Instant::now())),
-            Wake::Never => None,
+    fn sleep(&self, most: Option<Duration>) -> Option<Duration> {
+        let sleep = self.next_deadline().map(|at| match at.saturating_duration_since(self.now) {
+            Duration::ZERO => Duration::ZERO,
+            _ => at.saturating_duration_since(Instant::now()),
+        });
+        match (sleep, most) {
+            (Some(sleep), Some(most)) => Some(sleep.min(most)),
+            (sleep, most) => sleep.or(most),
         }
     }
 
-    fn note(&mut self, events: &Events) {
-        for event in events {
+    /// Notes the reports of this turn. Returns whether there may be more than could be taken.
+    fn note(&mut self) -> bool {
+        for event in &self.events {
             match event.token() {
                 LISTENER => {
                     if let Doors::Open(listener) = &mut self.doors {
@@ -229,7 +303,7 @@ impl Relay {
                     }
                 }
                 CONTROL => self.control.acknowledge(),
-                LOG => self.log.flush(),
+                LOG => self.sink.flush(),
                 token => {
                     if let Some((key, side)) = session_side(token) {
                         self.pool.note(key, side, Readiness::from(event));
@@ -237,6 +311,7 @@ impl Relay {
                 }
             }
         }
+        self.events.iter().count() == EVENTS_PER_TURN
     }
 
     // ----- work, obey and expire
@@ -247,9 +322,9 @@ impl Relay {
     }
 
     /// Borrows the pool, and the rest as the pool sees it.
-    fn pool_and_edge(&mut self) -> (&mut Pool<TcpStream>, Instant, Edge<'_>) {
+    fn pool_and_edge(&mut self) -> (&mut Pool<TcpStream>, Instant, Edge<'_, S>) {
         let registry = self.poll.registry();
-        let edge = Edge { registry, log: &mut self.log, proxy_protocol: self.config.proxy_protocol };
+        let edge = Edge { registry, sink: &mut self.sink, proxy_protocol: self.config.proxy_protocol };
         (&mut self.pool, self.now, edge)
     }
 
@@ -262,7 +337,10 @@ impl Relay {
                 return Some(Outcome::Stopped);
             }
             self.stop_listening();
-            self.log.say(&Message::DrainSignal { sessions: self.pool.slots().len() });
+            self.sink.message(&Message::DrainSignal { sessions: self.pool.slots().len() });
+        }
+        if self.control.is_asked() {
+            self.control.answer(&self.pool, self.now);
         }
         if self.control.take_report() {
             self.report = Some(status::Report::Totals);
@@ -296,7 +374,7 @@ impl Relay {
     /// Watches the log's output while it is blocked. Outputs that cannot be watched, such as a full
     /// disk, are tried again with the next line.
     fn watch_log(&mut self) {
-        let blocked = self.log.blocked_on();
+        let blocked = self.sink.blocked_on();
         if blocked == self.log_registered {
             return;
         }
@@ -310,9 +388,10 @@ impl Relay {
     }
 
     /// Ends the sessions, which cuts them, and logs the last line.
+    #[cold]
     fn finish(&mut self, message: &Message) {
         self.pool.stop();
-        self.log.close(message);
+        self.sink.close(message);
     }
 
     /// Looks for broken invariants at the end of a turn, in debug builds. A large pool is left alone:
@@ -325,64 +404,4 @@ impl Relay {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{BufRead, BufReader, PipeReader, pipe};
-    use std::net::{Ipv4Addr, TcpListener};
-    use std::thread;
-
-    use super::*;
-    use crate::cli::{Request, parse};
-    use crate::limits::TICK;
-
-    /// A relay on a port of the system's choice with these arguments behind it, its address, and the log.
-    fn relay(arguments: &str) -> (Relay, SocketAddr, PipeReader) {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let own = listener.local_addr().unwrap();
-        let line = format!("{} {arguments}", own.port());
-        let Ok(Request::Run(config)) = parse(line.split(' ').map(Into::into)) else { panic!() };
-        let (lines, log) = pipe().unwrap();
-        // However late they are read, no line is dropped.
-        rustix::pipe::fcntl_setpipe_size(&log, 1 << 20).unwrap();
-        let log = Log::to(log.into(), config.log_style());
-        (Relay::with_listener(config, log, listener).unwrap(), own, lines)
-    }
-
-    #[test]
-    fn an_absolute_timeout_beyond_the_reach_of_the_wheel_ends_the_relay_neither_early_nor_late() {
-        const HOUR: Duration = Duration::from_secs(3600);
-        let (mut relay, ..) = relay("127.0.0.1 80 ANY 1 30 4294967295 100");
-        relay.start();
-        let start = relay.now;
-        let end = start + Duration::from_secs(4_294_967_295);
-        while relay.now + 20 * HOUR < end {
-            relay.now += 20 * HOUR;
-            assert_eq!(relay.expire(false), None);
-            assert!(matches!(relay.pool.wakes_at(), Wake::At(next) if next <= end + TICK));
-        }
-        relay.now = start + Duration::new(4_294_967_294, 999_999_999);
-        assert_eq!(relay.expire(false), None);
-        relay.now = end + TICK;
-        assert_eq!(relay.expire(false), Some(Outcome::AbsoluteTimeout));
-    }
-
-    #[test]
-    fn a_target_that_leads_back_here_does_not_eat_the_pool() {
-        let (mut relay, own, lines) = relay("127.0.0.1 80 ANY 1 30 0 100");
-        // As address translation does it, where the start cannot see it.
-        relay.config.target = own;
-        let handle = relay.handle().unwrap();
-        let run = thread::spawn(move || relay.run());
-
-        let _requester = std::net::TcpStream::connect(own).unwrap();
-        let mut allocated = 0;
-        for line in BufReader::new(lines).lines().map(Result::unwrap) {
-            allocated += usize::from(line.contains(" was allocated "));
-            if line.contains("this relay's own") || line.contains("pool exhausted") {
-                break;
-            }
-        }
-        handle.stop();
-        assert_eq!(run.join().unwrap().unwrap(), Outcome::Stopped);
-        assert_eq!(allocated, crate::limits::SESSIONS / 2);
-    }
-}
+mod tests;

@@ -4,33 +4,33 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use mio::net::TcpStream;
-use mio::{Interest, Poll};
+use mio::{Events, Interest, Poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
 use crate::config::error::ConfigError;
-use crate::limits::{OWN_DESCRIPTORS, PIPES_MAX, SHARE_ELSEWHERE, TICK};
-use crate::log::Log;
+use crate::limits::{EVENTS_PER_TURN, OWN_DESCRIPTORS, PIPES_MAX, SHARE_ELSEWHERE, TICK};
+use crate::log::Sink;
 use crate::log::message::Message;
 use crate::pool::{Pool, Settings, Timer};
 use crate::relay::control::Control;
 use crate::relay::error::{ListenStep, StartError};
 use crate::relay::listener::Listener;
-use crate::relay::{CONTROL, Doors, LISTENER, Relay, now};
+use crate::relay::{CONTROL, Doors, LISTENER, Life, Relay, now};
 use crate::session::Session;
 use crate::session::turn::Timeouts;
 use crate::sys::clock_resolution;
 use crate::sys::net::{can_be_bound, canonical, is_broadcast, is_own};
 
-impl Relay {
-    /// Binds the listener. The time of the absolute timeout begins now.
+impl<S: Sink> Relay<S> {
+    /// Binds the listener. Messages go to `sink` once the relay runs. The time of the absolute timeout begins now.
     ///
     /// # Errors
     /// Why the relay cannot start: messages 1, 11 to 14, or 112 to 114.
-    pub fn bind(config: Config, log: Log) -> Result<Self, StartError> {
+    pub fn bind(config: Config, sink: S) -> Result<Self, StartError> {
         check_before(&config)?;
         let listener = Listener::bind(&config)?;
-        Self::assemble(config, log, listener)
+        Self::assemble(config, sink, listener)
     }
 
     /// As [`bind`](Self::bind), with a socket that listens already: that of a service manager.
@@ -40,14 +40,54 @@ impl Relay {
     /// Those of [`bind`](Self::bind), 115 and 130.
     pub fn with_listener(
         config: Config,
-        log: Log,
+        sink: S,
         listener: std::net::TcpListener,
     ) -> Result<Self, StartError> {
         check_before(&config)?;
         let listener = Listener::inherit(listener, &config)?;
-        Self::assemble(config, log, listener)
+        Self::assemble(config, sink, listener)
     }
 
+    fn assemble(config: Config, sink: S, mut listener: Listener) -> Result<Self, StartError> {
+        let (address, poll, control) = watch(&config, &mut listener)?;
+        let now = now();
+        Ok(Self {
+            listen: address,
+            sink,
+            control,
+            poll,
+            events: Events::with_capacity(EVENTS_PER_TURN),
+            life: Life::Bound,
+            doors: Doors::Open(listener),
+            pool: Pool::new(settings(&config), now),
+            last_serial: 0,
+            report: None,
+            log_registered: None,
+            ends_at: Some(config.absolute_timeout).filter(|time| !time.is_zero()).map(|time| now + time),
+            now,
+            config,
+        })
+    }
+
+    /// Logs that the relay is active, and arms the absolute timeout.
+    #[cold]
+    pub(super) fn start(&mut self) {
+        self.sink.message(&Message::Active { port: self.listen.port(), target: self.config.target });
+        if self.listen.ip() != Ipv4Addr::UNSPECIFIED {
+            self.sink.message(&Message::Listening { address: self.listen });
+        }
+        for message in remarks(&self.config) {
+            self.sink.message(&message);
+        }
+        self.sink.flush();
+        self.watch_log();
+        if let Some(end) = self.ends_at {
+            self.pool.arm(Timer::Absolute, end);
+        }
+    }
+}
+
+impl Relay {
     /// Does all that a start does, and lets go of it again. `listener` is a socket as
     /// [`with_listener`](Self::with_listener) takes it. Returns the messages that the start would log,
     /// with 116 in place of 15 and 131.
@@ -70,41 +110,6 @@ impl Relay {
         let mut messages = vec![Message::WouldRelay { address, command_line: config.to_string() }];
         messages.extend(remarks(config));
         Ok(messages)
-    }
-
-    fn assemble(config: Config, log: Log, mut listener: Listener) -> Result<Self, StartError> {
-        let (address, poll, control) = watch(&config, &mut listener)?;
-        let now = now();
-        Ok(Self {
-            listen: address,
-            log,
-            control,
-            poll,
-            doors: Doors::Open(listener),
-            pool: Pool::new(settings(&config), now),
-            last_serial: 0,
-            report: None,
-            log_registered: None,
-            ends_at: Some(config.absolute_timeout).filter(|time| !time.is_zero()).map(|time| now + time),
-            now,
-            config,
-        })
-    }
-
-    /// Logs that the relay is active, and arms the absolute timeout.
-    pub(super) fn start(&mut self) {
-        self.log.say(&Message::Active { port: self.listen.port(), target: self.config.target });
-        if self.listen.ip() != Ipv4Addr::UNSPECIFIED {
-            self.log.say(&Message::Listening { address: self.listen });
-        }
-        for message in remarks(&self.config) {
-            self.log.say(&message);
-        }
-        self.log.flush();
-        self.watch_log();
-        if let Some(end) = self.ends_at {
-            self.pool.arm(Timer::Absolute, end);
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Each turn logs a bounded part of it, and no more than the log has room for.
 
 use crate::limits::STATUS_SLOTS_PER_TURN;
+use crate::log::Sink;
 use crate::log::message::Message;
 use crate::relay::Relay;
 
@@ -15,22 +16,22 @@ pub(super) enum Report {
     Sessions(usize),
 }
 
-impl Relay {
+impl<S: Sink> Relay<S> {
     /// Returns whether a part of the status can be logged now.
     pub(super) fn can_report(&self) -> bool {
-        self.report.is_some() && self.log.blocked_on().is_none()
+        self.report.is_some() && self.sink.blocked_on().is_none()
     }
 
     /// Logs the next part of the status, if one was asked for.
     pub(super) fn log_report(&mut self) {
         let Some(report) = self.report else { return };
-        if !self.log.make_room() {
+        if !self.sink.make_room() {
             return;
         }
         self.report = match report {
             Report::Totals => {
-                let (sessions, lines_dropped) = (self.pool.slots().len(), self.log.dropped());
-                self.log.say(&Message::Status { sessions, totals: self.pool.totals, lines_dropped });
+                let (sessions, lines_dropped) = (self.pool.slots().len(), self.sink.dropped());
+                self.sink.message(&Message::Status { sessions, totals: self.pool.totals, lines_dropped });
                 Some(Report::Sessions(0))
             }
             Report::Sessions(first) => self.log_sessions(first),
@@ -41,10 +42,10 @@ impl Relay {
     fn log_sessions(&mut self, first: usize) -> Option<Report> {
         let end = first + STATUS_SLOTS_PER_TURN;
         for (key, session) in self.pool.slots().iter_from(first).take_while(|&(key, _)| key < end) {
-            if !self.log.make_room() {
+            if !self.sink.make_room() {
                 return Some(Report::Sessions(key));
             }
-            self.log.say(&Message::StatusSession { live: session.live(self.now) });
+            self.sink.message(&Message::StatusSession { live: session.live(self.now) });
         }
         (end < self.config.pool()).then_some(Report::Sessions(end))
     }

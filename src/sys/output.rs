@@ -19,7 +19,7 @@ const READY_TERMINAL_BYTES: usize = 1;
 
 /// Where the log goes.
 #[derive(Debug)]
-pub struct Output {
+pub(crate) struct Output {
     descriptor: OwnedFd,
     way: Way,
     /// The longest write that other writers' bytes cannot split.

@@ -1,11 +1,14 @@
 //! The relay inside another program: what its handle asks for, and how a run ends.
 
-use std::io::pipe;
-use std::net::{SocketAddr, TcpListener};
+use std::io::{Write as _, pipe};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener};
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use tcprelay::cli::{Request, parse};
-use tcprelay::{Handle, Outcome, Relay, WaitError};
+use tcprelay::{Config, Handle, Message, Outcome, Relay, Sink, WaitError};
 
 use crate::support::catalogue::STOPPED;
 use crate::support::net::{self, End};
@@ -30,7 +33,7 @@ impl Embedded {
         let (reader, writer) = pipe().unwrap();
         let output = tcprelay::Log::to(writer.into(), config.log_style());
         let relay = Relay::with_listener(config, output, listener).unwrap();
-        let handle = relay.handle().unwrap();
+        let handle = relay.handle();
         let mut log = Log::of(reader);
         let run = thread::spawn(move || relay.run());
         assert!(log.line().text.contains(" is now active. "));
@@ -51,6 +54,32 @@ fn asked_for_a_report_it_tells_its_sessions() {
     relay.handle.stop();
     relay.log.expect_text(STOPPED);
     assert_eq!(relay.run.join().unwrap().unwrap(), Outcome::Stopped);
+}
+
+#[test]
+fn a_closure_takes_each_message_with_its_values() {
+    let target = net::listen();
+    let config = Config::new((Ipv4Addr::LOCALHOST, 0).into(), net::address(&target)).unwrap();
+    let (sender, messages) = mpsc::channel();
+    let relay = Relay::bind(config, move |message: &Message| sender.send(message.clone()).unwrap()).unwrap();
+    let (address, handle) = (relay.local_addr(), relay.handle());
+    let run = thread::spawn(move || relay.run());
+
+    let (mut requester, mut far) = (net::connect(address), net::accept(&target));
+    requester.write_all(b"question").unwrap();
+    requester.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(net::read_all(&mut far), (b"question".to_vec(), End::Clean));
+    drop(far);
+    let end = messages.iter().find_map(|message| match message {
+        Message::RequesterReadClosure { session, summary } => Some((session, summary)),
+        _ => None,
+    });
+    let (session, summary) = end.unwrap();
+    assert_eq!(session.requester, requester.local_addr().unwrap());
+    assert_eq!((summary.to_target, summary.to_requester), (8, 0));
+    handle.stop();
+    assert_eq!(run.join().unwrap().unwrap(), Outcome::Stopped);
+    assert_eq!(messages.iter().last(), Some(Message::StopSignal {}));
 }
 
 #[test]
@@ -80,4 +109,68 @@ fn asked_twice_to_drain_it_stops() {
     relay.handle.drain();
     relay.log.expect_text(STOPPED);
     assert_eq!(relay.run.join().unwrap().unwrap(), Outcome::Stopped);
+}
+
+#[test]
+fn a_handle_returns_the_totals_and_the_sessions_until_the_relay_has_ended() {
+    let target = net::listen();
+    let mut relay = Embedded::start(&target);
+    let (requester, _far) = (net::connect(relay.address), net::accept(&target));
+    relay.log.expect_all(&STARTED, 1);
+    let handle = relay.handle.clone();
+    assert_eq!(handle.totals().unwrap().accepted, 1);
+    let sessions = handle.sessions().unwrap();
+    let [session] = sessions.as_slice() else { panic!("{sessions:?}") };
+    assert_eq!(session.identity.requester, requester.local_addr().unwrap());
+    assert_eq!(session.phase, "relaying");
+    handle.stop();
+    assert_eq!(relay.run.join().unwrap().unwrap(), Outcome::Stopped);
+    assert_eq!((handle.totals(), handle.sessions()), (None, None));
+}
+
+#[test]
+fn two_relays_in_a_loop_of_the_hosts_do_not_disturb_each_other() {
+    let target = net::listen();
+    let config = Config::new((Ipv4Addr::LOCALHOST, 0).into(), net::address(&target)).unwrap();
+    let (sender, connected) = mpsc::channel();
+    let mut relays = [1, 2].map(|name| {
+        let sender = sender.clone();
+        Relay::bind(config.clone(), move |message: &Message| {
+            if matches!(message, Message::RelaysStarted { .. }) {
+                sender.send(name).unwrap();
+            }
+        })
+        .unwrap()
+    });
+    let _sessions = relays.each_ref().map(|relay| net::connect(relay.local_addr()));
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        let ready = poll_both(&relays);
+        for (relay, ready) in relays.iter_mut().zip(ready) {
+            if ready {
+                assert_eq!(relay.turn(Some(Duration::ZERO)).unwrap(), None);
+            }
+        }
+        seen.extend(connected.try_iter());
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, [1, 2]);
+
+    let [one, other] = &mut relays;
+    one.handle().stop();
+    assert_eq!(one.turn(None).unwrap(), Some(Outcome::Stopped));
+    assert_eq!(one.turn(None).unwrap(), Some(Outcome::Stopped), "the end stays");
+    assert_eq!((other.totals().accepted, other.sessions().len()), (1, 1));
+    assert_eq!(other.turn(Some(Duration::ZERO)).unwrap(), None);
+}
+
+/// Waits until a relay has events or something due. Returns which are to have a turn.
+fn poll_both<S: Sink>(relays: &[Relay<S>; 2]) -> [bool; 2] {
+    let deadlines = relays.each_ref().map(Relay::next_deadline);
+    let next = deadlines.iter().flatten().min();
+    let wait = next.map(|at| at.saturating_duration_since(Instant::now()).try_into().unwrap());
+    let mut polled = relays.each_ref().map(|relay| PollFd::new(relay, PollFlags::IN));
+    poll(&mut polled, wait.as_ref()).unwrap();
+    let now = Instant::now();
+    [0, 1].map(|index| !polled[index].revents().is_empty() || deadlines[index].is_some_and(|at| at <= now))
 }

@@ -8,7 +8,7 @@ use std::num::NonZeroU64;
 use serde_json::Value;
 use tcprelay::cli::{Request, parse};
 use tcprelay::internal::message::{Errno, Given, Identity, ListenFailure, Live, Message, Summary, Totals};
-use tcprelay::{Log, LogFormat, LogStyle};
+use tcprelay::{Log, LogFormat, LogStyle, Sink as _};
 
 const README: &str = include_str!("../../README.md");
 
@@ -144,7 +144,7 @@ fn as_json_every_message_is_one_object_with_the_values_of_its_text() {
     for message in catalogue() {
         let (mut written, output) = pipe().unwrap();
         let mut log = Log::to(output.into(), LogStyle { format: LogFormat::Json, ..LogStyle::default() });
-        log.say(&message);
+        log.message(&message);
         log.flush();
         drop(log);
         let mut line = String::new();
@@ -200,4 +200,13 @@ fn the_limits_are_the_limits() {
 
     let bound = format!("{PIPES_MAX} pipes of {} MiB", PIPE_BYTES_MAX >> 20);
     assert!(README.contains(&bound), "the README does not say {bound:?}");
+}
+
+#[test]
+fn the_example_in_rust_is_the_one_that_the_documentation_compiles() {
+    let documented = include_str!("../../src/lib.rs").split_once("//! ```no_run\n").unwrap().1;
+    let lines = documented.lines().take_while(|line| *line != "//! ```");
+    let shown = lines.map(|line| line.trim_start_matches("//!")).filter(|line| !line.starts_with(" #"));
+    let example = shown.map(str::trim_start).collect::<Vec<_>>().join("\n");
+    assert!(README.contains(&format!("```rust\n{example}\n```\n")), "the README lacks this:\n{example}");
 }

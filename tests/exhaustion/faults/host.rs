@@ -22,6 +22,7 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
     TargetArch,
 };
+use tcprelay::Sink as _;
 use tcprelay::cli::{Request, parse};
 
 use crate::support::{Relay, Start, TCPRELAY, eventually, net, process};
