@@ -114,10 +114,9 @@ pub(crate) struct Control {
     wake: Arc<StdUnixStream>,
 }
 
-/// Questions that wait are never answered, and their handles learn of it.
 impl Drop for Control {
     fn drop(&mut self) {
-        self.requests.swap_questions(None);
+        self.close();
     }
 }
 
@@ -128,6 +127,11 @@ impl Control {
         woken.set_nonblocking(true)?;
         let requests = Requests { questions: Arc::new(Mutex::new(Some(Vec::new()))), ..Requests::default() };
         Ok(Self { requests, woken: UnixStream::from_std(woken), wake: Arc::new(wake) })
+    }
+
+    /// Answers no more questions: the handles that wait for an answer learn that there is none.
+    pub(crate) fn close(&self) {
+        self.requests.swap_questions(None);
     }
 
     /// The socket to register with the poll instance.

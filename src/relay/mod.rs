@@ -391,6 +391,7 @@ impl<S: Sink> Relay<S> {
     #[cold]
     fn finish(&mut self, message: &Message) {
         self.pool.stop();
+        self.control.close();
         self.sink.close(message);
     }
 
