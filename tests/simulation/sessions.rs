@@ -102,6 +102,7 @@ impl Run {
                 self.now = then;
                 return true;
             }
+            assert!(deadline > self.now || self.now.is_zero(), "the timer fires again and again");
             self.now = deadline;
             self.call(Session::expire);
         }
