@@ -174,6 +174,22 @@ fn an_abort_ends_as_soon_as_the_other_side_dies_as_well() {
 }
 
 #[test]
+fn the_last_eof_travels_even_if_its_sender_has_died_since() {
+    let mut run = Run::new(60 * SECOND, 10);
+    run.connection(Side::Requester, Connection::arrive_end);
+    run.connection(Side::Target, |target| {
+        target.arrive(15, false);
+        target.arrive_end();
+    });
+    assert_eq!(run.work(), Verdict::Wait);
+    run.connection(Side::Requester, |requester| requester.acknowledge(10));
+    run.connection(Side::Target, |target| target.fail(Errno::CONNRESET));
+    assert_eq!(run.work(), Verdict::End);
+    assert_eq!(run.connection(Side::Requester, |requester| requester.written()), 15);
+    assert_eq!(run.closed(Side::Requester), Some(Closed::Orderly));
+}
+
+#[test]
 fn a_stop_resets_each_side_without_its_eof_and_leaves_a_complete_side_clean() {
     let mut run = Run::new(60 * SECOND, PLENTY);
     run.connection(Side::Requester, |requester| {
