@@ -352,8 +352,9 @@ impl<S: Stream> Session<S> {
         }
         let mut step = channel.pump(Ends { from, to, pipes: turn.pipes, share, last });
         let (moved, written) = (channel.movement() - moved, channel.delivered() - delivered);
-        // A channel that is not reading never sees ECONNRESET, so ask for the pending error.
-        if (channel.holds_bytes() && step == Step::Waiting || step == Step::Closed)
+        // A channel that is not reading never sees ECONNRESET, so ask for the pending error. Once both
+        // channels are closed, an error comes too late: all has been delivered, and the close says so.
+        if (channel.holds_bytes() && step == Step::Waiting || step == Step::Closed && !last)
             && let Some(errno) = from.pending_error()
         {
             step = Step::ReadFailed(errno);

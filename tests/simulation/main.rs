@@ -42,7 +42,7 @@ use tcprelay_model::kernel::Random;
 /// Relays of a `cargo test`: a few seconds' worth.
 const SEEDS: u64 = 400;
 /// Relays of the long test: about five minutes on two processors, and less in a debug build.
-const MANY_SEEDS: u64 = if cfg!(debug_assertions) { 8_000 } else { 100_000 };
+const MANY_SEEDS: u64 = if cfg!(debug_assertions) { 8_000 } else { 250_000 };
 /// Sessions of the busy week: the same.
 const SESSIONS: u64 = if cfg!(debug_assertions) { 200_000 } else { 4_000_000 };
 

@@ -102,6 +102,7 @@ impl Run {
                 self.now = then;
                 return true;
             }
+            assert!(deadline > self.now || self.now.is_zero(), "the timer fires again and again");
             self.now = deadline;
             self.call(Session::expire);
         }
@@ -170,6 +171,22 @@ fn an_abort_ends_as_soon_as_the_other_side_dies_as_well() {
     let mut run = Run::aborting(60 * SECOND, 1_000);
     run.connection(Side::Target, |target| target.fail(Errno::CONNRESET));
     assert_eq!(run.work(), Verdict::End);
+}
+
+#[test]
+fn the_last_eof_travels_even_if_its_sender_has_died_since() {
+    let mut run = Run::new(60 * SECOND, 10);
+    run.connection(Side::Requester, Connection::arrive_end);
+    run.connection(Side::Target, |target| {
+        target.arrive(15, false);
+        target.arrive_end();
+    });
+    assert_eq!(run.work(), Verdict::Wait);
+    run.connection(Side::Requester, |requester| requester.acknowledge(10));
+    run.connection(Side::Target, |target| target.fail(Errno::CONNRESET));
+    assert_eq!(run.work(), Verdict::End);
+    assert_eq!(run.connection(Side::Requester, |requester| requester.written()), 15);
+    assert_eq!(run.closed(Side::Requester), Some(Closed::Orderly));
 }
 
 #[test]
