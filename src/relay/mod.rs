@@ -7,6 +7,7 @@
 
 mod accept;
 pub(crate) mod control;
+mod edge;
 pub(crate) mod error;
 mod listener;
 mod start;
@@ -21,48 +22,25 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Registry, Token};
+use mio::{Events, Interest, Poll};
 
-use crate::config::{Config, ProxyProtocol};
+use crate::config::Config;
 use crate::limits::{EVENTS_PER_TURN, POOL_CHECK_MAX};
 use crate::log::message::Message;
 use crate::log::{Log, Sink};
 use crate::pool::totals::Totals;
-use crate::pool::{Host, Pool, Timer, Wake};
+use crate::pool::{Pool, Timer, Wake};
 use crate::relay::control::{Control, Handle};
+use crate::relay::edge::{CONTROL, Edge, LISTENER, LOG, session_side};
 use crate::relay::error::WaitError;
 use crate::relay::listener::Listener;
-use crate::session::Side;
-use crate::session::ended::{Ended, Identity, Live};
-use crate::session::stream::Readiness;
 
-// Tokens: these, and above them two for each session, by its key in the pool.
-const LISTENER: Token = Token(0);
-const CONTROL: Token = Token(1);
-const LOG: Token = Token(2);
-const FIRST_SESSION: usize = 4;
+use crate::session::ended::Live;
+use crate::session::stream::Readiness;
 
 /// Reads the clock: the only place besides the wait.
 fn now() -> Instant {
     Instant::now()
-}
-
-fn token(key: usize, side: Side) -> Token {
-    Token(FIRST_SESSION + 2 * key + side.index())
-}
-
-fn session_side(token: Token) -> Option<(usize, Side)> {
-    let number = token.0.checked_sub(FIRST_SESSION)?;
-    Some((number / 2, Side::BOTH[number % 2]))
-}
-
-/// The reports that a session needs of its sockets. Errors are always reported.
-fn interest() -> Interest {
-    let interest = Interest::READABLE | Interest::WRITABLE;
-    // Urgent data makes reads stop short, so it must be known.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    let interest = interest | Interest::PRIORITY;
-    interest
 }
 
 /// Why a relay stopped. Each is the last line of its log.
@@ -115,40 +93,6 @@ enum Doors {
     Open(Listener),
     /// A drain has closed the listener. The relay ends with its last session.
     Draining,
-}
-
-/// The relay as its pool sees it.
-struct Edge<'a, S> {
-    registry: &'a Registry,
-    sink: &'a mut S,
-    proxy_protocol: Option<ProxyProtocol>,
-}
-
-impl<S: Sink> Host<TcpStream> for Edge<'_, S> {
-    fn watch(&mut self, key: usize, side: Side, stream: &mut TcpStream) -> io::Result<()> {
-        self.registry.register(stream, token(key, side), interest())
-    }
-
-    fn connected(&mut self, session: Identity) {
-        self.sink.message(&Message::Connected { session });
-        self.sink.message(&Message::RelaysStarted { session });
-    }
-
-    fn relaying(&mut self, session: Identity) {
-        self.sink.message(&Message::RequesterChannelActive { session });
-        self.sink.message(&Message::TargetChannelActive { session });
-    }
-
-    fn preface(&mut self, identity: Identity, requester: &TcpStream) -> Vec<u8> {
-        match self.proxy_protocol {
-            Some(version) => target::proxy_header(version, requester, identity.requester),
-            None => Vec::new(),
-        }
-    }
-
-    fn ended(&mut self, ended: Ended) {
-        self.sink.message(&ended.into());
-    }
 }
 
 /// The descriptor of the poll instance. It is readable while the relay has events.
