@@ -47,3 +47,8 @@ fn a_channel_delivers_everything_in_order_and_ends_as_its_source_did() {
 fn a_session_shows_its_peers_what_a_direct_connection_would() {
     replay("session", tcprelay_model::session::check);
 }
+
+#[test]
+fn every_line_of_the_log_is_whole_in_its_place_or_counted() {
+    replay("log", tcprelay_model::log::check);
+}

@@ -12,6 +12,7 @@ pub mod acl;
 pub mod args;
 pub mod channel;
 pub mod kernel;
+pub mod log;
 pub mod session;
 pub mod wheel;
 pub mod world;
