@@ -1,17 +1,18 @@
 //! Whatever becomes of the log, the traffic goes on; what could not be told is counted and told later.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::pipe;
+use std::io::{Read as _, Write as _, pipe};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use rustix::io::Errno;
+use rustix::process::Signal;
 
-use crate::support::catalogue::message;
+use crate::support::catalogue::{filled, message};
 use crate::support::faults::{Call, Faults, When};
 use crate::support::siege::{LINES_OF_A_SESSION, count, goes_on, goes_on_unread, serve};
-use crate::support::{Log, STARTED, Start, net, process, run_with};
+use crate::support::{self, Log, STARTED, Start, net, process, run_with};
 
 #[test]
 fn a_pipe_that_nobody_reads_stops_nothing() {
@@ -191,4 +192,58 @@ fn a_file_that_may_not_grow_stops_nothing_and_is_used_again_when_it_is_emptied()
     let (came, missing) = count(text.lines());
     assert!(missing > 0);
     assert_eq!(came + missing, 1 + LINES_OF_A_SESSION * sessions);
+}
+
+#[test]
+fn relays_that_share_a_pipe_tear_no_line_of_each_other() {
+    const RELAYS: usize = 2;
+    // More than the pipe and the relays hold back, so that both write all they can when it is read.
+    const SESSIONS: usize = 100;
+    let (reader, writer) = pipe().unwrap();
+    rustix::pipe::fcntl_setpipe_size(&writer, 4096).unwrap();
+    let listener = net::listen();
+    let writers = [writer.try_clone().unwrap(), writer];
+    let mut relays = writers.map(|writer| Start::to(net::address(&listener)).stdout(writer).start());
+    for relay in &relays {
+        serve(relay, &listener, SESSIONS);
+    }
+    let mut log = Log::of(reader);
+    // They go on while it is read.
+    for relay in &relays {
+        serve(relay, &listener, SESSIONS);
+    }
+    for relay in &mut relays {
+        relay.signal(Signal::TERM);
+        relay.wait();
+    }
+    drop(relays);
+    let lines = log.rest();
+    let (came, missing) = count(lines.iter().map(String::as_str));
+    assert!(missing > 0);
+    assert_eq!(came + missing, RELAYS * (2 + 2 * SESSIONS * LINES_OF_A_SESSION));
+}
+
+#[test]
+fn lines_that_are_not_read_before_the_end_are_counted_in_the_last_one() {
+    const PIPE_BYTES: usize = 4096;
+    const SESSIONS: usize = 50;
+    let listener = net::listen();
+    let (mut reader, mut writer) = pipe().unwrap();
+    rustix::pipe::fcntl_setpipe_size(&writer, PIPE_BYTES).unwrap();
+    let port = support::free_port();
+    let target = net::address(&listener).port().to_string();
+    let values = [("<fwd port>", &*port.to_string()), ("<trg host>", "127.0.0.1"), ("<trg port>", &target)];
+    let active = filled(15, &values).len() + "\n".len();
+    // Room for the first line and for a count, but not for the lines of a session's start.
+    let room = active + 80;
+    writer.write_all(&[b'-'; PIPE_BYTES][room..]).unwrap();
+    let mut relay = Start::to(net::address(&listener)).stdout(writer).start_on(port).unwrap();
+    serve(&relay, &listener, SESSIONS);
+    relay.signal(Signal::TERM);
+    relay.wait();
+    drop(relay);
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    let (came, missing) = count(text.trim_start_matches('-').lines());
+    assert_eq!((came, missing), (1, SESSIONS * LINES_OF_A_SESSION + 1));
 }
