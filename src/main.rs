@@ -94,7 +94,7 @@ fn inherited() -> Result<Option<TcpListener>, StartError> {
     }
 }
 
-/// Prints to STDOUT. That nobody may read it is no error.
+/// Prints to STDOUT. A reader that is gone is no error.
 fn print(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }

@@ -317,8 +317,8 @@ impl<S: Stream> Pool<S> {
         debug_assert!(!self.queues.contains(key) && self.slots.get(key).is_none());
     }
 
-    /// Lets the sessions that are due expire. With `more_events`, reports may be waiting that nobody
-    /// has read yet.
+    /// Lets the sessions that are due expire. With `more_events`, reports may be waiting that were
+    /// not read yet.
     pub fn expire(&mut self, now: Instant, more_events: bool, host: &mut impl Host<S>) {
         for _ in 0..EXPIRES_PER_TURN {
             let Some(key) = self.wheel.expire(now) else { break };

@@ -19,7 +19,7 @@ pub(crate) struct OwnEnds {
 }
 
 impl OwnEnds {
-    /// Returns a table for so many sessions.
+    /// Returns a table for `sessions` sessions.
     pub(crate) fn new(sessions: usize) -> Self {
         Self { ends: HashSet::with_capacity(2 * sessions) }
     }

@@ -15,7 +15,7 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
-    /// Returns a table for so many sessions, of which one source may have `max`.
+    /// Returns a table for `sessions` sessions, of which one source may have `max`.
     pub(crate) fn new(sessions: usize, max: usize) -> Self {
         Self { counts: HashMap::with_capacity(2 * sessions), max }
     }

@@ -223,7 +223,7 @@ pub(crate) struct Needs {
 }
 
 impl Needs {
-    /// Of so many sessions, each of which takes so many bytes.
+    /// Returns the needs of `sessions` sessions, each of which takes `session_bytes` bytes.
     pub(crate) fn of_pool(sessions: usize, session_bytes: usize) -> Self {
         let descriptors = 2 * sessions + 2 * PIPES_MAX + OWN_DESCRIPTORS;
         Self { sessions, descriptors: descriptors as u64, bytes: (sessions * session_bytes) as u64 }

@@ -98,7 +98,7 @@ pub(crate) fn stdout_is_journal() -> bool {
         .is_ok_and(|stdout| named == format!("{}:{}", stdout.st_dev, stdout.st_ino))
 }
 
-/// Opens a terminal for ourselves. After `su` it is somebody else's, and only its other name will do.
+/// Opens a terminal for the relay alone. After `su` another user owns it, and only /dev/tty opens.
 fn reopen_terminal(terminal: &OwnedFd) -> io::Result<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let reopened = rustix::fs::open(format!("/proc/self/fd/{}", terminal.as_raw_fd()), flags, Mode::empty());
