@@ -1,5 +1,5 @@
-//! The log: the lines of turns that follow each other at once go out together, and nothing that happens to the output can block
-//! the relay, end it, or make it write half a line.
+//! The log: the lines of turns that follow each other at once go out together, and nothing that happens to the
+//! output can block the relay, end it, or make it write half a line.
 //!
 //! Lines wait in a buffer of fixed size. A line that does not fit, because the output has not taken
 //! the lines before it, is dropped and counted. Once all lines that waited are out, a line gives the
