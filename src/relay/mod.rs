@@ -10,6 +10,7 @@ pub(crate) mod control;
 mod edge;
 pub(crate) mod error;
 mod listener;
+mod needs;
 mod start;
 mod status;
 mod target;
