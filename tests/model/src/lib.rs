@@ -11,8 +11,10 @@
 pub mod acl;
 pub mod args;
 pub mod channel;
+pub mod dns;
 pub mod kernel;
 pub mod log;
+pub mod resolver;
 pub mod session;
 pub mod wheel;
 pub mod world;
