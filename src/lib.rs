@@ -95,6 +95,7 @@ mod limits;
 mod log;
 mod pool;
 mod relay;
+mod resolve;
 mod session;
 mod sys;
 
@@ -130,6 +131,9 @@ pub mod internal {
         pub use crate::pool::queues::*;
         pub use crate::pool::slots::*;
         pub use crate::pool::*;
+    }
+    pub mod resolve {
+        pub use crate::resolve::*;
     }
     pub mod session {
         pub use crate::session::turn::*;

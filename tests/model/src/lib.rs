@@ -11,9 +11,11 @@
 pub mod acl;
 pub mod args;
 pub mod channel;
+pub mod dns;
 pub mod kernel;
 pub mod log;
 pub mod pair;
+pub mod resolver;
 pub mod session;
 pub mod wheel;
 pub mod world;
