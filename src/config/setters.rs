@@ -13,6 +13,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use crate::config::acl::{Acl, Entry};
 use crate::config::error::{Argument, ConfigError, Given, shown};
 use crate::config::host::Host;
+use crate::config::way::Way;
 use crate::config::{Config, LogStyle, ProxyProtocol, Target};
 use crate::limits::{
     ABSOLUTE_SECONDS, BUF, BUF_MAX, CONNECT_DEFAULT, CONNECT_SECONDS, IDLE_DEFAULT, IDLE_SECONDS,
@@ -62,6 +63,7 @@ impl Config {
             absolute_timeout: Duration::ZERO,
             buf: BUF_MAX,
             source: None,
+            way: Way::default(),
             reuse_port: false,
             sessions: None,
             max_per_source: None,
@@ -266,7 +268,7 @@ fn refused(argument: Argument, given: &dyn fmt::Display) -> ConfigError {
 }
 
 #[cold]
-fn invalid(option: &'static str, given: &dyn fmt::Display, allowed: String) -> ConfigError {
+pub(super) fn invalid(option: &'static str, given: &dyn fmt::Display, allowed: String) -> ConfigError {
     ConfigError::Option { option, given: shown(OsStr::new(&given.to_string())), allowed }
 }
 

@@ -9,6 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
 use crate::config::error::ConfigError;
+use crate::config::way::Way;
 use crate::limits::{EVENTS_PER_TURN, OWN_DESCRIPTORS, PIPES_MAX, SHARE_ELSEWHERE, TICK};
 use crate::log::Sink;
 use crate::log::message::Message;
@@ -17,11 +18,12 @@ use crate::relay::control::Control;
 use crate::relay::edge::{CONTROL, LISTENER};
 use crate::relay::error::{ListenStep, StartError};
 use crate::relay::listener::Listener;
+use crate::relay::target::way;
 use crate::relay::{Doors, Life, Relay, now};
 use crate::session::Session;
 use crate::session::turn::Timeouts;
 use crate::sys::clock_resolution;
-use crate::sys::net::{can_be_bound, canonical, is_broadcast, is_own};
+use crate::sys::net::{LOOPBACK, can_be_bound, canonical, is_broadcast, is_own};
 
 impl<S: Sink> Relay<S> {
     /// Binds the listener. Messages go to `sink` once the relay runs. The time of the absolute timeout begins now.
@@ -163,7 +165,7 @@ fn pipe_bytes() -> usize {
 /// Checks everything that can be checked before a socket is bound.
 ///
 /// # Errors
-/// Message 1, 112 or 114.
+/// Message 1, 112, 114 or 132.
 fn check_before(config: &Config) -> Result<(), StartError> {
     check_clock(clock_resolution())?;
     let invalid = |option, given: &dyn ToString, allowed: &str| {
@@ -175,6 +177,9 @@ fn check_before(config: &Config) -> Result<(), StartError> {
     }
     if let Some(source) = config.source.filter(|source| !can_be_bound(source.at(0))) {
         return invalid("--source", &source, "an address of this host");
+    }
+    if config.way != Way::default() {
+        way::check(config)?;
     }
     if config.sessions.is_some() {
         needs(config).check()?;
@@ -188,6 +193,11 @@ fn check_before(config: &Config) -> Result<(), StartError> {
 /// Message 113.
 fn check_target(config: &Config, listen: SocketAddr) -> Result<(), StartError> {
     let target = config.target;
+    // This host's own connections come in on loopback, and on no other interface. Where that is wrong, the
+    // relay knows its own connections all the same, when they come.
+    if config.way.bind_interface.as_ref().is_some_and(|name| name != LOOPBACK) {
+        return Ok(());
+    }
     if reaches(target, listen) { Err(StartError::OwnListener { target }) } else { Ok(()) }
 }
 

@@ -19,7 +19,7 @@ use crate::support::{PATIENCE, Relay, Run, STARTED, Start, free_port, run};
 /// Moves this test's thread, and what it starts from now on, to a network of its own, which this script sets
 /// up. False, with a word on why, where that is impossible.
 #[must_use]
-fn own_network(script: &str) -> bool {
+pub fn own_network(script: &str) -> bool {
     if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
         eprintln!("SKIPPED: no network namespace can be had here: {error}");
         return false;

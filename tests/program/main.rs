@@ -33,3 +33,5 @@ mod starts;
 mod streams;
 mod terminal;
 mod timers;
+#[cfg(target_os = "linux")]
+mod ways;

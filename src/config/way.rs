@@ -1,0 +1,95 @@
+//! The way that packets take, where it is not left to the system.
+
+use std::num::NonZeroU32;
+
+use crate::config::Config;
+use crate::config::error::ConfigError;
+use crate::config::setters::invalid;
+use crate::limits::DSCP_MAX;
+use crate::sys::net::is_interface;
+
+/// The values that the interface options take.
+pub(crate) const INTERFACE_TAKES: &str = "an interface of this host: see 'ip link'";
+/// The values that `--mark` takes.
+pub(crate) const MARK_TAKES: &str = "a number from 1 to 4294967295";
+/// The values that `--dscp` takes.
+pub(crate) const DSCP_TAKES: &str = "a number from 0 to 63";
+
+/// The interfaces, and the marks of packets. None: the system's choice.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Way {
+    /// `--source-interface`, by name.
+    pub(crate) source_interface: Option<String>,
+    /// `--bind-interface`, by name.
+    pub(crate) bind_interface: Option<String>,
+    /// `--mark`.
+    pub(crate) mark: Option<NonZeroU32>,
+    /// `--dscp`.
+    pub(crate) dscp: Option<u8>,
+}
+
+impl Config {
+    /// Reaches the target through this interface alone: `--source-interface`.
+    ///
+    /// # Errors
+    /// This host has no interface of this name.
+    pub fn set_source_interface(&mut self, name: &str) -> Result<&mut Self, ConfigError> {
+        self.way.source_interface = Some(interface("--source-interface", name)?);
+        Ok(self)
+    }
+
+    /// Listens on this interface alone: `--bind-interface`.
+    ///
+    /// # Errors
+    /// This host has no interface of this name.
+    pub fn set_bind_interface(&mut self, name: &str) -> Result<&mut Self, ConfigError> {
+        self.way.bind_interface = Some(interface("--bind-interface", name)?);
+        Ok(self)
+    }
+
+    /// Marks the packets to the target, for rules of routing and netfilter: `--mark`. None: no mark.
+    pub fn set_mark(&mut self, mark: Option<NonZeroU32>) -> &mut Self {
+        self.way.mark = mark;
+        self
+    }
+
+    /// Sets the DSCP of the packets to both sides, 0 to 63: `--dscp`.
+    ///
+    /// # Errors
+    /// It is out of this range.
+    pub fn set_dscp(&mut self, dscp: u8) -> Result<&mut Self, ConfigError> {
+        if dscp > DSCP_MAX {
+            return Err(invalid("--dscp", &dscp, DSCP_TAKES.into()));
+        }
+        self.way.dscp = Some(dscp);
+        Ok(self)
+    }
+
+    /// Returns the interface through which the target is reached. None: the system chooses.
+    #[must_use]
+    pub fn source_interface(&self) -> Option<&str> {
+        self.way.source_interface.as_deref()
+    }
+
+    /// Returns the interface that is listened on. None: all of them.
+    #[must_use]
+    pub fn bind_interface(&self) -> Option<&str> {
+        self.way.bind_interface.as_deref()
+    }
+
+    /// Returns the mark of packets to the target. None: they have none.
+    #[must_use]
+    pub fn mark(&self) -> Option<NonZeroU32> {
+        self.way.mark
+    }
+
+    /// Returns the DSCP of packets to both sides. None: the system's.
+    #[must_use]
+    pub fn dscp(&self) -> Option<u8> {
+        self.way.dscp
+    }
+}
+
+fn interface(option: &'static str, name: &str) -> Result<String, ConfigError> {
+    if is_interface(name) { Ok(name.into()) } else { Err(invalid(option, &name, INTERFACE_TAKES.into())) }
+}
