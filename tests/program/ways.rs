@@ -144,18 +144,19 @@ fn an_inherited_socket_is_on_the_interface_or_is_refused() {
     if !own_network("") {
         return;
     }
-    let listen = |interface: Option<&[u8]>| {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 8000)).unwrap();
+    // A port for each: a process that another test is starting may hold a closed socket for a moment.
+    let listen = |port: u16, interface: Option<&[u8]>| {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
         socket2::SockRef::from(&listener).bind_device(interface).unwrap();
-        let line = "--bind-interface lo 8000 192.0.2.7 80 ANY 1 30 0 4000";
+        let line = format!("--bind-interface lo {port} 192.0.2.7 80 ANY 1 30 0 4000");
         let Ok(Request::Run(config)) = parse(line.split(' ').map(Into::into)) else { panic!() };
         let log = Log::stdout(config.log_style()).unwrap();
         InProcess::with_listener(config, log, listener).map_err(|error| error.to_string())
     };
     let refusal =
         "Error: --bind-interface lo contradicts the socket passed in, which listens on 127.0.0.1:8000.";
-    assert_eq!(listen(None).unwrap_err(), refusal);
-    assert!(listen(Some(b"lo")).is_ok());
+    assert_eq!(listen(8000, None).unwrap_err(), refusal);
+    assert!(listen(8001, Some(b"lo")).is_ok());
 }
 
 /// Two neighbours with the same address, at the wires a0 and b0.
