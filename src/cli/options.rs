@@ -10,6 +10,7 @@ use crate::config::acl::Entry;
 use crate::config::error::{Argument, ConfigError};
 use crate::config::host::Host;
 use crate::config::setters::{BIND_TAKES, sessions_taken};
+use crate::config::way::Source;
 use crate::config::{Config, LogFormat, LogLevel, ProxyProtocol};
 
 /// One of the eight arguments.
@@ -49,7 +50,7 @@ pub(super) const ARGUMENTS: &[ArgumentRow] = &[
     ArgumentRow {
         argument: Argument::Acl,
         name: "ACL",
-        help: "Who may connect: ANY, or ip/mask with a mask like 24 or 255.255.255.0",
+        help: "Who may connect: ANY, or ip/mask, mask 24 or 255.255.255.0",
         read: |config, text| entry(text).map(|entry| _ = config.set_acl(entry)),
         write: |config| config.acl.admit[0].to_string(),
     },
@@ -107,7 +108,7 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         name: "--bind",
         value: "ADDR",
         repeats: false,
-        help: "Listen here only; :: is IPv6 and IPv4 [0.0.0.0]",
+        help: "Listen here only; :: is both [0.0.0.0]",
         read: |config, text| {
             host(text).and_then(|host| taken(config.set_bind(host))).ok_or_else(|| BIND_TAKES.into())
         },
@@ -115,13 +116,14 @@ pub(super) const OPTIONS: &[OptionRow] = &[
     },
     OptionRow {
         name: "--source",
-        value: "ADDR",
+        value: "ADDR|requester",
         repeats: false,
         help: "Connect to the target from this address",
         read: |config, text| {
-            host(text).and_then(|host| taken(config.set_source(host))).ok_or_else(|| config.source_taken())
+            let source = text.to_str().and_then(Source::parse);
+            source.and_then(|source| taken(config.set_source(source))).ok_or_else(|| config.source_taken())
         },
-        write: |config| config.source.iter().map(Host::to_string).collect(),
+        write: |config| config.source.iter().map(Source::to_string).collect(),
     },
     system::SOURCE_INTERFACE,
     system::BIND_INTERFACE,

@@ -1,13 +1,18 @@
 //! The way that packets take, where it is not left to the system.
 
+use std::fmt;
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 
 use crate::config::Config;
 use crate::config::error::ConfigError;
+use crate::config::host::Host;
 use crate::config::setters::invalid;
 use crate::limits::DSCP_MAX;
 use crate::sys::net::is_interface;
 
+/// The value of `--source` that stands for the requester's own address.
+const REQUESTER: &str = "requester";
 /// The values that the interface options take.
 pub(crate) const INTERFACE_TAKES: &str = "an interface of this host: see 'ip link'";
 /// The values that `--mark` takes.
@@ -28,7 +33,75 @@ pub(crate) struct Way {
     pub(crate) dscp: Option<u8>,
 }
 
+/// The address that connections to the target come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// An address of this host.
+    Host(Host),
+    /// The requester's own, with a port of the system's choice.
+    Requester,
+}
+
+/// From an address of this host.
+impl<T: Into<Host>> From<T> for Source {
+    fn from(host: T) -> Self {
+        Self::Host(host.into())
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(host) => host.fmt(f),
+            Self::Requester => f.write_str(REQUESTER),
+        }
+    }
+}
+
+impl Source {
+    /// Reads a value of `--source`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        if text == REQUESTER { Some(Self::Requester) } else { text.parse().ok().map(Self::Host) }
+    }
+
+    /// Returns where a connection for `requester` comes from.
+    pub(crate) fn of(self, requester: SocketAddr) -> SocketAddr {
+        match self {
+            Self::Host(host) => host.at(0),
+            Self::Requester => Host::from(requester).at(0),
+        }
+    }
+}
+
 impl Config {
+    /// Sets the address that connections to the target come from: `--source`.
+    ///
+    /// # Errors
+    /// No connection to the target can come from it.
+    pub fn set_source(&mut self, source: impl Into<Source>) -> Result<&mut Self, ConfigError> {
+        let source = source.into();
+        if let Source::Host(host) = source {
+            // Of a target that was not read nothing is known.
+            let suits = self.target.ip().is_unspecified() || host.ip().is_ipv4() == self.target.is_ipv4();
+            if !host.can_be_connected_to() || !suits {
+                return Err(invalid("--source", &host, self.source_taken()));
+            }
+        }
+        self.source = Some(source);
+        Ok(self)
+    }
+
+    /// Returns the values that `--source` takes.
+    pub(crate) fn source_taken(&self) -> String {
+        let family = self.target_family();
+        format!("one {family} address of this host, as <trg host> is {family}, or {REQUESTER}")
+    }
+
+    /// Returns the name of the target's address family.
+    pub(crate) fn target_family(&self) -> &'static str {
+        if self.target.is_ipv4() { "IPv4" } else { "IPv6" }
+    }
+
     /// Reaches the target through this interface alone: `--source-interface`.
     ///
     /// # Errors

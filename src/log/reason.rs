@@ -125,7 +125,8 @@ impl OptionFailure {
     #[must_use]
     pub fn cure(self) -> &'static str {
         if self.errno.kind() == ErrorKind::PermissionDenied {
-            "It needs CAP_NET_ADMIN: start as root, or run 'setcap cap_net_admin=+ep' on the program."
+            "It needs CAP_NET_ADMIN: start as root, run 'setcap cap_net_admin=+ep' on the program, or set \
+             AmbientCapabilities=CAP_NET_ADMIN in its unit."
         } else {
             "This system does without it."
         }

@@ -1,6 +1,6 @@
 //! The start: binding, inheriting, checking, and what the limits of the process give a pool.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use mio::net::TcpStream;
@@ -9,7 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
 use crate::config::error::ConfigError;
-use crate::config::way::Way;
+use crate::config::way::{Source, Way};
 use crate::limits::{EVENTS_PER_TURN, OWN_DESCRIPTORS, PIPES_MAX, SHARE_ELSEWHERE, TICK};
 use crate::log::Sink;
 use crate::log::message::Message;
@@ -121,6 +121,7 @@ impl Relay {
 fn watch(config: &Config, listener: &mut Listener) -> Result<(SocketAddr, Poll, Control), StartError> {
     let address = listener.address().map_err(ListenStep::Poll.failed(config.listener()))?;
     check_target(config, address)?;
+    check_source(config, address)?;
     let unavailable = ListenStep::Poll.failed(address);
     let poll = Poll::new().map_err(&unavailable)?;
     let mut control = Control::new().map_err(&unavailable)?;
@@ -175,10 +176,12 @@ fn check_before(config: &Config) -> Result<(), StartError> {
     if let Some(bind) = config.bind.filter(|bind| is_broadcast(bind.ip())) {
         return invalid("--bind", &bind, "an address to listen on, not that of a broadcast");
     }
-    if let Some(source) = config.source.filter(|source| !can_be_bound(source.at(0))) {
+    if let Some(Source::Host(source)) = config.source
+        && !can_be_bound(source.at(0))
+    {
         return invalid("--source", &source, "an address of this host");
     }
-    if config.way != Way::default() {
+    if config.way != Way::default() || config.source == Some(Source::Requester) {
         way::check(config)?;
     }
     if config.sessions.is_some() {
@@ -199,6 +202,25 @@ fn check_target(config: &Config, listen: SocketAddr) -> Result<(), StartError> {
         return Ok(());
     }
     if reaches(target, listen) { Err(StartError::OwnListener { target }) } else { Ok(()) }
+}
+
+/// Checks that requesters at `listen` can have an address of the target's family, where it becomes the source.
+///
+/// # Errors
+/// Message 112.
+fn check_source(config: &Config, listen: SocketAddr) -> Result<(), StartError> {
+    let listen = canonical(listen);
+    let takes_both = listen.ip() == Ipv6Addr::UNSPECIFIED;
+    match config.source {
+        Some(source @ Source::Requester) if !takes_both && listen.is_ipv4() != config.target.is_ipv4() => {
+            let family = config.target_family();
+            let allowed =
+                format!("an {family} address of this host, as no requester of {} has one", listen.ip());
+            let given = source.to_string();
+            Err(StartError::Config(ConfigError::Option { option: "--source", given, allowed }))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Returns whether a connection to `target` would reach a listener at `listen`.

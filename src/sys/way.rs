@@ -15,6 +15,12 @@ pub(crate) fn set_mark(socket: &Socket, mark: u32) -> io::Result<()> {
     socket.set_mark(mark)
 }
 
+/// Lets the socket of the family of `address` be bound to an address of another host.
+#[cfg(target_os = "linux")]
+pub(crate) fn set_transparent(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    if address.is_ipv4() { socket.set_ip_transparent_v4(true) } else { socket.set_ip_transparent_v6(true) }
+}
+
 /// Binds the socket to an interface: it sends and receives nowhere else.
 #[cfg(target_os = "linux")]
 pub(crate) fn set_interface(socket: &Socket, name: &str) -> io::Result<()> {
@@ -29,6 +35,11 @@ pub(crate) fn has_interface(socket: &Socket, name: &str) -> bool {
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn set_mark(_: &Socket, _: u32) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn set_transparent(_: &Socket, _: SocketAddr) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 

@@ -64,7 +64,7 @@ fn a_target_that_leads_back_here_by_address_translation_does_not_eat_the_pool() 
         return;
     }
     let target: SocketAddr = ([192, 0, 2, 1], 80).into();
-    for options in ["", "--bind ::", "--source 127.0.0.1"] {
+    for options in ["", "--bind ::", "--source 127.0.0.1", "--source requester"] {
         let start = Start::to(target).options(&format!("--sessions 100 {options}"));
         let mut relay = start.start_on(relay_port).unwrap();
         let mut requester = relay.connect();

@@ -226,7 +226,7 @@ fn a_file_of_openrc_becomes_a_command_line() {
         [
             &format!("command_args|{arguments}"),
             "command_user|tcprelay:tcprelay",
-            "capabilities|",
+            "capabilities|^cap_net_admin",
             "supervisor|supervise-daemon",
             "command_background|",
             "retry|SIGQUIT/15/SIGTERM/5"
@@ -246,6 +246,19 @@ fn openrc_refuses_a_wrong_file_and_leaves_a_relay_alone_that_ends_by_itself() {
     assert!(!output.status.success(), "{found:?}");
     assert_eq!(found[2..5], ["capabilities|^cap_net_bind_service", "supervisor|", "command_background|yes"]);
     assert_eq!(found[6], "eerror|Error: Invalid IP address specified for <trg host>.");
+}
+
+#[test]
+fn openrc_leaves_a_relay_the_privileges_that_it_needs_and_no_other() {
+    for (file, capabilities) in [
+        ("forward_port=8080 source=192.0.2.1", ""),
+        ("forward_port=80", "^cap_net_bind_service"),
+        ("forward_port=8080 source=requester", "^cap_net_admin"),
+        ("forward_port=80 mark=7", "^cap_net_bind_service,^cap_net_admin"),
+    ] {
+        let Some(output) = ash("openrc/stubs.sh", "tcprelay", Path::new("/"), file) else { return };
+        assert_eq!(lines(&output)[2], format!("capabilities|{capabilities}"));
+    }
 }
 
 #[test]

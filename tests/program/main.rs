@@ -25,6 +25,8 @@ mod levels;
 mod log;
 mod matrix;
 mod messages;
+#[cfg(target_os = "linux")]
+mod networks;
 mod options;
 mod readme;
 mod service;

@@ -626,7 +626,7 @@ fn what_cannot_start_here_is_told_by_a_check_as_by_the_start() {
 fn a_source_is_of_the_targets_family() {
     for (host, source, family) in [("192.0.2.7", "::1", "IPv4"), ("2001:db8::7", "127.0.0.1", "IPv6")] {
         let run = run(&["--source", source, "8080", host, "80", "ANY", "1", "30", "1", "4000"]);
-        let takes = format!("one {family} address of this host, as <trg host> is {family}");
+        let takes = format!("one {family} address of this host, as <trg host> is {family}, or requester");
         assert_eq!(run.stdout, format!("Error: --source cannot be {source:?}. It takes {takes}.\n"));
         assert_eq!(run.code, Some(2));
     }

@@ -160,7 +160,7 @@ fn an_inherited_socket_is_on_the_interface_or_is_refused() {
 }
 
 /// Two neighbours with the same address, at the wires a0 and b0.
-fn twins() -> Option<[(Neighbour, TcpListener); 2]> {
+pub fn twins() -> Option<[(Neighbour, TcpListener); 2]> {
     let script = "for wire in a b; do
                       ip link add ${wire}0 type veth peer name ${wire}1
                       ip link set ${wire}0 up
@@ -178,7 +178,7 @@ fn twins() -> Option<[(Neighbour, TcpListener); 2]> {
 }
 
 /// Runs a script in this test's own network.
-fn set_up(script: &str) -> bool {
+pub fn set_up(script: &str) -> bool {
     let done = Command::new("sh").args(["-ec", script]).status().unwrap().success();
     if !done {
         eprintln!("SKIPPED: not possible here: {script}");
@@ -247,14 +247,16 @@ fn an_interface_that_is_not_there_is_refused() {
 }
 
 #[test]
-fn a_mark_that_is_not_permitted_is_refused_with_the_cure() {
-    let arguments = ["--mark", "7", "8080", "192.0.2.7", "80", "ANY", "1", "30", "1", "4000"];
-    assert_not_permitted("--mark", &arguments);
+fn an_option_that_is_not_permitted_is_refused_with_the_cure() {
+    for (option, value) in [("--mark", "7"), ("--source", "requester")] {
+        let arguments = [option, value, "8080", "192.0.2.7", "80", "ANY", "1", "30", "1", "4000"];
+        assert_not_permitted(option, &arguments);
+    }
 }
 
 /// Checks that without privileges the command line is refused with the permission that the option needs.
 #[track_caller]
-pub fn assert_not_permitted(option: &str, arguments: &[&str]) {
+fn assert_not_permitted(option: &str, arguments: &[&str]) {
     let program = crate::support::TCPRELAY;
     let output = Command::new("setpriv")
         .args(["--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", program])
@@ -263,7 +265,8 @@ pub fn assert_not_permitted(option: &str, arguments: &[&str]) {
     match output {
         Ok(output) if output.status.code() != Some(127) => {
             let text = "cannot be used: Operation not permitted (error number 1). It needs CAP_NET_ADMIN: start as \
-                        root, or run 'setcap cap_net_admin=+ep' on the program.";
+                        root, run 'setcap cap_net_admin=+ep' on the program, or set \
+                        AmbientCapabilities=CAP_NET_ADMIN in its unit.";
             assert_eq!(String::from_utf8_lossy(&output.stdout), format!("Error: {option} {text}\n"));
             assert_eq!(output.status.code(), Some(1));
         }

@@ -5,9 +5,10 @@ use std::io;
 use socket2::Socket;
 
 use crate::config::Config;
+use crate::config::way::Source;
 use crate::relay::error::StartError;
 use crate::relay::target::socket;
-use crate::sys::way::{HAS_WAYS, set_dscp, set_interface, set_mark};
+use crate::sys::way::{HAS_WAYS, set_dscp, set_interface, set_mark, set_transparent};
 
 /// Prepares a socket for its way to the target.
 ///
@@ -19,6 +20,9 @@ pub(super) fn prepare(socket: &Socket, config: &Config) -> Result<(), (&'static 
     }
     if let Some(mark) = config.way.mark {
         set_mark(socket, mark.get()).map_err(|error| ("--mark", error))?;
+    }
+    if config.source == Some(Source::Requester) {
+        set_transparent(socket, config.target).map_err(|error| ("--source", error))?;
     }
     match config.way.dscp {
         Some(dscp) => set_dscp(socket, config.target, dscp).map_err(|error| ("--dscp", error)),
