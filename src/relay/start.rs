@@ -19,6 +19,7 @@ use crate::relay::edge::{CONTROL, LISTENER};
 use crate::relay::error::{ListenStep, StartError};
 use crate::relay::listener::Listener;
 use crate::relay::target::way;
+use crate::relay::wait::Gathering;
 use crate::relay::{Doors, Life, Relay, now};
 use crate::session::Session;
 use crate::session::turn::Timeouts;
@@ -67,6 +68,7 @@ impl<S: Sink> Relay<S> {
             report: None,
             log_registered: None,
             ends_at: Some(config.absolute_timeout).filter(|time| !time.is_zero()).map(|time| now + time),
+            gathering: Gathering::default(),
             now,
             config,
         })
