@@ -13,6 +13,8 @@ pub const IDLE_SECONDS: RangeInclusive<u64> = 1..=1800;
 pub const IDLE_DEFAULT: Duration = Duration::from_secs(300);
 /// The accepted range of `<a t/o>`, in seconds. 0: no absolute timeout.
 pub const ABSOLUTE_SECONDS: RangeInclusive<u64> = 0..=u32::MAX as u64;
+/// The largest code point of `--dscp`.
+pub const DSCP_MAX: u8 = 63;
 /// The largest `<buf>`, in bytes.
 pub const BUF_MAX: usize = 4000;
 /// The accepted range of `<buf>`, in bytes.

@@ -11,7 +11,7 @@ use serde::ser::SerializeMap;
 use crate::config::error::Given;
 use crate::config::host::Host;
 use crate::log::message::Message;
-use crate::log::reason::{Errno, ListenFailure};
+use crate::log::reason::{Errno, ListenFailure, OptionFailure};
 use crate::pool::totals::Totals;
 use crate::session::ended::{Identity, Live, Summary};
 
@@ -87,6 +87,14 @@ impl Field for ListenFailure {
             "" => Ok(()),
             cure => object.map.serialize_entry("cure", cure),
         }
+    }
+}
+
+impl Field for OptionFailure {
+    fn put<M: SerializeMap>(&self, _: &'static str, object: &mut Object<'_, M>) -> Result<(), M::Error> {
+        self.option.put("option", object)?;
+        self.errno.put("errno", object)?;
+        self.cure().put("cure", object)
     }
 }
 

@@ -66,23 +66,15 @@ const NEVER: &[Never] = &[
     },
 ];
 
-<<<<<<< HEAD
 /// Numbers that are no limits: exit statuses, what stands for no key, the geometry of the wheel, the layout of the
-/// tokens, what a kernel has laid down.
-=======
-/// Numbers that are no limits: exit statuses, what stands for no key, the geometry of the wheel, what a kernel
-/// or a standard has laid down.
->>>>>>> names
+/// tokens, what a kernel or a standard has laid down.
 const OTHER_NUMBERS: &[&str] = &[
     "src/limits.rs",
     "src/main.rs",
     "src/pool/queues.rs",
     "src/pool/wheel.rs",
-<<<<<<< HEAD
     "src/relay/edge.rs",
-=======
     "src/resolve/wire.rs",
->>>>>>> names
     "src/sys/",
 ];
 

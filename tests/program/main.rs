@@ -25,6 +25,8 @@ mod levels;
 mod log;
 mod matrix;
 mod messages;
+#[cfg(target_os = "linux")]
+mod networks;
 mod options;
 mod readme;
 mod service;
@@ -33,3 +35,5 @@ mod starts;
 mod streams;
 mod terminal;
 mod timers;
+#[cfg(target_os = "linux")]
+mod ways;

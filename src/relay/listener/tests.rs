@@ -8,7 +8,9 @@ use super::*;
 use crate::cli::{Request, parse};
 
 fn listener() -> Listener {
-    let socket = create((Ipv4Addr::LOCALHOST, 0).into(), false).unwrap();
+    let line = "80 192.0.2.7 80 ANY 1 30 0 4000";
+    let Ok(Request::Run(config)) = parse(line.split(' ').map(Into::into)) else { panic!("{line}") };
+    let socket = create((Ipv4Addr::LOCALHOST, 0).into(), &config).unwrap();
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
     socket.listen(BACKLOG).unwrap();
     Listener::new(socket.into(), false)
