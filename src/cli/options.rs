@@ -226,7 +226,11 @@ pub(super) const OPTIONS: &[OptionRow] = &[
 ];
 
 const VERSIONS: &[(&str, ProxyProtocol)] = &[("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)];
-const FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
+const FORMATS: &[(&str, LogFormat)] = &[
+    ("text", LogFormat::Text),
+    #[cfg(feature = "json")]
+    ("json", LogFormat::Json),
+];
 const LEVELS: &[(&str, LogLevel)] =
     &[("all", LogLevel::All), ("ends", LogLevel::Ends), ("problems", LogLevel::Problems)];
 

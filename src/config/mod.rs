@@ -75,6 +75,7 @@ pub enum LogFormat {
     #[default]
     Text,
     /// An object a line.
+    #[cfg(feature = "json")]
     Json,
 }
 

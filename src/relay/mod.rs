@@ -10,7 +10,9 @@ pub(crate) mod control;
 mod edge;
 pub(crate) mod error;
 mod listener;
-mod start;
+#[cfg(feature = "signals")]
+mod signals;
+pub(crate) mod start;
 mod status;
 mod target;
 mod tcp;
@@ -125,16 +127,6 @@ impl<S: Sink> Relay<S> {
     #[must_use]
     pub fn sessions(&self) -> Vec<Live> {
         control::live_sessions(&self.pool, self.now)
-    }
-
-    /// Lets the process's signals ask for the same things: SIGTERM, SIGINT and SIGHUP to stop, SIGQUIT
-    /// to drain, SIGUSR1 to report. A SIGHUP that was ignored stays ignored. SIGXFSZ no longer kills
-    /// the process.
-    ///
-    /// # Errors
-    /// No descriptor is left.
-    pub fn listen_to_signals(&self) -> io::Result<()> {
-        self.control.listen_to_signals()
     }
 
     /// Relays until the absolute timeout, a stop, or the end of a drain.
