@@ -121,6 +121,12 @@ pub const LOOK_SHARE: u32 = 20;
 /// The lateness that the wheel adds to a look and to the timer that follows.
 pub const LOOK_MARGIN: Duration = Duration::from_millis(22);
 
+/// How long lines of the log may wait for those of the turns that follow at once.
+pub const LINES_HELD_MAX: Duration = Duration::from_millis(10);
+
+/// Turns without a look for events before lines go out, while such looks find none.
+pub const LOOKS_SKIPPED_MAX: u8 = 64;
+
 /// Slots that one turn looks at for the status.
 pub const STATUS_SLOTS_PER_TURN: usize = 64;
 

@@ -1,5 +1,5 @@
-//! The log: the lines of a turn go out together, and nothing that happens to the output can block
-//! the relay, end it, or make it write half a line.
+//! The log: the lines of turns that follow each other at once go out together, and nothing that happens to the
+//! output can block the relay, end it, or make it write half a line.
 //!
 //! Lines wait in a buffer of fixed size. A line that does not fit, because the output has not taken
 //! the lines before it, is dropped and counted. Once all lines that waited are out, a line gives the
@@ -36,6 +36,12 @@ pub trait Sink {
 
     /// Ends a turn of the loop. A sink that gathers messages passes them on here.
     fn end_turn(&mut self) {}
+
+    /// Returns whether messages wait for [`end_turn`](Self::end_turn). Where the next turn follows at once, the relay
+    /// calls it after that one, though no later than 10 ms after the first message.
+    fn is_gathering(&self) -> bool {
+        false
+    }
 
     /// Takes the last message.
     fn close(&mut self, message: &Message) {
@@ -185,7 +191,7 @@ impl Log {
 }
 
 impl Sink for Log {
-    /// Adds a message, to go out at the end of the turn, if its level is wanted. It is dropped if there
+    /// Adds a message, to go out with [`end_turn`](Self::end_turn), if its level is wanted. It is dropped if there
     /// is no room for it.
     fn message(&mut self, message: &Message) {
         if !self.lines.wants(message) {
@@ -205,6 +211,10 @@ impl Sink for Log {
         if self.fresh {
             self.flush();
         }
+    }
+
+    fn is_gathering(&self) -> bool {
+        self.fresh
     }
 
     /// Ends the log with `message`. Lines that the output does not take now are given up. If it still

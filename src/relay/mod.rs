@@ -10,12 +10,14 @@ pub(crate) mod control;
 mod edge;
 pub(crate) mod error;
 mod listener;
+mod needs;
 #[cfg(feature = "signals")]
 mod signals;
 pub(crate) mod start;
 mod status;
 mod target;
 mod tcp;
+mod wait;
 
 use std::io;
 use std::net::SocketAddr;
@@ -40,7 +42,7 @@ use crate::relay::listener::Listener;
 use crate::session::ended::Live;
 use crate::session::stream::Readiness;
 
-/// Reads the clock: the only place besides the wait.
+/// Reads the clock: the only place.
 fn now() -> Instant {
     Instant::now()
 }
@@ -77,6 +79,7 @@ pub struct Relay<S = Log> {
     log_registered: Option<RawFd>,
     /// When the absolute timeout ends the relay; `None`: never.
     ends_at: Option<Instant>,
+    gathering: wait::Gathering,
     now: Instant,
 }
 
@@ -135,7 +138,7 @@ impl<S: Sink> Relay<S> {
     /// Waiting for events failed for good. The last message is about it.
     pub fn run(mut self) -> Result<Outcome, WaitError> {
         loop {
-            if let Some(outcome) = self.turn(None)? {
+            if let Some(outcome) = self.run_turn(None)? {
                 return Ok(outcome);
             }
         }
@@ -153,6 +156,15 @@ impl<S: Sink> Relay<S> {
     /// # Errors
     /// Waiting for events failed for good, and the relay has ended. The last message is about it.
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<Option<Outcome>, WaitError> {
+        let outcome = self.run_turn(timeout)?;
+        if outcome.is_none() {
+            // The caller may wait for other things before the next turn.
+            self.pass_lines_on();
+        }
+        Ok(outcome)
+    }
+
+    fn run_turn(&mut self, timeout: Option<Duration>) -> Result<Option<Outcome>, WaitError> {
         match self.life {
             Life::Bound => {
                 self.start();
@@ -179,10 +191,10 @@ impl<S: Sink> Relay<S> {
         if self.pool.take_freed() {
             self.resume_accepting();
         }
+        let last_serial = self.last_serial;
         self.accept();
         self.log_report();
-        self.sink.end_turn();
-        self.watch_log();
+        self.hold_lines(self.last_serial > last_serial);
         self.check();
         Ok(None)
     }
@@ -201,33 +213,7 @@ impl<S: Sink> Relay<S> {
         }
     }
 
-    // ----- wait and note
-
-    fn wait(&mut self, most: Option<Duration>) -> Result<(), WaitError> {
-        let mut timeout = self.sleep(most);
-        while let Err(error) = self.poll.poll(&mut self.events, timeout) {
-            if error.kind() != io::ErrorKind::Interrupted {
-                return Err(WaitError(error));
-            }
-            // A signal handler or a SIGSTOP may have taken long. Poll again without waiting, so that
-            // no session is called idle while its events are unread.
-            timeout = Some(Duration::ZERO);
-        }
-        self.now = Instant::now();
-        Ok(())
-    }
-
-    /// Returns how long the loop may sleep; `None`: until something happens.
-    fn sleep(&self, most: Option<Duration>) -> Option<Duration> {
-        let sleep = self.next_deadline().map(|at| match at.saturating_duration_since(self.now) {
-            Duration::ZERO => Duration::ZERO,
-            _ => at.saturating_duration_since(Instant::now()),
-        });
-        match (sleep, most) {
-            (Some(sleep), Some(most)) => Some(sleep.min(most)),
-            (sleep, most) => sleep.or(most),
-        }
-    }
+    // ----- note
 
     /// Notes the reports of this turn. Returns whether there may be more than could be taken.
     fn note(&mut self) -> bool {

@@ -3,13 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use mio::net::TcpStream;
 use mio::{Events, Interest, Poll};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
 use crate::config::error::ConfigError;
-use crate::limits::{EVENTS_PER_TURN, OWN_DESCRIPTORS, PIPES_MAX, SHARE_ELSEWHERE, TICK};
+use crate::limits::{EVENTS_PER_TURN, TICK};
 use crate::log::Sink;
 use crate::log::message::Message;
 use crate::pool::{Pool, Settings, Timer};
@@ -17,8 +15,9 @@ use crate::relay::control::Control;
 use crate::relay::edge::{CONTROL, LISTENER};
 use crate::relay::error::{ListenStep, StartError};
 use crate::relay::listener::Listener;
+use crate::relay::needs::{Needs, pipe_bytes};
+use crate::relay::wait::Gathering;
 use crate::relay::{Doors, Life, Relay, now};
-use crate::session::Session;
 use crate::session::turn::Timeouts;
 use crate::sys::clock_resolution;
 use crate::sys::net::{can_be_bound, canonical, is_broadcast, is_own};
@@ -65,6 +64,7 @@ impl<S: Sink> Relay<S> {
             report: None,
             log_registered: None,
             ends_at: Some(config.absolute_timeout).filter(|time| !time.is_zero()).map(|time| now + time),
+            gathering: Gathering::default(),
             now,
             config,
         })
@@ -137,7 +137,7 @@ fn watch(config: &Config, listener: &mut Listener) -> Result<(SocketAddr, Poll, 
 /// Returns what is to be said of the pool and the limits: messages 105, where `--sessions` was given,
 /// and 104. Raises the descriptor limit.
 fn remarks(config: &Config) -> impl Iterator<Item = Message> {
-    let needs = needs(config);
+    let needs = Needs::of(config);
     let needed = config.sessions.map(|_| needs.message());
     needed.into_iter().chain(needs.raise_descriptor_limit().err())
 }
@@ -150,21 +150,6 @@ fn settings(config: &Config) -> Settings {
         max_per_source: config.max_per_source,
         pipe_bytes: if config.splice { pipe_bytes() } else { 0 },
     }
-}
-
-/// Returns the kernel memory that pipes may hold on this machine.
-fn pipe_bytes() -> usize {
-    #[cfg(target_os = "linux")]
-    {
-        use crate::limits::{PIPES_BYTES_MAX, PIPES_MEMORY_SHARE};
-
-        let info = rustix::system::sysinfo();
-        #[allow(clippy::useless_conversion)] // 32 bits wide on some systems.
-        let memory = u64::try_from(info.totalram).unwrap_or(u64::MAX).saturating_mul(info.mem_unit.into());
-        usize::try_from(memory / PIPES_MEMORY_SHARE).unwrap_or(usize::MAX).min(PIPES_BYTES_MAX)
-    }
-    #[cfg(not(target_os = "linux"))]
-    0
 }
 
 /// Checks everything that can be checked before a socket is bound.
@@ -184,7 +169,7 @@ fn check_before(config: &Config) -> Result<(), StartError> {
         return invalid("--source", &source, "an address of this host");
     }
     if config.sessions.is_some() {
-        needs(config).check()?;
+        Needs::of(config).check()?;
     }
     Ok(())
 }
@@ -214,81 +199,6 @@ fn reaches(target: SocketAddr, listen: SocketAddr) -> bool {
 /// Checks that the wheel's ticks can be told apart.
 fn check_clock(resolution: Duration) -> Result<(), StartError> {
     if resolution > TICK { Err(StartError::ClockTooCoarse) } else { Ok(()) }
-}
-
-fn needs(config: &Config) -> Needs {
-    let session_bytes = 2 * config.buf + size_of::<Session<TcpStream>>() + SHARE_ELSEWHERE;
-    Needs::of_pool(config.pool(), session_bytes)
-}
-
-/// What a pool needs at the most.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Needs {
-    pub(crate) sessions: usize,
-    pub(crate) descriptors: u64,
-    pub(crate) bytes: u64,
-}
-
-impl Needs {
-    /// Returns the needs of `sessions` sessions, each of which takes `session_bytes` bytes.
-    pub(crate) fn of_pool(sessions: usize, session_bytes: usize) -> Self {
-        let descriptors = 2 * sessions + 2 * PIPES_MAX + OWN_DESCRIPTORS;
-        Self { sessions, descriptors: descriptors as u64, bytes: (sessions * session_bytes) as u64 }
-    }
-
-    /// Returns message 105, which tells the needs.
-    pub(crate) fn message(self) -> Message {
-        let Self { sessions, descriptors, bytes } = self;
-        Message::PoolNeeds { sessions, descriptors, kib: bytes.div_ceil(1024) }
-    }
-
-    /// Whether the limits of the process can give that.
-    ///
-    /// # Errors
-    /// Message 114.
-    pub(crate) fn check(self) -> Result<(), StartError> {
-        let Self { sessions, descriptors, bytes } = self;
-        let most = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-        if descriptors > most {
-            let need = format!("{descriptors} descriptors, and the limit is {most}");
-            return Err(StartError::PoolTooLarge { sessions, need });
-        }
-        for resource in [Resource::As, Resource::Data] {
-            let most = getrlimit(resource).current.unwrap_or(u64::MAX);
-            if bytes > most {
-                let need = format!("{} KiB of memory, and the limit is {} KiB", bytes / 1024, most / 1024);
-                return Err(StartError::PoolTooLarge { sessions, need });
-            }
-        }
-        Ok(())
-    }
-
-    /// Raises the soft limit of descriptors as far as it is needed and may go.
-    ///
-    /// # Errors
-    /// Message 104, where not all sessions will have theirs.
-    pub(crate) fn raise_descriptor_limit(self) -> Result<(), Message> {
-        let limit = raise_descriptor_limit(self.descriptors);
-        let enough_for = limit.saturating_sub(OWN_DESCRIPTORS as u64) / 2;
-        if enough_for < self.sessions as u64 {
-            return Err(Message::DescriptorLimit { limit, enough_for, sessions: self.sessions });
-        }
-        Ok(())
-    }
-}
-
-/// Raises the soft limit towards `wanted`; the limit that is in force then.
-fn raise_descriptor_limit(wanted: u64) -> u64 {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let current = current.unwrap_or(u64::MAX);
-    if current >= wanted {
-        return current;
-    }
-    let raised = wanted.min(maximum.unwrap_or(u64::MAX));
-    match setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum }) {
-        Ok(()) => raised,
-        Err(_) => current,
-    }
 }
 
 #[cfg(test)]

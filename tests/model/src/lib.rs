@@ -14,6 +14,7 @@ pub mod args;
 pub mod channel;
 pub mod kernel;
 pub mod log;
+pub mod pair;
 pub mod session;
 pub mod wheel;
 pub mod world;
