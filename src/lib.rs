@@ -89,6 +89,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+#[cfg(feature = "cli")]
 pub mod cli;
 mod config;
 mod limits;
@@ -157,10 +158,12 @@ pub use config::error::{Argument, ConfigError, Given};
 pub use config::host::{Host, InvalidHost};
 pub use config::way::Source;
 pub use config::{Config, LogFormat, LogLevel, LogStyle, ProxyProtocol, Target};
+pub use log::fields::Value;
 pub use log::message::{Level, Message};
 pub use log::{Log, Sink};
 pub use pool::totals::Totals;
 pub use relay::control::Handle;
 pub use relay::error::{ListenStep, StartError, WaitError};
+pub use relay::start::Checked;
 pub use relay::{Outcome, Relay};
 pub use session::ended::{Identity, Live, Serial, Summary};

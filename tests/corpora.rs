@@ -28,6 +28,7 @@ fn access_lists_mean_what_an_oracle_says() {
     replay("acl", tcprelay_model::acl::check);
 }
 
+#[cfg(feature = "cli")]
 #[test]
 fn command_lines_are_taken_or_refused_as_an_oracle_says() {
     replay("args", tcprelay_model::args::check);

@@ -120,7 +120,7 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         repeats: false,
         help: "Connect to the target from this address",
         read: |config, text| {
-            let source = text.to_str().and_then(Source::parse);
+            let source = text.to_str().and_then(|text| text.parse::<Source>().ok());
             source.and_then(|source| taken(config.set_source(source))).ok_or_else(|| config.source_taken())
         },
         write: |config| config.source.iter().map(Source::to_string).collect(),
@@ -233,7 +233,11 @@ pub(super) const OPTIONS: &[OptionRow] = &[
 ];
 
 const VERSIONS: &[(&str, ProxyProtocol)] = &[("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)];
-const FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
+const FORMATS: &[(&str, LogFormat)] = &[
+    ("text", LogFormat::Text),
+    #[cfg(feature = "json")]
+    ("json", LogFormat::Json),
+];
 const LEVELS: &[(&str, LogLevel)] =
     &[("all", LogLevel::All), ("ends", LogLevel::Ends), ("problems", LogLevel::Problems)];
 

@@ -79,6 +79,7 @@ pub enum LogFormat {
     #[default]
     Text,
     /// An object a line.
+    #[cfg(feature = "json")]
     Json,
 }
 

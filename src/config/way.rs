@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::str::FromStr;
 
 use crate::config::Config;
 use crate::config::error::ConfigError;
@@ -15,8 +16,6 @@ use crate::sys::net::is_interface;
 const REQUESTER: &str = "requester";
 /// The values that the interface options take.
 pub(crate) const INTERFACE_TAKES: &str = "an interface of this host: see 'ip link'";
-/// The values that `--mark` takes.
-pub(crate) const MARK_TAKES: &str = "a number from 1 to 4294967295";
 /// The values that `--dscp` takes.
 pub(crate) const DSCP_TAKES: &str = "a number from 0 to 63";
 
@@ -58,12 +57,16 @@ impl fmt::Display for Source {
     }
 }
 
-impl Source {
-    /// Reads a value of `--source`.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        if text == REQUESTER { Some(Self::Requester) } else { text.parse().ok().map(Self::Host) }
-    }
+/// An address, or the word that stands for the requester's.
+impl FromStr for Source {
+    type Err = <Host as FromStr>::Err;
 
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == REQUESTER { Ok(Self::Requester) } else { text.parse().map(Self::Host) }
+    }
+}
+
+impl Source {
     /// Returns where a connection for `requester` comes from.
     pub(crate) fn of(self, requester: SocketAddr) -> SocketAddr {
         match self {

@@ -6,10 +6,8 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use serde::ser::SerializeMap;
-
 use crate::config::error::{Argument, ConfigError, Given};
-use crate::log::json::{Field as _, Object};
+use crate::log::fields::{Field as _, Fields, Value};
 use crate::log::reason::{Errno, ListenFailure, OptionFailure};
 use crate::pool::totals::Totals;
 use crate::session::Side;
@@ -70,13 +68,10 @@ macro_rules! catalogue {
                 match self { $( Self::$name { .. } => Level::$level, )* }
             }
 
-            /// Adds the message's fields to a JSON object.
-            pub(crate) fn put_fields<M: SerializeMap>(
-                &self,
-                object: &mut Object<'_, M>,
-            ) -> Result<(), M::Error> {
-                match self { $( Self::$name { $($field),* } => { $( $field.put(stringify!($field), object)?; )* } )* }
-                Ok(())
+            /// Passes each field to `put`, with its name in the JSON log.
+            pub fn put_fields(&self, put: &mut dyn FnMut(&'static str, Value<'_>)) {
+                let fields = &mut Fields { event: self.event(), put };
+                match self { $( Self::$name { $($field),* } => { $( $field.put(stringify!($field), fields); )* } )* }
             }
         }
 

@@ -11,13 +11,14 @@ mod edge;
 pub(crate) mod error;
 mod listener;
 mod needs;
-mod start;
+#[cfg(feature = "signals")]
+mod signals;
+pub(crate) mod start;
 mod status;
 mod target;
 mod tcp;
 mod wait;
 
-use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
@@ -128,16 +129,6 @@ impl<S: Sink> Relay<S> {
     #[must_use]
     pub fn sessions(&self) -> Vec<Live> {
         control::live_sessions(&self.pool, self.now)
-    }
-
-    /// Lets the process's signals ask for the same things: SIGTERM, SIGINT and SIGHUP to stop, SIGQUIT
-    /// to drain, SIGUSR1 to report. A SIGHUP that was ignored stays ignored. SIGXFSZ no longer kills
-    /// the process.
-    ///
-    /// # Errors
-    /// No descriptor is left.
-    pub fn listen_to_signals(&self) -> io::Result<()> {
-        self.control.listen_to_signals()
     }
 
     /// Relays until the absolute timeout, a stop, or the end of a drain.

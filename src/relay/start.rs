@@ -90,10 +90,19 @@ impl<S: Sink> Relay<S> {
     }
 }
 
+/// A start that would succeed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Checked {
+    /// The address that the relay would listen on.
+    pub address: SocketAddr,
+    /// The messages that the start would log after 15 and 131: 105 and 104, where there is cause.
+    pub remarks: Vec<Message>,
+}
+
 impl Relay {
     /// Does all that a start does, and lets go of it again. `listener` is a socket as
-    /// [`with_listener`](Self::with_listener) takes it. Returns the messages that the start would log,
-    /// with 116 in place of 15 and 131.
+    /// [`with_listener`](Self::with_listener) takes it.
     ///
     /// Connections are never accepted. One that comes while the port is bound is reset, as it would be
     /// without a relay, and none is taken from a relay that shares its port.
@@ -103,16 +112,14 @@ impl Relay {
     pub fn check_start(
         config: &Config,
         listener: Option<std::net::TcpListener>,
-    ) -> Result<Vec<Message>, StartError> {
+    ) -> Result<Checked, StartError> {
         check_before(config)?;
         let mut listener = match listener {
             Some(listener) => Listener::inherit(listener, config)?,
             None => Listener::bind_for_check(config)?,
         };
         let (address, ..) = watch(config, &mut listener)?;
-        let mut messages = vec![Message::WouldRelay { address, command_line: config.to_string() }];
-        messages.extend(remarks(config));
-        Ok(messages)
+        Ok(Checked { address, remarks: remarks(config).collect() })
     }
 }
 

@@ -40,8 +40,21 @@ const ONLY: &[Only] = &[
         words: &["socket2"],
         places: &["src/sys/", "src/relay/listener.rs", "src/relay/target/", "src/relay/tcp.rs"],
     },
+    Only { words: &["serde", "serde_json"], places: &["src/log/json.rs"] },
+    // Features are cut at the doors of rooms.
+    Only {
+        words: &["feature"],
+        places: &[
+            "src/cli/options.rs",
+            "src/config/mod.rs",
+            "src/lib.rs",
+            "src/log/lines.rs",
+            "src/log/mod.rs",
+            "src/relay/mod.rs",
+        ],
+    },
     Only { words: &["nix"], places: &["src/sys/", "src/relay/target/"] },
-    Only { words: &["signal_hook"], places: &["src/sys/", "src/relay/control.rs"] },
+    Only { words: &["signal_hook"], places: &["src/relay/signals.rs"] },
     // Time is an argument.
     Only { words: &["Instant::now"], places: &["src/relay/mod.rs", "src/log/mod.rs"] },
     Only { words: &["SystemTime::now"], places: &["src/relay/mod.rs", "src/log/mod.rs"] },

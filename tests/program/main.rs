@@ -17,7 +17,6 @@ mod clock;
 mod command_line;
 mod dist;
 mod edges;
-mod embedding;
 mod endings;
 mod figure_one;
 mod init_scripts;

@@ -9,6 +9,7 @@
 #![cfg(target_os = "linux")]
 
 pub mod acl;
+#[cfg(feature = "cli")]
 pub mod args;
 pub mod channel;
 pub mod dns;
