@@ -115,6 +115,9 @@ pub mod internal {
     pub mod config {
         pub use crate::config::*;
     }
+    pub mod http {
+        pub use crate::relay::status::http::*;
+    }
     pub mod idle {
         pub use crate::session::idle::*;
     }
@@ -156,6 +159,7 @@ pub mod internal {
 pub use config::acl::{Acl, Entry, InvalidEntry};
 pub use config::error::{Argument, ConfigError, Given};
 pub use config::host::{Host, InvalidHost};
+pub use config::status::{InvalidStatusAddress, StatusAddress};
 pub use config::way::Source;
 pub use config::{Config, LogFormat, LogLevel, LogStyle, ProxyProtocol, Target};
 pub use log::fields::Value;

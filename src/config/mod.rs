@@ -4,6 +4,7 @@ pub mod acl;
 pub mod error;
 pub mod host;
 pub(crate) mod setters;
+pub mod status;
 pub(crate) mod way;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use crate::config::acl::Acl;
 use crate::config::host::Host;
+use crate::config::status::StatusAddress;
 use crate::config::way::{Source, Way};
 
 /// Everything that a relay is asked to do. It is made by [`new`](Self::new) and the setters, or by
@@ -46,6 +48,8 @@ pub struct Config {
     pub(crate) max_per_source: Option<usize>,
     /// `--proxy-protocol`.
     pub(crate) proxy_protocol: Option<ProxyProtocol>,
+    /// `--status`.
+    pub(crate) status: Option<StatusAddress>,
     /// `--log-format`, `--log-level` and `--timestamps`.
     pub(crate) log_style: LogStyle,
     /// Not `--no-splice`.
@@ -178,6 +182,12 @@ impl Config {
     #[must_use]
     pub fn proxy_protocol(&self) -> Option<ProxyProtocol> {
         self.proxy_protocol
+    }
+
+    /// Returns where the status is served. None: nowhere.
+    #[must_use]
+    pub fn status(&self) -> Option<&StatusAddress> {
+        self.status.as_ref()
     }
 
     /// Returns how a log is written.

@@ -10,6 +10,7 @@ use crate::log::Sink;
 use crate::log::message::Message;
 use crate::log::reason::Errno;
 use crate::pool::Timer;
+use crate::pool::totals::Count;
 use crate::relay::edge::LISTENER;
 use crate::relay::listener::{self, Accepted};
 use crate::relay::{Doors, Relay, target};
@@ -87,15 +88,15 @@ impl<S: Sink> Relay<S> {
     fn admit(&mut self, requester: TcpStream, address: SocketAddr) {
         self.sink.message(&Message::Attempt { requester: address });
         if !self.config.acl.admits(address.ip()) {
-            self.pool.totals.rejected += 1;
+            self.pool.counts.add(Count::NotAdmitted);
             return self.turn_away(requester, &Message::Rejected { requester: address });
         }
-        self.pool.totals.accepted += 1;
+        self.pool.counts.add(Count::Accepted);
         self.sink.message(&Message::Accepted { requester: address });
         match self.target_socket(&requester, address) {
             Ok(socket) => self.allocate(requester, address, socket),
-            Err(message) => {
-                self.pool.totals.dropped += 1;
+            Err((count, message)) => {
+                self.pool.counts.add(count);
                 self.turn_away(requester, &message);
                 if matches!(message, Message::TargetSocket { errno, .. } if listener::is_shortage(errno.0)) {
                     self.pause_accepting();
@@ -107,22 +108,26 @@ impl<S: Sink> Relay<S> {
     /// Returns a socket for the session of a requester that the ACL admits.
     ///
     /// # Errors
-    /// The message that says why there is no session for it: 19, 21, 106 or 107.
-    fn target_socket(&self, requester: &TcpStream, address: SocketAddr) -> Result<target::Socket, Message> {
+    /// Why there is no session for it, as a count and as a message: 19, 21, 106 or 107.
+    fn target_socket(
+        &self,
+        requester: &TcpStream,
+        address: SocketAddr,
+    ) -> Result<target::Socket, (Count, Message)> {
         let target = self.config.target;
         let slots = self.pool.slots();
         if slots.is_own_end(address) && has_destination(requester, target) {
-            return Err(Message::OwnConnection { requester: address, target });
+            return Err((Count::OwnConnection, Message::OwnConnection { requester: address, target }));
         }
         if let Some(limit) = slots.source_limit_reached(address.ip()) {
-            return Err(Message::SourceLimit { requester: address, limit });
+            return Err((Count::SourceLimit, Message::SourceLimit { requester: address, limit }));
         }
         if slots.is_full() {
-            return Err(Message::PoolExhausted { requester: address });
+            return Err((Count::PoolExhausted, Message::PoolExhausted { requester: address }));
         }
         target::socket(target).map_err(|error| {
             let errno = Errno::from(&error);
-            Message::TargetSocket { requester: address, target, errno }
+            (Count::NoTargetSocket, Message::TargetSocket { requester: address, target, errno })
         })
     }
 

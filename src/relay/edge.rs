@@ -6,10 +6,12 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use crate::config::ProxyProtocol;
+use crate::limits::STATUS_VISITS;
 use crate::log::Sink;
 use crate::log::message::Message;
 use crate::pool::Host;
 use crate::relay::target;
+use crate::relay::target::health::TargetHealth;
 use crate::session::Side;
 use crate::session::ended::{Ended, Identity};
 
@@ -17,13 +19,26 @@ use crate::session::ended::{Ended, Identity};
 pub(super) const LISTENER: Token = Token(0);
 pub(super) const CONTROL: Token = Token(1);
 pub(super) const LOG: Token = Token(2);
-const FIRST_SESSION: usize = 4;
+pub(super) const STATUS_LISTENER: Token = Token(8);
+const FIRST_VISIT: Token = Token(9);
+const FIRST_SESSION: Token = Token(32);
+
+const _: () = assert!(FIRST_VISIT.0 + STATUS_VISITS <= FIRST_SESSION.0);
 
 /// The relay as its pool sees it.
 pub(super) struct Edge<'a, S> {
     pub(super) registry: &'a Registry,
     pub(super) sink: &'a mut S,
     pub(super) proxy_protocol: Option<ProxyProtocol>,
+    /// The targets, where a status tells of them.
+    pub(super) targets: &'a mut [TargetHealth],
+}
+
+impl<S> Edge<'_, S> {
+    /// Returns what is known of a session's target.
+    fn target(&mut self, session: Identity) -> Option<&mut TargetHealth> {
+        self.targets.iter_mut().find(|target| target.address == session.target)
+    }
 }
 
 impl<S: Sink> Host<TcpStream> for Edge<'_, S> {
@@ -32,6 +47,9 @@ impl<S: Sink> Host<TcpStream> for Edge<'_, S> {
     }
 
     fn connected(&mut self, session: Identity) {
+        if let Some(target) = self.target(session) {
+            target.note_connected();
+        }
         self.sink.message(&Message::Connected { session });
         self.sink.message(&Message::RelaysStarted { session });
     }
@@ -49,17 +67,29 @@ impl<S: Sink> Host<TcpStream> for Edge<'_, S> {
     }
 
     fn ended(&mut self, ended: Ended) {
+        if let Some(target) = self.target(ended.identity) {
+            target.note_ended(&ended);
+        }
         self.sink.message(&ended.into());
     }
 }
 
 fn token(key: usize, side: Side) -> Token {
-    Token(FIRST_SESSION + 2 * key + side.index())
+    Token(FIRST_SESSION.0 + 2 * key + side.index())
 }
 
 pub(super) fn session_side(token: Token) -> Option<(usize, Side)> {
-    let number = token.0.checked_sub(FIRST_SESSION)?;
+    let number = token.0.checked_sub(FIRST_SESSION.0)?;
     Some((number / 2, Side::BOTH[number % 2]))
+}
+
+pub(super) fn visit_token(index: usize) -> Token {
+    Token(FIRST_VISIT.0 + index)
+}
+
+/// Returns the visit of a token, if it is one's.
+pub(super) fn visit(token: Token) -> Option<usize> {
+    token.0.checked_sub(FIRST_VISIT.0).filter(|&index| index < STATUS_VISITS)
 }
 
 /// The reports that a session needs of its sockets. Errors are always reported.

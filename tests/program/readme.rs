@@ -8,13 +8,14 @@ use std::num::NonZeroU64;
 use serde_json::Value;
 use tcprelay::cli::{Request, parse};
 use tcprelay::internal::message::{
-    Errno, Given, Identity, ListenFailure, Live, Message, OptionFailure, Summary, Totals,
+    Errno, Given, Identity, ListenFailure, Live, Message, OptionFailure, StatusFailure, Summary, Totals,
 };
-use tcprelay::{Log, LogFormat, LogStyle, Sink as _};
+use tcprelay::{Log, LogFormat, LogStyle, Sink as _, StatusAddress};
 
 const README: &str = include_str!("../../README.md");
 
 /// The messages with values that stand for placeholders, in the order of their numbers.
+#[allow(clippy::too_many_lines, reason = "a row a message")]
 fn catalogue() -> Vec<Message> {
     let requester: SocketAddr = "192.0.2.1:50001".parse().unwrap();
     let target: SocketAddr = "198.51.100.2:60002".parse().unwrap();
@@ -23,6 +24,7 @@ fn catalogue() -> Vec<Message> {
     let errno = Errno(80004);
     let address = "0.0.0.0:40000".parse().unwrap();
     let failure = ListenFailure { address, errno };
+    let status: StatusAddress = "127.0.0.1:9100".parse().unwrap();
     let given = Given { text: "value".into(), example: "example" };
     vec![
         Message::ClockTooCoarse {},
@@ -112,9 +114,11 @@ fn catalogue() -> Vec<Message> {
         Message::ValueGiven { given },
         Message::StartReason { failure },
         Message::ConnectionReason { requester, errno },
+        Message::StatusListening { status: status.to_string() },
         Message::InheritedOtherwise { given: "an argument".into(), address },
         Message::Listening { address: "192.0.2.9:40000".parse().unwrap() },
         Message::OptionUnavailable { failure: OptionFailure { option: "--option", errno } },
+        Message::StatusUnavailable { failure: StatusFailure { status, errno } },
     ]
 }
 
@@ -185,7 +189,7 @@ fn as_json_every_message_is_one_object_with_the_values_of_its_text() {
 #[test]
 fn every_message_of_the_catalogue_is_in_its_place() {
     let numbers: Vec<_> = catalogue().iter().map(Message::number).collect();
-    let expected: Vec<_> = (1..=39).chain(100..=119).chain(130..=132).collect();
+    let expected: Vec<_> = (1..=39).chain(100..=119).chain([125, 130, 131, 132, 137]).collect();
     assert_eq!(numbers, expected);
     let mut events: Vec<_> = catalogue().iter().map(Message::event).collect();
     events.sort_unstable();

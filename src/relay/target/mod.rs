@@ -1,5 +1,6 @@
 //! The way to the target: its socket, the connect, and the header that may go first.
 
+pub(crate) mod health;
 pub(super) mod way;
 
 use std::io;
