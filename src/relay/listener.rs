@@ -72,7 +72,7 @@ impl Listener {
     /// # Errors
     /// Message 11, 12 or 13.
     pub(crate) fn bind(config: &Config) -> Result<Self, StartError> {
-        let address = config.listener();
+        let address = config.listen();
         let socket = bound(address, config.reuse_port)?;
         socket.listen(BACKLOG).map_err(ListenStep::Listen.failed(address))?;
         Ok(Self::new(socket.into(), false))
@@ -87,7 +87,7 @@ impl Listener {
         if !config.reuse_port {
             return Self::bind(config);
         }
-        Ok(Self::new(bound(config.listener(), true)?.into(), false))
+        Ok(Self::new(bound(config.listen(), true)?.into(), false))
     }
 
     /// Takes a listening socket from the process that started this one. It must be what `config` says.
