@@ -96,6 +96,7 @@ mod limits;
 mod log;
 mod pool;
 mod relay;
+mod resolve;
 mod session;
 mod sys;
 
@@ -132,6 +133,9 @@ pub mod internal {
         pub use crate::pool::slots::*;
         pub use crate::pool::*;
     }
+    pub mod resolve {
+        pub use crate::resolve::*;
+    }
     pub mod session {
         pub use crate::session::turn::*;
         pub use crate::session::*;
@@ -154,10 +158,11 @@ pub use ipnet::IpNet;
 pub use config::acl::{Acl, Entry, InvalidEntry};
 pub use config::error::{Argument, ConfigError, Given};
 pub use config::host::{Host, InvalidHost};
+pub use config::way::Source;
 pub use config::{Config, LogFormat, LogLevel, LogStyle, ProxyProtocol, Target};
 pub use log::fields::Value;
 pub use log::message::{Level, Message};
-pub use log::reason::{Errno, ListenFailure};
+pub use log::reason::{Errno, ListenFailure, OptionFailure};
 pub use log::{Log, Sink};
 pub use pool::totals::Totals;
 pub use relay::control::Handle;

@@ -4,12 +4,14 @@ pub mod acl;
 pub mod error;
 pub mod host;
 pub(crate) mod setters;
+pub(crate) mod way;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::config::acl::Acl;
 use crate::config::host::Host;
+use crate::config::way::{Source, Way};
 
 /// Everything that a relay is asked to do. It is made by [`new`](Self::new) and the setters, or by
 /// `cli::parse`, and every value is in its range.
@@ -35,7 +37,9 @@ pub struct Config {
     /// `<buf>`, in bytes.
     pub(crate) buf: usize,
     /// `--source`.
-    pub(crate) source: Option<Host>,
+    pub(crate) source: Option<Source>,
+    /// `--source-interface`, `--bind-interface`, `--mark` and `--dscp`.
+    pub(crate) way: Way,
     /// `--reuse-port`.
     pub(crate) reuse_port: bool,
     /// `--sessions`, where it was given.
@@ -160,7 +164,7 @@ impl Config {
 
     /// Returns the address that connections to the target come from. None: the system chooses.
     #[must_use]
-    pub fn source(&self) -> Option<Host> {
+    pub fn source(&self) -> Option<Source> {
         self.source
     }
 

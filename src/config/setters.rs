@@ -13,6 +13,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use crate::config::acl::{Acl, Entry};
 use crate::config::error::{Argument, ConfigError, Given, shown};
 use crate::config::host::Host;
+use crate::config::way::Way;
 use crate::config::{Config, LogStyle, ProxyProtocol, Target};
 use crate::limits::{
     ABSOLUTE_SECONDS, BUF, BUF_MAX, CONNECT_DEFAULT, CONNECT_SECONDS, IDLE_DEFAULT, IDLE_SECONDS,
@@ -62,6 +63,7 @@ impl Config {
             absolute_timeout: Duration::ZERO,
             buf: BUF_MAX,
             source: None,
+            way: Way::default(),
             reuse_port: false,
             sessions: None,
             max_per_source: None,
@@ -174,27 +176,6 @@ impl Config {
         Ok(self)
     }
 
-    /// Sets the address that connections to the target come from: `--source`.
-    ///
-    /// # Errors
-    /// No connection to the target can come from it.
-    pub fn set_source(&mut self, host: impl Into<Host>) -> Result<&mut Self, ConfigError> {
-        let host = host.into();
-        // Of a target that was not read nothing is known.
-        let suits = self.target.ip().is_unspecified() || host.ip().is_ipv4() == self.target.is_ipv4();
-        if !host.can_be_connected_to() || !suits {
-            return Err(invalid("--source", &host, self.source_taken()));
-        }
-        self.source = Some(host);
-        Ok(self)
-    }
-
-    /// Returns the addresses that `--source` takes.
-    pub(crate) fn source_taken(&self) -> String {
-        let family = if self.target.is_ipv4() { "IPv4" } else { "IPv6" };
-        format!("one {family} address of this host, as <trg host> is {family}")
-    }
-
     /// Shares the port with others that do the same: `--reuse-port`.
     pub fn set_reuse_port(&mut self, shares: bool) -> &mut Self {
         self.reuse_port = shares;
@@ -266,7 +247,7 @@ fn refused(argument: Argument, given: &dyn fmt::Display) -> ConfigError {
 }
 
 #[cold]
-fn invalid(option: &'static str, given: &dyn fmt::Display, allowed: String) -> ConfigError {
+pub(super) fn invalid(option: &'static str, given: &dyn fmt::Display, allowed: String) -> ConfigError {
     ConfigError::Option { option, given: shown(OsStr::new(&given.to_string())), allowed }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::config::error::Given;
 use crate::config::host::Host;
-use crate::log::reason::{Errno, ListenFailure};
+use crate::log::reason::{Errno, ListenFailure, OptionFailure};
 use crate::pool::totals::Totals;
 use crate::session::ended::{Identity, Live, Summary};
 
@@ -121,6 +121,14 @@ impl Field for ListenFailure {
             "" => {}
             cure => fields.text("cure", &cure),
         }
+    }
+}
+
+impl Field for OptionFailure {
+    fn put(&self, _: &'static str, fields: &mut Fields<'_>) {
+        fields.text("option", &self.option);
+        self.errno.put("errno", fields);
+        fields.text("cure", &self.cure());
     }
 }
 

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::config::error::{Argument, ConfigError, Given};
 use crate::log::fields::{Field as _, Fields, Value};
-use crate::log::reason::{Errno, ListenFailure};
+use crate::log::reason::{Errno, ListenFailure, OptionFailure};
 use crate::pool::totals::Totals;
 use crate::session::Side;
 use crate::session::ended::{Cause, Ended, Identity, Live, Summary};
@@ -273,6 +273,9 @@ catalogue! {
     /// After 15, where the relay does not listen on 0.0.0.0.
     131 "listening" End Listening { address: SocketAddr }
         "Listening on {address}.";
+    /// An option that the system lacks, or does not permit.
+    132 "option_unavailable" Error OptionUnavailable { failure: OptionFailure }
+        "Error: {} cannot be used: {} (error number {}). {}", failure.option, failure.errno.words(), failure.errno, failure.cure();
 }
 
 impl From<Ended> for Message {

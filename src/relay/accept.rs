@@ -138,7 +138,7 @@ impl<S: Sink> Relay<S> {
         let serial = Serial::new(self.last_serial).unwrap_or(Serial::MIN);
         let identity = Identity { serial, requester: address, target: self.config.target };
         self.sink.message(&Message::Allocated { session: identity });
-        let begun = target::begin_connect(&socket, self.config.target, self.config.source);
+        let begun = target::begin_connect(&socket, &self.config, address);
         let target = TcpStream::from_std(socket.into());
         let own_end = self.pool.slots().watches_for_loops().then(|| target.local_addr());
         let mut session = Session::new(identity, requester, target, self.now);

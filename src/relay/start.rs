@@ -1,12 +1,13 @@
 //! The start: binding, inheriting, checking, and what the limits of the process give a pool.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use mio::{Events, Interest, Poll};
 
 use crate::config::Config;
 use crate::config::error::ConfigError;
+use crate::config::way::{Source, Way};
 use crate::limits::{EVENTS_PER_TURN, TICK};
 use crate::log::Sink;
 use crate::log::message::Message;
@@ -16,11 +17,12 @@ use crate::relay::edge::{CONTROL, LISTENER};
 use crate::relay::error::{ListenStep, StartError};
 use crate::relay::listener::Listener;
 use crate::relay::needs::{Needs, pipe_bytes};
+use crate::relay::target::way;
 use crate::relay::wait::Gathering;
 use crate::relay::{Doors, Life, Relay, now};
 use crate::session::turn::Timeouts;
 use crate::sys::clock_resolution;
-use crate::sys::net::{can_be_bound, canonical, is_broadcast, is_own};
+use crate::sys::net::{LOOPBACK, can_be_bound, canonical, is_broadcast, is_own};
 
 impl<S: Sink> Relay<S> {
     /// Binds the listener. Messages go to `sink` once the relay runs. The time of the absolute timeout begins now.
@@ -126,6 +128,7 @@ impl Relay {
 fn watch(config: &Config, listener: &mut Listener) -> Result<(SocketAddr, Poll, Control), StartError> {
     let address = listener.address().map_err(ListenStep::Poll.failed(config.listen()))?;
     check_target(config, address)?;
+    check_source(config, address)?;
     let unavailable = ListenStep::Poll.failed(address);
     let poll = Poll::new().map_err(&unavailable)?;
     let mut control = Control::new().map_err(&unavailable)?;
@@ -155,7 +158,7 @@ fn settings(config: &Config) -> Settings {
 /// Checks everything that can be checked before a socket is bound.
 ///
 /// # Errors
-/// Message 1, 112 or 114.
+/// Message 1, 112, 114 or 132.
 fn check_before(config: &Config) -> Result<(), StartError> {
     check_clock(clock_resolution())?;
     let invalid = |option, given: &dyn ToString, allowed: &str| {
@@ -165,8 +168,13 @@ fn check_before(config: &Config) -> Result<(), StartError> {
     if let Some(bind) = config.bind.filter(|bind| is_broadcast(bind.ip())) {
         return invalid("--bind", &bind, "an address to listen on, not that of a broadcast");
     }
-    if let Some(source) = config.source.filter(|source| !can_be_bound(source.at(0))) {
+    if let Some(Source::Host(source)) = config.source
+        && !can_be_bound(source.at(0))
+    {
         return invalid("--source", &source, "an address of this host");
+    }
+    if config.way != Way::default() || config.source == Some(Source::Requester) {
+        way::check(config)?;
     }
     if config.sessions.is_some() {
         Needs::of(config).check()?;
@@ -180,7 +188,31 @@ fn check_before(config: &Config) -> Result<(), StartError> {
 /// Message 113.
 fn check_target(config: &Config, listen: SocketAddr) -> Result<(), StartError> {
     let target = config.target;
+    // This host's own connections come in on loopback, and on no other interface. Where that is wrong, the
+    // relay knows its own connections all the same, when they come.
+    if config.way.bind_interface.as_ref().is_some_and(|name| name != LOOPBACK) {
+        return Ok(());
+    }
     if reaches(target, listen) { Err(StartError::OwnListener { target }) } else { Ok(()) }
+}
+
+/// Checks that requesters at `listen` can have an address of the target's family, where it becomes the source.
+///
+/// # Errors
+/// Message 112.
+fn check_source(config: &Config, listen: SocketAddr) -> Result<(), StartError> {
+    let listen = canonical(listen);
+    let takes_both = listen.ip() == Ipv6Addr::UNSPECIFIED;
+    match config.source {
+        Some(source @ Source::Requester) if !takes_both && listen.is_ipv4() != config.target.is_ipv4() => {
+            let family = config.target_family();
+            let allowed =
+                format!("an {family} address of this host, as no requester of {} has one", listen.ip());
+            let given = source.to_string();
+            Err(StartError::Config(ConfigError::Option { option: "--source", given, allowed }))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Returns whether a connection to `target` would reach a listener at `listen`.

@@ -37,6 +37,7 @@ const PLANTED: &[(&str, &str, &str)] = &[
     ("src/session/ stands alone", "src/session/channel.rs", "fn log(_: &crate::log::message::Message) {}"),
     ("src/pool/ stands alone", "src/pool/mod.rs", "use crate::log::{message::Message, Log};"),
     ("src/pool/ stands alone", "src/pool/mod.rs", "use crate::relay;"),
+    ("src/resolve/ stands alone", "src/resolve/mod.rs", "use crate::sys::net::interface_index;"),
     (NUMBERS, "src/relay/mod.rs", "const FIRST: usize = 4;"),
     (NUMBERS, "src/session/mod.rs", "impl Session { pub(crate) const GRACE: std::time::Duration = TICK; }"),
     (NUMBERS, "src/cli/mod.rs", "const SECONDS: RangeInclusive<u64> = 1..=3;"),
@@ -104,6 +105,8 @@ const INNOCENT: &[(&str, &str)] = &[
     ),
     ("src/pool/wheel.rs", "#[cfg(test)]\nmod tests { fn f() { Instant::now(); } const N: u8 = 1; }"),
     ("src/pool/mod.rs", "use crate::session::relay::Relay;"),
+    ("src/pool/tests.rs", "use crate::relay::Relay;"),
+    ("src/resolve/tests/tries.rs", "const SECOND: Duration = TICK;"),
     (
         "src/relay/mod.rs",
         "const fn size<const N: usize>() -> usize { N }\nconst NAME: &str = \"4\";\nconst _: () = ();",

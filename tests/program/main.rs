@@ -24,6 +24,8 @@ mod levels;
 mod log;
 mod matrix;
 mod messages;
+#[cfg(target_os = "linux")]
+mod networks;
 mod options;
 mod readme;
 mod service;
@@ -32,3 +34,5 @@ mod starts;
 mod streams;
 mod terminal;
 mod timers;
+#[cfg(target_os = "linux")]
+mod ways;

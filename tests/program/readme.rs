@@ -7,7 +7,9 @@ use std::num::NonZeroU64;
 
 use serde_json::Value;
 use tcprelay::cli::{Request, parse};
-use tcprelay::internal::message::{Errno, Given, Identity, ListenFailure, Live, Message, Summary, Totals};
+use tcprelay::internal::message::{
+    Errno, Given, Identity, ListenFailure, Live, Message, OptionFailure, Summary, Totals,
+};
 use tcprelay::{Log, LogFormat, LogStyle, Progress, Sink as _};
 
 const README: &str = include_str!("../../README.md");
@@ -110,6 +112,9 @@ fn catalogue() -> Vec<Message> {
         Message::ValueGiven { given },
         Message::StartReason { failure },
         Message::ConnectionReason { requester, errno },
+        Message::InheritedOtherwise { given: "an argument".into(), address },
+        Message::Listening { address: "192.0.2.9:40000".parse().unwrap() },
+        Message::OptionUnavailable { failure: OptionFailure { option: "--option", errno } },
     ]
 }
 
@@ -182,7 +187,7 @@ fn as_json_every_message_is_one_object_with_the_values_of_its_text() {
 #[test]
 fn every_message_of_the_catalogue_is_in_its_place() {
     let numbers: Vec<_> = catalogue().iter().map(Message::number).collect();
-    let expected: Vec<_> = (1..=39).chain(100..=119).collect();
+    let expected: Vec<_> = (1..=39).chain(100..=119).chain(130..=132).collect();
     assert_eq!(numbers, expected);
     let mut events: Vec<_> = catalogue().iter().map(Message::event).collect();
     events.sort_unstable();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 
 fn listener() -> Listener {
-    let socket = create((Ipv4Addr::LOCALHOST, 0).into(), false).unwrap();
+    let socket = create((Ipv4Addr::LOCALHOST, 0).into(), &Config::without_addresses()).unwrap();
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
     socket.listen(BACKLOG).unwrap();
     Listener::new(socket.into(), false)

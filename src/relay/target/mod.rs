@@ -1,5 +1,7 @@
 //! The way to the target: its socket, the connect, and the header that may go first.
 
+pub(super) mod way;
+
 use std::io;
 use std::net::SocketAddr;
 
@@ -9,11 +11,10 @@ use rustix::io::Errno;
 pub(crate) use socket2::Socket;
 use socket2::{Domain, Protocol, Type};
 
-use crate::config::ProxyProtocol;
-use crate::config::host::Host;
+use crate::config::{Config, ProxyProtocol};
 use crate::session::ended::Cause;
 use crate::sys::net::canonical;
-use crate::sys::uninterrupted;
+use crate::sys::{NO_SUCH_FAMILY, uninterrupted};
 
 /// A non-blocking socket for a connection to `target`.
 pub(crate) fn socket(target: SocketAddr) -> io::Result<Socket> {
@@ -26,29 +27,34 @@ pub(crate) fn socket(target: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Begins to connect, from `source` if that is given.
+/// Begins to connect as `config` says, for a requester at `requester`.
 ///
 /// # Errors
 /// What ends the session: the socket cannot be prepared, or the kernel refuses at once.
 pub(crate) fn begin_connect(
     socket: &Socket,
-    target: SocketAddr,
-    source: Option<Host>,
+    config: &Config,
+    requester: SocketAddr,
 ) -> Result<(), (Cause, io::Error)> {
     // Urgent bytes stay in the stream, where a relay must find them.
     socket.set_out_of_band_inline(true).map_err(|error| (Cause::ConnectNotStarted, error))?;
-    connect(socket, target, source).map_err(|error| (Cause::TargetRefused, error))
+    connect(socket, config, requester).map_err(|error| (Cause::TargetRefused, error))
 }
 
-fn connect(socket: &Socket, target: SocketAddr, source: Option<Host>) -> io::Result<()> {
-    if let Some(source) = source {
+fn connect(socket: &Socket, config: &Config, requester: SocketAddr) -> io::Result<()> {
+    way::prepare(socket, config).map_err(|(_, error)| error)?;
+    if let Some(source) = config.source {
+        let source = source.of(requester);
+        if source.is_ipv4() != config.target.is_ipv4() {
+            return Err(io::Error::from_raw_os_error(NO_SUCH_FAMILY));
+        }
         // The kernel chooses the port when it knows the target, so that ports last longer. A kernel without
         // this option chooses at once.
         #[cfg(target_os = "linux")]
         let _ = nix::sys::socket::setsockopt(socket, nix::sys::socket::sockopt::IpBindAddressNoPort, &true);
-        socket.bind(&source.at(0).into())?;
+        socket.bind(&source.into())?;
     }
-    match uninterrupted(|| socket.connect(&target.into())) {
+    match uninterrupted(|| socket.connect(&config.target.into())) {
         Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => Ok(()),
         result => result,
     }

@@ -134,11 +134,21 @@ fn host(word: Option<&str>) -> Option<IpAddr> {
     })
 }
 
+/// The requester's address, or one that a target of this family can be reached from.
+fn source(word: Option<&str>, ipv4: bool) -> Option<String> {
+    if word == Some("requester") {
+        return word.map(str::to_owned);
+    }
+    host(word).filter(|address| address.is_ipv4() == ipv4).map(|address| address.to_string())
+}
+
 /// The values of the options, as they were given.
 #[derive(Default)]
 struct Options<'a> {
     bind: Option<&'a OsStr>,
     source: Option<&'a OsStr>,
+    mark: Option<&'a OsStr>,
+    dscp: Option<&'a OsStr>,
     reuse_port: bool,
     allow: Vec<&'a OsStr>,
     deny: Vec<&'a OsStr>,
@@ -172,6 +182,8 @@ impl<'a> Options<'a> {
             let slot = match option.to_str()? {
                 "--bind" => &mut options.bind,
                 "--source" => &mut options.source,
+                "--mark" => &mut options.mark,
+                "--dscp" => &mut options.dscp,
                 "--max-per-source" => &mut options.max_per_source,
                 "--sessions" => &mut options.sessions,
                 "--proxy-protocol" => &mut options.proxy_protocol,
@@ -198,8 +210,9 @@ impl<'a> Options<'a> {
     /// listen on says something even where it is the default: an inherited socket must have it.
     fn text(&self, ipv4: bool) -> Result<String, (&'static str, String)> {
         let bind = given("--bind", self.bind, address)?;
-        let source =
-            given("--source", self.source, |word| host(word).filter(|address| address.is_ipv4() == ipv4))?;
+        let source = given("--source", self.source, |word| source(word, ipv4))?;
+        let mark = given("--mark", self.mark, |word| number(word, 1..=4_294_967_295))?;
+        let dscp = given("--dscp", self.dscp, |word| number(word, 0..=63))?;
         let net = |word: Option<&str>| Some(Meaning::read(word?)?.text());
         let allow = all("--allow", &self.allow, net)?;
         let deny = all("--deny", &self.deny, net)?;
@@ -222,6 +235,8 @@ impl<'a> Options<'a> {
         let parts = [
             bind.unwrap_or_default(),
             source.unwrap_or_default(),
+            mark.unwrap_or_default(),
+            dscp.unwrap_or_default(),
             flag("--reuse-port", self.reuse_port),
             allow,
             deny,

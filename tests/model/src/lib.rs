@@ -12,9 +12,11 @@ pub mod acl;
 #[cfg(feature = "cli")]
 pub mod args;
 pub mod channel;
+pub mod dns;
 pub mod kernel;
 pub mod log;
 pub mod pair;
+pub mod resolver;
 pub mod session;
 pub mod wheel;
 pub mod world;
