@@ -20,7 +20,7 @@ pub(super) struct Needs {
 impl Needs {
     pub(super) fn of(config: &Config) -> Self {
         let session_bytes = 2 * config.buf + size_of::<Session<TcpStream>>() + SHARE_ELSEWHERE;
-        Self::of_pool(config.pool(), session_bytes)
+        Self::of_pool(config.sessions(), session_bytes)
     }
 
     /// Returns the needs of `sessions` sessions, each of which takes `session_bytes` bytes.
