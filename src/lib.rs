@@ -156,6 +156,8 @@ pub mod internal {
     }
 }
 
+pub use ipnet::IpNet;
+
 pub use config::acl::{Acl, Entry, InvalidEntry};
 pub use config::error::{Argument, ConfigError, Given};
 pub use config::host::{Host, InvalidHost};
@@ -164,10 +166,11 @@ pub use config::way::Source;
 pub use config::{Config, LogFormat, LogLevel, LogStyle, ProxyProtocol, Target};
 pub use log::fields::Value;
 pub use log::message::{Level, Message};
+pub use log::reason::{Errno, ListenFailure, OptionFailure};
 pub use log::{Log, Sink};
 pub use pool::totals::Totals;
 pub use relay::control::Handle;
 pub use relay::error::{ListenStep, StartError, WaitError};
 pub use relay::start::Checked;
 pub use relay::{Outcome, Relay};
-pub use session::ended::{Identity, Live, Serial, Summary};
+pub use session::ended::{Identity, Live, Progress, Serial, Summary};

@@ -73,7 +73,7 @@ fn status(error: &StartError) -> ExitCode {
 }
 
 fn start(config: Config) -> Result<Relay, StartError> {
-    let unavailable = ListenStep::Poll.failed(config.listener());
+    let unavailable = ListenStep::Poll.failed(config.listen());
     let log = Log::stdout(config.log_style()).map_err(&unavailable)?;
     let relay = match inherited()? {
         Some(listener) => Relay::with_listener(config, log, listener)?,

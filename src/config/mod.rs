@@ -16,8 +16,10 @@ use crate::config::status::StatusAddress;
 use crate::config::way::{Source, Way};
 
 /// Everything that a relay is asked to do. It is made by [`new`](Self::new) and the setters, or by
-/// [`cli::parse`](crate::cli::parse), and every value is in its range. `Display` writes the options and
-/// arguments that parse to the same `Config`.
+/// `cli::parse`, and every value is in its range.
+///
+/// With the feature `cli`, `Display` writes the options and arguments that parse to the same `Config`. There is
+/// none for port 0, which a command line does not take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// `<fwd port>`.
@@ -58,6 +60,7 @@ pub struct Config {
 
 /// Versions of the PROXY protocol header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ProxyProtocol {
     /// The line of text.
     V1,
@@ -67,6 +70,7 @@ pub enum ProxyProtocol {
 
 /// How the log is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LogStyle {
     /// How a line reads.
     pub format: LogFormat,
@@ -78,6 +82,7 @@ pub struct LogStyle {
 
 /// How a line of the log reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LogFormat {
     /// The catalogue's texts.
     #[default]
@@ -89,6 +94,7 @@ pub enum LogFormat {
 
 /// Which messages are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LogLevel {
     /// Every message.
     #[default]
@@ -113,13 +119,13 @@ impl<T: Into<SocketAddr>> From<T> for Target {
 impl Config {
     /// Returns the number of sessions in the pool.
     #[must_use]
-    pub fn pool(&self) -> usize {
+    pub fn sessions(&self) -> usize {
         self.sessions.unwrap_or(crate::limits::SESSIONS)
     }
 
     /// Returns the address to listen on.
     #[must_use]
-    pub fn listener(&self) -> SocketAddr {
+    pub fn listen(&self) -> SocketAddr {
         let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, self.fwd_port));
         self.bind.map_or(any, |host| host.at(self.fwd_port))
     }

@@ -16,6 +16,7 @@ use crate::session::ended::{Cause, Ended, Identity, Live, Summary};
 /// How much a message matters. It decides which `--log-level` keeps the message, and its priority
 /// in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Level {
     /// A step in the life of a connection. Only `all` keeps it.
     Step,
@@ -38,9 +39,10 @@ macro_rules! catalogue {
         $number:literal $event:literal $level:ident $name:ident { $($field:ident: $type:ty),* }
             $words:literal $(, $argument:expr)*;
     )*) => {
-        /// A message of the catalogue with its values.
+        /// A message of the catalogue with its values. `Display` writes its text.
         ///
-        /// Its fields are named as in the JSON log.
+        /// Its fields are named as in the JSON log. A later version may add messages, and fields to a message:
+        /// a pattern that ends in `..` goes on to match.
         #[derive(Clone, Debug, PartialEq, Eq)]
         #[non_exhaustive]
         #[allow(missing_docs)]
@@ -321,7 +323,9 @@ impl From<ConfigError> for Message {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Message::from(self.clone()).fmt(f)
+        let message = Message::from(self.clone());
+        message.fmt(f)?;
+        message.reason().map_or(Ok(()), |reason| write!(f, " {reason}"))
     }
 }
 

@@ -17,7 +17,7 @@ pub(crate) mod message;
 pub(crate) mod reason;
 
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::SystemTime;
 
 use crate::config::LogStyle;
@@ -50,7 +50,7 @@ pub trait Sink {
 
     /// Returns the descriptor that blocks the sink, until it is writable; `None`: the sink is not blocked. The
     /// relay watches it, and then calls [`flush`](Self::flush).
-    fn blocked_on(&self) -> Option<RawFd> {
+    fn blocked_on(&self) -> Option<BorrowedFd<'_>> {
         None
     }
 
@@ -228,8 +228,8 @@ impl Sink for Log {
         }
     }
 
-    fn blocked_on(&self) -> Option<RawFd> {
-        self.blocked.then(|| self.output.as_fd().as_raw_fd())
+    fn blocked_on(&self) -> Option<BorrowedFd<'_>> {
+        self.blocked.then(|| self.output.as_fd())
     }
 
     /// Hands the waiting lines to the output, without blocking.

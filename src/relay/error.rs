@@ -65,6 +65,7 @@ pub enum StartError {
 
 /// The steps of a start that make system calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ListenStep {
     /// Make the socket, and set its options: message 11.
     Socket,

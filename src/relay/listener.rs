@@ -73,7 +73,7 @@ impl Listener {
     /// # Errors
     /// Message 11, 12 or 13.
     pub(crate) fn bind(config: &Config) -> Result<Self, StartError> {
-        let address = config.listener();
+        let address = config.listen();
         let socket = bound(config)?;
         socket.listen(BACKLOG).map_err(ListenStep::Listen.failed(address))?;
         Ok(Self::new(socket.into(), false))
@@ -257,7 +257,7 @@ fn other_interface(config: &Config, socket: &Socket) -> Option<String> {
 }
 
 fn bound(config: &Config) -> Result<Socket, StartError> {
-    let address = config.listener();
+    let address = config.listen();
     let socket = create(address, config).map_err(ListenStep::Socket.failed(address))?;
     socket.bind(&address.into()).map_err(ListenStep::Bind.failed(address))?;
     Ok(socket)

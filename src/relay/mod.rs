@@ -20,7 +20,7 @@ mod tcp;
 mod wait;
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, RawFd};
 use std::time::{Duration, Instant, SystemTime};
 
 use mio::net::TcpStream;
@@ -53,6 +53,7 @@ fn time_of_day() -> SystemTime {
 
 /// Why a relay stopped. Each is the last line of its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Outcome {
     /// Message 23.
     AbsoluteTimeout,
@@ -315,7 +316,7 @@ impl<S: Sink> Relay<S> {
     /// Watches the log's output while it is blocked. Outputs that cannot be watched, such as a full
     /// disk, are tried again with the next line.
     fn watch_log(&mut self) {
-        let blocked = self.sink.blocked_on();
+        let blocked = self.sink.blocked_on().map(|descriptor| descriptor.as_raw_fd());
         if blocked == self.log_registered {
             return;
         }
@@ -339,7 +340,7 @@ impl<S: Sink> Relay<S> {
     /// Looks for broken invariants at the end of a turn, in debug builds. A large pool is left alone:
     /// the look is at every slot.
     fn check(&self) {
-        if cfg!(debug_assertions) && self.config.pool() <= POOL_CHECK_MAX {
+        if cfg!(debug_assertions) && self.config.sessions() <= POOL_CHECK_MAX {
             self.pool.check();
         }
     }

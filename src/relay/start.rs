@@ -136,7 +136,7 @@ impl Relay {
 /// Makes the poll instance, and registers what it watches from the start on. Returns the listener's
 /// address as well.
 fn watch(config: &Config, listener: &mut Listener) -> Result<(SocketAddr, Poll, Control), StartError> {
-    let address = listener.address().map_err(ListenStep::Poll.failed(config.listener()))?;
+    let address = listener.address().map_err(ListenStep::Poll.failed(config.listen()))?;
     check_target(config, address)?;
     check_source(config, address)?;
     let unavailable = ListenStep::Poll.failed(address);
@@ -163,7 +163,7 @@ fn remarks(config: &Config) -> impl Iterator<Item = Message> {
 
 fn settings(config: &Config) -> Settings {
     Settings {
-        sessions: config.pool(),
+        sessions: config.sessions(),
         buf: config.buf,
         timeouts: Timeouts { connect: config.connect_timeout, idle: config.idle_timeout },
         max_per_source: config.max_per_source,

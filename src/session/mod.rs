@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use crate::session::abort::Abort;
 use crate::session::buffer::Buffer;
 use crate::session::channel::{Channel, Ends, Step};
-use crate::session::ended::{Cause, Ended, Identity, Live, Summary};
+use crate::session::ended::{Cause, Ended, Identity, Live, Progress, Summary};
 use crate::session::idle::IdleClock;
 use crate::session::pipes::Pipes;
 pub use crate::session::side::Side;
@@ -264,9 +264,9 @@ impl<S: Stream> Session<S> {
     #[must_use]
     pub fn live(&self, now: Instant) -> Live {
         let phase = match self.phase {
-            Phase::Connecting => "connecting",
-            Phase::Relaying(_) => "relaying",
-            Phase::Aborting(_) => "ending",
+            Phase::Connecting => Progress::Connecting,
+            Phase::Relaying(_) => Progress::Relaying,
+            Phase::Aborting(_) => Progress::Ending,
         };
         Live { identity: self.identity, phase, summary: self.summary(now), idle: self.idle.idle_for(now) }
     }

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::net::Shutdown;
 
-use tcprelay::{Message, Outcome};
+use tcprelay::{Message, Outcome, Progress};
 
 use crate::Embedded;
 use crate::net::{self, End};
@@ -84,7 +84,7 @@ fn a_handle_returns_the_totals_and_the_sessions_until_the_relay_has_ended() {
     let sessions = handle.sessions().unwrap();
     let [session] = sessions.as_slice() else { panic!("{sessions:?}") };
     assert_eq!(session.identity.requester, requester.local_addr().unwrap());
-    assert_eq!(session.phase, "relaying");
+    assert_eq!(session.phase, Progress::Relaying);
     handle.stop();
     assert_eq!(relay.outcome(), Outcome::Stopped);
     assert_eq!((handle.totals(), handle.sessions()), (None, None));

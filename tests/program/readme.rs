@@ -10,7 +10,7 @@ use tcprelay::cli::{Request, parse};
 use tcprelay::internal::message::{
     Errno, Given, Identity, ListenFailure, Live, Message, OptionFailure, StatusFailure, Summary, Totals,
 };
-use tcprelay::{Log, LogFormat, LogStyle, Sink as _, StatusAddress};
+use tcprelay::{Log, LogFormat, LogStyle, Progress, Sink as _, StatusAddress};
 
 const README: &str = include_str!("../../README.md");
 
@@ -90,7 +90,7 @@ fn catalogue() -> Vec<Message> {
         Message::StatusSession {
             live: Live {
                 identity: session,
-                phase: "relaying",
+                phase: Progress::Relaying,
                 summary: Summary {
                     to_target: 90005,
                     to_requester: 90005,
@@ -152,7 +152,9 @@ fn count_of(object: &Value, wanted: &Value) -> usize {
 fn as_json_every_message_is_one_object_with_the_values_of_its_text() {
     for message in catalogue() {
         let (mut written, output) = pipe().unwrap();
-        let mut log = Log::to(output.into(), LogStyle { format: LogFormat::Json, ..LogStyle::default() });
+        let mut style = LogStyle::default();
+        style.format = LogFormat::Json;
+        let mut log = Log::to(output.into(), style);
         log.message(&message);
         log.flush();
         drop(log);

@@ -24,7 +24,7 @@ pub(super) fn write(view: &View<'_>, sessions: &[Live]) -> String {
     json.field("uptime_s", &view.age().as_secs());
     json.flag("draining", view.is_draining);
     json.field("sessions", &view.pool.slots().len());
-    json.field("sessions_limit", &view.config.pool());
+    json.field("sessions_limit", &view.config.sessions());
     json.field("totals", &totals);
     json.field("lines_dropped", &view.lines_dropped);
     json.field("bytes_spliced", &view.pool.bytes_spliced());

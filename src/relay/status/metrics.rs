@@ -32,7 +32,7 @@ fn relay(metrics: &mut Metrics, view: &View<'_>) {
             "tcprelay_sessions_limit",
             "gauge",
             "Sessions that the pool has slots for.",
-            view.config.pool() as u64,
+            view.config.sessions() as u64,
         ),
         (
             "tcprelay_draining",

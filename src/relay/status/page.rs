@@ -61,7 +61,7 @@ fn put_totals(page: &mut String, view: &View<'_>) -> fmt::Result {
     let totals = view.pool.counts.totals();
     let lately = view.facts.rates.lately(view.now, &totals);
     page.push_str("<dl>");
-    let (sessions, limit) = (view.pool.slots().len(), view.config.pool());
+    let (sessions, limit) = (view.pool.slots().len(), view.config.sessions());
     fact(page, "sessions", format_args!("{sessions} of {limit}"))?;
     for (name, words, count) in totals.rows() {
         if name.starts_with("bytes") {

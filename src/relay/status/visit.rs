@@ -65,7 +65,8 @@ impl Visit {
             Phase::Ranking(..) if !*may_answer => Step::Again,
             Phase::Ranking(request, ranking) => {
                 *may_answer = false;
-                if request.page == Page::Metrics || ranking.look(view.pool, view.config.pool(), view.now) {
+                if request.page == Page::Metrics || ranking.look(view.pool, view.config.sessions(), view.now)
+                {
                     self.phase = Phase::Writing(answer(*request, ranking, view), 0);
                 }
                 Step::Again
