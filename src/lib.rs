@@ -62,6 +62,10 @@
 //! that session ends. Nothing grows with traffic: not the log, whose lines are dropped and counted
 //! when its reader stands still, and no table.
 //!
+//! **The status** (`--status`) is served on the same loop, after the sessions, to four connections at a
+//! time that have no slot of the pool. Each has a small buffer, a short time and one answer, so nothing
+//! that they do can cost a session anything. Log, page, JSON and metrics read one table of counts.
+//!
 //! # What it will not do
 //!
 //! - **TLS.** A relay that holds keys is another program; this one passes bytes as they are.

@@ -38,6 +38,7 @@ impl std::error::Error for InvalidStatusAddress {}
 impl FromStr for StatusAddress {
     type Err = InvalidStatusAddress;
 
+    #[inline(never)]
     fn from_str(text: &str) -> Result<Self, InvalidStatusAddress> {
         let place = if text.contains('/') { Some(Self::Unix(text.into())) } else { tcp(text) };
         place.filter(Self::can_be_served_on).ok_or(InvalidStatusAddress)
@@ -62,7 +63,8 @@ impl fmt::Display for StatusAddress {
         match self {
             Self::Tcp(address @ SocketAddr::V4(_)) => address.fmt(f),
             Self::Tcp(address) => write!(f, "[{}]:{}", Host::from(*address), address.port()),
-            Self::Unix(path) => path.display().fmt(f),
+            // It is valid UTF-8, or the address was refused.
+            Self::Unix(path) => f.write_str(path.to_str().unwrap_or_default()),
         }
     }
 }

@@ -58,7 +58,7 @@ impl fmt::Display for Totals {
 /// Counts that are one metric, told apart by one label.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Family {
-    /// The name of the metric, without the program's.
+    /// The name, which is the metric's between the program's and `_total`.
     pub name: &'static str,
     /// The sentence that explains it.
     pub help: &'static str,
@@ -67,21 +67,20 @@ pub struct Family {
 }
 
 const CONNECTIONS: Family =
-    Family { name: "connections_total", help: "Connections that passed the access list.", label: "" };
+    Family { name: "connections", help: "Connections that passed the access list.", label: "" };
 /// Connections that got no session.
 pub(crate) const REJECTED: Family = Family {
-    name: "connections_rejected_total",
+    name: "connections_rejected",
     help: "Connections that got no session, by the reason.",
     label: "reason",
 };
 /// Sessions that have ended.
 pub(crate) const ENDED: Family = Family {
-    name: "sessions_ended_total",
+    name: "sessions_ended",
     help: "Sessions that have ended, by the cause as the log names it.",
     label: "cause",
 };
-const BYTES: Family =
-    Family { name: "bytes_total", help: "Bytes delivered, by the side.", label: "direction" };
+const BYTES: Family = Family { name: "bytes", help: "Bytes delivered, by the side.", label: "direction" };
 
 /// Makes the counts from one table. A row reads: count, its family, the value of the family's label, and the
 /// total that it is a part of.
@@ -188,7 +187,7 @@ impl Counts {
 
     /// Returns each row of the table with its count.
     pub fn rows(&self) -> impl Iterator<Item = (&'static Family, &'static str, u64)> {
-        TABLE.iter().zip(self.cells).map(|(&(family, value), count)| (family, value, count))
+        TABLE.iter().zip(&self.cells).map(|(&(family, value), &count)| (family, value, count))
     }
 }
 
@@ -196,20 +195,20 @@ impl Counts {
 #[derive(Clone, Debug)]
 pub struct Histogram {
     /// The upper bounds in milliseconds. The last bucket has none.
-    bounds: &'static [u64; BUCKETS],
+    bounds: &'static [u64],
     buckets: [u64; BUCKETS + 1],
     sum: Duration,
 }
 
 impl Histogram {
-    fn new(bounds: &'static [u64; BUCKETS]) -> Self {
+    fn new(bounds: &'static [u64]) -> Self {
         Self { bounds, buckets: [0; BUCKETS + 1], sum: Duration::ZERO }
     }
 
     /// Adds a time.
+    #[inline(never)]
     pub fn add(&mut self, time: Duration) {
-        let milliseconds = time.as_nanos().div_ceil(1_000_000);
-        let bucket = self.bounds.iter().position(|&bound| milliseconds <= bound.into());
+        let bucket = self.bounds.iter().position(|&bound| time <= Duration::from_millis(bound));
         self.buckets[bucket.unwrap_or(BUCKETS)] += 1;
         self.sum = self.sum.saturating_add(time);
     }

@@ -11,7 +11,7 @@ use crate::log::Sink;
 use crate::log::message::Message;
 use crate::pool::Host;
 use crate::relay::target;
-use crate::relay::target::health::TargetHealth;
+use crate::relay::target::health::{self, TargetHealth};
 use crate::session::Side;
 use crate::session::ended::{Ended, Identity};
 
@@ -34,21 +34,14 @@ pub(super) struct Edge<'a, S> {
     pub(super) targets: &'a mut [TargetHealth],
 }
 
-impl<S> Edge<'_, S> {
-    /// Returns what is known of a session's target.
-    fn target(&mut self, session: Identity) -> Option<&mut TargetHealth> {
-        self.targets.iter_mut().find(|target| target.address == session.target)
-    }
-}
-
 impl<S: Sink> Host<TcpStream> for Edge<'_, S> {
     fn watch(&mut self, key: usize, side: Side, stream: &mut TcpStream) -> io::Result<()> {
         self.registry.register(stream, token(key, side), interest())
     }
 
     fn connected(&mut self, session: Identity) {
-        if let Some(target) = self.target(session) {
-            target.note_connected();
+        if !self.targets.is_empty() {
+            health::note_connected(self.targets, session.target);
         }
         self.sink.message(&Message::Connected { session });
         self.sink.message(&Message::RelaysStarted { session });
@@ -67,8 +60,8 @@ impl<S: Sink> Host<TcpStream> for Edge<'_, S> {
     }
 
     fn ended(&mut self, ended: Ended) {
-        if let Some(target) = self.target(ended.identity) {
-            target.note_ended(&ended);
+        if !self.targets.is_empty() {
+            health::note_ended(self.targets, &ended);
         }
         self.sink.message(&ended.into());
     }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
-use rustix::time::{ClockId, clock_gettime};
 
 /// Two files of /proc about this process. They are opened once: later, the process may see no /proc.
 #[derive(Debug)]
@@ -67,8 +66,8 @@ pub(crate) fn descriptor_limit() -> Option<u64> {
 
 /// Returns the processor time that this process has used.
 pub(crate) fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::try_from(time).unwrap_or_default()
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID);
+    time.map_or(Duration::ZERO, Duration::from)
 }
 
 #[cfg(all(test, target_os = "linux"))]

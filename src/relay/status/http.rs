@@ -78,6 +78,7 @@ impl Refusal {
 
 /// Reads a request from the bytes that have come so far; `None`: more must come.
 #[must_use]
+#[inline(never)]
 pub fn read(bytes: &[u8]) -> Option<Result<Request, Refusal>> {
     match head(bytes) {
         Some(head) => Some(judge(head)),
@@ -98,15 +99,17 @@ fn head(bytes: &[u8]) -> Option<&[u8]> {
 }
 
 fn judge(head: &[u8]) -> Result<Request, Refusal> {
-    let head = str::from_utf8(head).map_err(|_| Refusal::Malformed)?;
-    let mut lines = head.split_terminator('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
+    let is_plain = |&byte: &u8| matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n');
+    let head = str::from_utf8(head).ok().filter(|head| head.as_bytes().iter().all(is_plain));
+    let lines = head.ok_or(Refusal::Malformed)?.split_terminator('\n');
+    let mut lines = lines.map(|line| line.strip_suffix('\r').unwrap_or(line));
     let mut words = lines.next().unwrap_or("").split(' ');
     let (Some(method), Some(target), Some(version), None) =
         (words.next(), words.next(), words.next(), words.next())
     else {
         return Err(Refusal::Malformed);
     };
-    if !is_token(method) || target.is_empty() || target.contains(char::is_control) {
+    if !is_token(method) || target.is_empty() || target.contains(['\t', '\r']) {
         return Err(Refusal::Malformed);
     }
     let needs_host = match version {
@@ -120,7 +123,7 @@ fn judge(head: &[u8]) -> Result<Request, Refusal> {
         Some(rest) => rest.split_at(rest.find('/').unwrap_or(rest.len())),
         None => ("localhost", target),
     };
-    let header = host_field(lines)?;
+    let header = host_field(&mut lines)?;
     if header.is_none() && needs_host {
         return Err(Refusal::Malformed);
     }
@@ -146,27 +149,28 @@ fn judge(head: &[u8]) -> Result<Request, Refusal> {
 ///
 /// # Errors
 /// A line is no field, or there are two of this name.
-fn host_field<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Option<&'a str>, Refusal> {
+fn host_field<'a>(lines: &mut dyn Iterator<Item = &'a str>) -> Result<Option<&'a str>, Refusal> {
     let mut host = None;
     for line in lines {
         let (name, value) = line.split_once(':').ok_or(Refusal::Malformed)?;
-        let value = value.trim_matches([' ', '\t']);
-        if !is_token(name) || value.contains(|letter: char| letter.is_control() && letter != '\t') {
+        if !is_token(name) || value.contains('\r') {
             return Err(Refusal::Malformed);
         }
-        if name.eq_ignore_ascii_case("host") && host.replace(value).is_some() {
+        if name.eq_ignore_ascii_case("host") && host.replace(value.trim_ascii()).is_some() {
             return Err(Refusal::Malformed);
         }
     }
     Ok(host)
 }
 
+#[inline(never)]
 fn is_token(text: &str) -> bool {
     let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !text.is_empty() && text.bytes().all(is_letter)
 }
 
 /// Returns whether a host is an address or `localhost`, with a port or without.
+#[inline(never)]
 fn is_this_host(host: &str) -> bool {
     let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, port)) if address.parse::<Ipv6Addr>().is_ok() => ("localhost", port),

@@ -2,17 +2,18 @@
 //!
 //! It is written by hand: a build without the JSON log serves it as well.
 
-use std::fmt::{self, Display, Write as _};
+use std::fmt::Write as _;
 
 use crate::log::fields::{Field, Fields, Value};
 use crate::pool::totals::{ENDED, REJECTED};
-use crate::relay::status::view::View;
+use crate::relay::status::view::{Quoted, View};
 use crate::session::ended::Live;
 
 /// The object written so far.
 struct Json(String);
 
 /// Returns the status with these sessions.
+#[cold]
 pub(super) fn write(view: &View<'_>, sessions: &[Live]) -> String {
     let mut json = Json(String::with_capacity(2048 + 256 * sessions.len()));
     json.0.push('{');
@@ -34,9 +35,9 @@ pub(super) fn write(view: &View<'_>, sessions: &[Live]) -> String {
     json.field("bytes_to_target", &lately.to_target);
     json.field("bytes_to_requester", &lately.to_requester);
     json.close('}');
-    for wanted in [REJECTED, ENDED] {
-        json.open(wanted.name.trim_end_matches("_total"), '{');
-        for (_, value, count) in view.pool.counts.rows().filter(|(family, ..)| **family == wanted) {
+    for wanted in [&REJECTED, &ENDED] {
+        json.open(wanted.name, '{');
+        for (_, value, count) in view.pool.counts.rows().filter(|(family, ..)| *family == wanted) {
             json.value(value, Value::Number(count));
         }
         json.close('}');
@@ -68,33 +69,39 @@ pub(super) fn write(view: &View<'_>, sessions: &[Live]) -> String {
 
 // Writing to memory does not fail.
 impl Json {
+    #[inline(never)]
     fn field(&mut self, name: &'static str, field: &dyn Field) {
         field.put(name, &mut Fields { event: "status", put: &mut |name, value| self.value(name, value) });
     }
 
+    #[inline(never)]
     fn value(&mut self, name: &str, value: Value<'_>) {
         self.begin(name);
         let _ = match value {
             Value::Number(number) => write!(self.0, "{number}"),
-            Value::Text(text) => write!(self.0, "\"{}\"", Escape(text)),
+            Value::Text(text) => write!(self.0, "{}", Quoted(text)),
         };
     }
 
+    #[inline(never)]
     fn flag(&mut self, name: &str, is_set: bool) {
         self.begin(name);
         self.0.push_str(if is_set { "true" } else { "false" });
     }
 
     /// Opens an object or a list, as an entry of what is open. An entry of a list has no name.
+    #[inline(never)]
     fn open(&mut self, name: &str, bracket: char) {
         self.begin(name);
         self.0.push(bracket);
     }
 
+    #[inline(never)]
     fn close(&mut self, bracket: char) {
         self.0.push(bracket);
     }
 
+    #[inline(never)]
     fn begin(&mut self, name: &str) {
         if !self.0.ends_with(['{', '[']) {
             self.0.push(',');
@@ -102,36 +109,5 @@ impl Json {
         if !name.is_empty() {
             let _ = write!(self.0, "\"{name}\":");
         }
-    }
-}
-
-/// Text between quotes.
-struct Escape<'a>(&'a dyn Display);
-
-impl Display for Escape<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(Escaped(f), "{}", self.0)
-    }
-}
-
-struct Escaped<'a, 'b>(&'a mut fmt::Formatter<'b>);
-
-impl fmt::Write for Escaped<'_, '_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        text.chars().try_for_each(|letter| match letter {
-            '"' | '\\' => write!(self.0, "\\{letter}"),
-            letter if letter.is_control() => write!(self.0, "\\u{:04x}", u32::from(letter)),
-            letter => self.0.write_char(letter),
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_stays_between_its_quotes() {
-        assert_eq!(Escape(&"a\"b\\c\n\u{7f}é").to_string(), "a\\\"b\\\\c\\u000a\\u007fé");
     }
 }

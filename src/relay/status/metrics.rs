@@ -6,13 +6,14 @@ use std::fmt::{Display, Write as _};
 use std::time::UNIX_EPOCH;
 
 use crate::pool::totals::Histogram;
-use crate::relay::status::view::{Thousandths, View};
+use crate::relay::status::view::{Quoted, Thousandths, View};
 use crate::sys::process::{cpu_time, descriptor_limit};
 
 /// The metrics written so far.
 struct Metrics(String);
 
 /// Returns all metrics.
+#[cold]
 pub(super) fn write(view: &View<'_>) -> String {
     let mut metrics = Metrics(String::with_capacity(8192));
     relay(&mut metrics, view);
@@ -22,37 +23,30 @@ pub(super) fn write(view: &View<'_>) -> String {
     metrics.0
 }
 
+/// Name, kind and sentence of each metric that is one sample and no count of the table.
+const SINGLE: [(&str, &str, &str); 5] = [
+    ("tcprelay_sessions", "gauge", "Live sessions."),
+    ("tcprelay_sessions_limit", "gauge", "Sessions that the pool has slots for."),
+    ("tcprelay_draining", "gauge", "Whether the relay ends with its last session, and accepts no more."),
+    ("tcprelay_spliced_bytes_total", "counter", "Bytes delivered without entering the process."),
+    (
+        "tcprelay_log_lines_dropped_total",
+        "counter",
+        "Lines of the log that were dropped because it was not read.",
+    ),
+];
+
 fn relay(metrics: &mut Metrics, view: &View<'_>) {
     metrics.family("tcprelay_build_info", "gauge", "The version of the program.");
     metrics.labelled("tcprelay_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
-    let pool = view.pool;
-    for (name, kind, help, value) in [
-        ("tcprelay_sessions", "gauge", "Live sessions.", pool.slots().len() as u64),
-        (
-            "tcprelay_sessions_limit",
-            "gauge",
-            "Sessions that the pool has slots for.",
-            view.config.sessions() as u64,
-        ),
-        (
-            "tcprelay_draining",
-            "gauge",
-            "Whether the relay ends with its last session, and accepts no more.",
-            view.is_draining.into(),
-        ),
-        (
-            "tcprelay_spliced_bytes_total",
-            "counter",
-            "Bytes delivered without entering the process.",
-            pool.bytes_spliced(),
-        ),
-        (
-            "tcprelay_log_lines_dropped_total",
-            "counter",
-            "Lines of the log that were dropped because it was not read.",
-            view.lines_dropped,
-        ),
-    ] {
+    let values = [
+        view.pool.slots().len() as u64,
+        view.config.sessions() as u64,
+        view.is_draining.into(),
+        view.pool.bytes_spliced(),
+        view.lines_dropped,
+    ];
+    for ((name, kind, help), value) in SINGLE.iter().zip(&values) {
         metrics.single(name, kind, help, value);
     }
 }
@@ -61,13 +55,13 @@ fn counts(metrics: &mut Metrics, view: &View<'_>) {
     let counts = &view.pool.counts;
     let mut last = None;
     for (family, value, count) in counts.rows() {
-        let name = ["tcprelay_", family.name].concat();
+        let name = ["tcprelay_", family.name, "_total"].concat();
         if last != Some(family) {
             metrics.family(&name, "counter", family.help);
             last = Some(family);
         }
         match family.label {
-            "" => metrics.sample(&name, count),
+            "" => metrics.sample(&name, &count),
             label => metrics.labelled(&name, &[(label, value)], count),
         }
     }
@@ -102,28 +96,31 @@ fn targets(metrics: &mut Metrics, view: &View<'_>) {
     }
 }
 
+/// Name and sentence of each metric that the system may not tell.
+const PROCESS: [(&str, &str); 3] = [
+    ("process_open_fds", "Open descriptors."),
+    ("process_max_fds", "Descriptors that may be open."),
+    ("process_resident_memory_bytes", "Resident memory in bytes."),
+];
+
 /// The metrics that Prometheus knows of every process, as far as the system tells them.
 fn process(metrics: &mut Metrics, view: &View<'_>) {
     let process = &view.facts.process;
     let started = view.facts.started.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let seconds = |time| Thousandths::of(time);
     metrics.single(
         "process_start_time_seconds",
         "gauge",
         "Start of the relay since the epoch in seconds.",
-        seconds(started),
+        &Thousandths::of(started),
     );
     metrics.single(
         "process_cpu_seconds_total",
         "counter",
         "Processor time used, in seconds.",
-        seconds(cpu_time()),
+        &Thousandths::of(cpu_time()),
     );
-    for (name, help, value) in [
-        ("process_open_fds", "Open descriptors.", process.open_descriptors()),
-        ("process_max_fds", "Descriptors that may be open.", descriptor_limit()),
-        ("process_resident_memory_bytes", "Resident memory in bytes.", process.resident_bytes()),
-    ] {
+    let values = [process.open_descriptors(), descriptor_limit(), process.resident_bytes()];
+    for ((name, help), value) in PROCESS.iter().zip(&values) {
         if let Some(value) = value {
             metrics.single(name, "gauge", help, value);
         }
@@ -131,31 +128,34 @@ fn process(metrics: &mut Metrics, view: &View<'_>) {
 }
 
 impl Metrics {
+    #[inline(never)]
     fn family(&mut self, name: &str, kind: &str, help: &str) {
         let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
     }
 
     /// Adds a metric that is one sample.
-    fn single(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
+    #[inline(never)]
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: &dyn Display) {
         self.family(name, kind, help);
         self.sample(name, value);
     }
 
-    fn sample(&mut self, name: &str, value: impl Display) {
+    #[inline(never)]
+    fn sample(&mut self, name: &str, value: &dyn Display) {
         let _ = writeln!(self.0, "{name} {value}");
     }
 
+    #[inline(never)]
     fn labelled(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
         self.0.push_str(name);
-        let mut before = '{';
-        for (label, value) in labels {
-            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let _ = write!(self.0, "{before}{label}=\"{value}\"");
-            before = ',';
+        for (index, (label, value)) in labels.iter().enumerate() {
+            let before = if index == 0 { '{' } else { ',' };
+            let _ = write!(self.0, "{before}{label}={}", Quoted(value));
         }
         let _ = writeln!(self.0, "}} {value}");
     }
 
+    #[inline(never)]
     fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
         self.family(name, "histogram", help);
         let bucket = [name, "_bucket"].concat();

@@ -51,10 +51,14 @@ impl Ranking {
 
     /// Returns those that are still live, as they are now.
     pub(super) fn sessions(&self, pool: &Pool<TcpStream>, now: std::time::Instant) -> Vec<Live> {
-        let live = |&(_, key, serial): &(u64, usize, Serial)| {
-            let session = pool.slots().get(key)?;
-            (session.identity().serial == serial).then(|| session.live(now))
-        };
-        self.found.iter().filter_map(live).collect()
+        let mut sessions = Vec::with_capacity(self.found.len());
+        for &(_, key, serial) in &self.found {
+            if let Some(session) = pool.slots().get(key)
+                && session.identity().serial == serial
+            {
+                sessions.push(session.live(now));
+            }
+        }
+        sessions
     }
 }

@@ -53,9 +53,9 @@ impl Rates {
     }
 }
 
-/// Returns bytes a second, of bytes in the period.
-pub(super) fn a_second(bytes: u64) -> u64 {
-    bytes / RATE_PERIOD.max(Duration::from_secs(1)).as_secs()
+/// Returns bytes a second, of those in the period of a relay of this age.
+pub(super) fn a_second(bytes: u64, age: Duration) -> u64 {
+    bytes / age.min(RATE_PERIOD).as_secs().max(1)
 }
 
 #[cfg(test)]
@@ -79,5 +79,12 @@ mod tests {
         assert_eq!(rates.lately(at(229), &totals(199)).accepted, 30);
         rates.sample(at(500), totals(199));
         assert_eq!(rates.lately(at(500), &totals(200)).accepted, 1);
+    }
+
+    #[test]
+    fn a_young_relay_has_rates_of_its_own_time() {
+        for (seconds, rate) in [(0, 600), (1, 600), (10, 60), (60, 10), (1000, 10)] {
+            assert_eq!(a_second(600, Duration::from_secs(seconds)), rate);
+        }
     }
 }

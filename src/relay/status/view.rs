@@ -1,6 +1,6 @@
 //! The facts that every answer is written from, and how their times and amounts read.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -100,6 +100,49 @@ impl fmt::Display for Bytes {
     }
 }
 
+/// Text between quotes, as JSON and the metrics have it.
+pub(super) struct Quoted<'a>(pub(super) &'a dyn fmt::Display);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_char('"')?;
+        write!(Escaped { f, escape: Escape::Quoted }, "{}", self.0)?;
+        f.write_char('"')
+    }
+}
+
+/// Text without meaning to a browser.
+pub(super) struct Html<'a>(pub(super) &'a dyn fmt::Display);
+
+impl fmt::Display for Html<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(Escaped { f, escape: Escape::Html }, "{}", self.0)
+    }
+}
+
+/// Writes text with some of its characters escaped.
+struct Escaped<'a, 'b> {
+    f: &'a mut fmt::Formatter<'b>,
+    escape: Escape,
+}
+
+#[derive(Clone, Copy)]
+enum Escape {
+    Quoted,
+    Html,
+}
+
+impl fmt::Write for Escaped<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.chars().try_for_each(|letter| match (self.escape, letter) {
+            (Escape::Quoted, '"' | '\\') => write!(self.f, "\\{letter}"),
+            (Escape::Quoted, _) if letter.is_control() => write!(self.f, "\\u{:04x}", u32::from(letter)),
+            (Escape::Html, '&' | '<' | '>' | '"' | '\'') => write!(self.f, "&#{};", u32::from(letter)),
+            _ => self.f.write_char(letter),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,5 +180,11 @@ mod tests {
             assert_eq!(Bytes(bytes).to_string(), written);
         }
         assert_eq!(Bytes(u64::MAX).to_string(), "18446 PB");
+    }
+
+    #[test]
+    fn text_stays_between_its_quotes_and_has_no_meaning_to_a_browser() {
+        assert_eq!(Quoted(&"a\"b\\c\n\u{7f}é").to_string(), "\"a\\\"b\\\\c\\u000a\\u007fé\"");
+        assert_eq!(Html(&"<b a='1' c=\"2\">&").to_string(), "&#60;b a=&#39;1&#39; c=&#34;2&#34;&#62;&#38;");
     }
 }

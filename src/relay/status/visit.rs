@@ -130,6 +130,7 @@ fn begin(request: Result<Request, Refusal>, is_head: bool) -> Phase {
     }
 }
 
+#[cold]
 fn answer(request: Request, ranking: &Ranking, view: &View<'_>) -> Vec<u8> {
     let (kind, body) = match request.page {
         Page::Metrics => ("text/plain; version=0.0.4", metrics::write(view)),
@@ -139,4 +140,78 @@ fn answer(request: Request, ranking: &Ranking, view: &View<'_>) -> Vec<u8> {
         Page::Json => ("application/json", json::write(view, &ranking.sessions(view.pool, view.now))),
     };
     http::answer("200 OK", kind, &body, request.is_head)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixStream;
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::pool::{Pool, Settings};
+    use crate::relay::status::rates::Rates;
+    use crate::relay::status::view::Facts;
+    use crate::session::turn::Timeouts;
+    use crate::sys::process::Process;
+
+    /// Calls with a view of a relay that has no session.
+    fn with_view(call: impl FnOnce(&View<'_>)) {
+        let now = Instant::now();
+        let listen = "127.0.0.1:8080".parse().unwrap();
+        let config = Config::new(listen, ([192, 0, 2, 7], 80)).unwrap();
+        let timeouts = Timeouts { connect: STATUS_TIME, idle: STATUS_TIME };
+        let settings = Settings { sessions: 1, buf: 100, timeouts, max_per_source: None, pipe_bytes: 0 };
+        let pool = Pool::new(settings, now);
+        let (started, rates, process) = (SystemTime::UNIX_EPOCH, Rates::new(), Process::open());
+        let facts = Facts { started, started_at: now, rates, process };
+        let (config, pool, facts) = (&config, &pool, &facts);
+        call(&View { config, listen, pool, targets: &[], now, lines_dropped: 0, is_draining: false, facts });
+    }
+
+    #[test]
+    fn an_answer_goes_in_as_many_writes_as_the_socket_takes() {
+        let (mut reader, writer) = UnixStream::pair().unwrap();
+        writer.set_nonblocking(true).unwrap();
+        reader.set_nonblocking(true).unwrap();
+        let socket = Socket::from(std::os::fd::OwnedFd::from(writer));
+        socket.set_send_buffer_size(4096).unwrap();
+        let bytes: Vec<u8> = (0..=255).cycle().take(300_000).collect();
+        with_view(|view| {
+            let mut visit = Visit::new(socket, view.now);
+            visit.phase = Phase::Writing(bytes.clone(), 0);
+            let (mut read, mut waits) = (Vec::new(), 0);
+            while matches!(visit.phase, Phase::Writing(..)) {
+                assert!(!visit.go_on(view, &mut true));
+                if !visit.is_ready {
+                    waits += 1;
+                    let _ = reader.read_to_end(&mut read);
+                }
+            }
+            reader.read_to_end(&mut read).unwrap();
+            assert!(read == bytes && waits > 1, "{} bytes, {waits} waits", read.len());
+            // It stays until the scraper closes.
+            assert!(!visit.go_on(view, &mut true) && !visit.is_ready);
+            drop(reader);
+            assert!(visit.go_on(view, &mut true));
+        });
+    }
+
+    #[test]
+    fn a_turn_writes_one_answer() {
+        let (mut scraper, socket) = UnixStream::pair().unwrap();
+        scraper.write_all(b"GET /metrics HTTP/1.0\n\n").unwrap();
+        with_view(|view| {
+            let mut visit = Visit::new(Socket::from(std::os::fd::OwnedFd::from(socket)), view.now);
+            let mut may_answer = false;
+            for _ in 0..3 {
+                assert!(!visit.go_on(view, &mut may_answer) && visit.is_ready);
+            }
+            assert!(matches!(visit.phase, Phase::Ranking(..)));
+            may_answer = true;
+            assert!(!visit.go_on(view, &mut may_answer) && !may_answer);
+            assert!(matches!(visit.phase, Phase::Writing(..)));
+        });
+    }
 }

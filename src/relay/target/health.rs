@@ -52,18 +52,32 @@ impl Failure {
     }
 }
 
+/// Notes that a target has answered.
+#[cold]
+pub(crate) fn note_connected(targets: &mut [TargetHealth], address: SocketAddr) {
+    targets.iter_mut().filter(|target| target.address == address).for_each(TargetHealth::note_connected);
+}
+
+/// Notes the end of a session.
+#[cold]
+pub(crate) fn note_ended(targets: &mut [TargetHealth], ended: &Ended) {
+    if let Some(target) = targets.iter_mut().find(|target| target.address == ended.identity.target) {
+        target.note_ended(ended);
+    }
+}
+
 impl TargetHealth {
     pub(crate) fn new(address: SocketAddr) -> Self {
         Self { address, is_up: true, failed: [0; Failure::ALL.len()] }
     }
 
     /// Notes that the target has answered.
-    pub(crate) fn note_connected(&mut self) {
+    fn note_connected(&mut self) {
         self.is_up = true;
     }
 
     /// Notes the end of a session with this target.
-    pub(crate) fn note_ended(&mut self, ended: &Ended) {
+    fn note_ended(&mut self, ended: &Ended) {
         let Some(failure) = Failure::of(ended) else { return };
         self.failed[failure as usize] += 1;
         // A reason on this side says nothing about the target.

@@ -49,6 +49,12 @@ fn check_answer(refusal: Refusal) {
 /// Returns what must come of a request, its empty line included.
 fn judge(request: &[u8]) -> Result<Request, Refusal> {
     let Ok(text) = String::from_utf8(request.to_vec()) else { return Err(Refusal::Malformed) };
+    if text
+        .chars()
+        .any(|letter| !letter.is_ascii() || letter.is_ascii_control() && !"\t\r\n".contains(letter))
+    {
+        return Err(Refusal::Malformed);
+    }
     let text = text.replace("\r\n", "\n");
     let mut lines: Vec<&str> = text.split('\n').collect();
     // The empty line, and nothing behind it.
