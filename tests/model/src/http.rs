@@ -68,17 +68,7 @@ fn judge(request: &[u8]) -> Result<Request, Refusal> {
     if version != "HTTP/1.0" && version != "HTTP/1.1" {
         return Err(if version.starts_with("HTTP/") { Refusal::Version } else { Refusal::Malformed });
     }
-    let mut hosts = Vec::new();
-    for field in fields {
-        let colon = field.find(':').ok_or(Refusal::Malformed)?;
-        let value = &field[colon + 1..];
-        if !token(&field[..colon]) || value.chars().any(|letter| letter != '\t' && letter.is_control()) {
-            return Err(Refusal::Malformed);
-        }
-        if field[..colon].eq_ignore_ascii_case("host") {
-            hosts.push(value.trim_matches(|letter| letter == ' ' || letter == '\t'));
-        }
-    }
+    let mut hosts = hosts(fields)?;
     if hosts.len() > 1 || hosts.is_empty() && version == "HTTP/1.1" {
         return Err(Refusal::Malformed);
     }
@@ -108,6 +98,22 @@ fn judge(request: &[u8]) -> Result<Request, Refusal> {
         _ => Order::Oldest,
     };
     Ok(Request { page, order, is_head: method == "HEAD" })
+}
+
+/// Returns the values of the fields called Host.
+fn hosts<'a>(fields: &[&'a str]) -> Result<Vec<&'a str>, Refusal> {
+    let mut hosts = Vec::new();
+    for field in fields {
+        let colon = field.find(':').ok_or(Refusal::Malformed)?;
+        let value = &field[colon + 1..];
+        if !token(&field[..colon]) || value.chars().any(|letter| letter != '\t' && letter.is_control()) {
+            return Err(Refusal::Malformed);
+        }
+        if field[..colon].eq_ignore_ascii_case("host") {
+            hosts.push(value.trim_matches(|letter| letter == ' ' || letter == '\t'));
+        }
+    }
+    Ok(hosts)
 }
 
 fn token(text: &str) -> bool {

@@ -1,12 +1,14 @@
 //! Requests, and those who make them: none costs a session anything.
 
 use std::io::Write as _;
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{answer, ask, body, page, request, served};
 use crate::support::net::{self, End};
-use crate::support::{PATIENCE, Start, process};
+use crate::support::{Relay, Start, process};
 
 #[test]
 fn a_request_that_is_not_for_this_host_or_not_for_a_page_is_refused() {
@@ -93,41 +95,50 @@ fn short_of_descriptors_a_scraper_waits_and_is_answered_later() {
     assert!(body(&answer(scraper, "")).contains("\ntcprelay_sessions "));
 }
 
+/// The scrapers and the machine are busy beside another relay as well: the difference is what scrapes cost.
 #[test]
 #[ignore = "takes seconds, and its figures depend on the machine"]
 fn requests_beside_a_thousand_scrapes_a_second() {
     let target = net::echo();
     let (relay, status) = served(|options| Start::to(target).options(&options));
-    let p99 = |scrapes: bool| {
-        let done = std::sync::atomic::AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let scraper = scope.spawn(|| {
-                let (start, mut count) = (Instant::now(), 0_u32);
-                while scrapes && !done.load(std::sync::atomic::Ordering::Relaxed) {
-                    let due = start + count * Duration::from_millis(1);
-                    std::thread::sleep(due.saturating_duration_since(Instant::now()));
-                    page(status, "/metrics");
-                    count += 1;
-                }
-                f64::from(count) / start.elapsed().as_secs_f64()
-            });
-            let mut stream = relay.connect();
-            let mut times: Vec<_> = (0..20_000)
-                .map(|_| {
-                    let start = Instant::now();
-                    stream.write_all(&[7; 64]).unwrap();
-                    net::read_exactly(&mut stream, 64);
-                    start.elapsed()
-                })
-                .collect();
-            done.store(true, std::sync::atomic::Ordering::Relaxed);
-            times.sort_unstable();
-            (times[times.len() / 2], times[times.len() * 99 / 100], scraper.join().unwrap())
-        })
-    };
-    for scrapes in [false, true, false, true] {
-        let (p50, p99, rate) = p99(scrapes);
-        eprintln!("p50 {p50:?}, p99 {p99:?}, beside {rate:.0} scrapes a second");
-        assert!(p99 < PATIENCE);
+    let (_other, other_status) = served(|options| Start::to(target).options(&options));
+    for _ in 0..5 {
+        for (scraped, status) in
+            [("nothing", None), ("another relay", Some(other_status)), ("this relay", Some(status))]
+        {
+            let (p50, p99, rate) = beside_scrapes(&relay, status);
+            eprintln!("p50 {p50:?}, p99 {p99:?}, beside {rate:.0} scrapes a second of {scraped}");
+        }
     }
+}
+
+/// Returns the median and the 99th percentile of requests, and the scrapes a second beside them.
+fn beside_scrapes(relay: &Relay, status: Option<SocketAddr>) -> (Duration, Duration, f64) {
+    let done = AtomicBool::new(false);
+    let done = &done;
+    let scrape = |status| {
+        let (start, mut count) = (Instant::now(), 0_u32);
+        while !done.load(Ordering::Relaxed) {
+            let due = start + count * Duration::from_millis(1);
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            page(status, "/metrics");
+            count += 1;
+        }
+        f64::from(count) / start.elapsed().as_secs_f64()
+    };
+    thread::scope(|scope| {
+        let scraper = status.map(|status| scope.spawn(move || scrape(status)));
+        let mut stream = relay.connect();
+        let request = |_| {
+            let start = Instant::now();
+            stream.write_all(&[7; 64]).unwrap();
+            net::read_exactly(&mut stream, 64);
+            start.elapsed()
+        };
+        let mut times: Vec<_> = (0..20_000).map(request).collect();
+        done.store(true, Ordering::Relaxed);
+        times.sort_unstable();
+        let rate = scraper.map_or(0.0, |scraper| scraper.join().unwrap());
+        (times[times.len() / 2], times[times.len() * 99 / 100], rate)
+    })
 }
