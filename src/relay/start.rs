@@ -63,6 +63,7 @@ impl<S: Sink> Relay<S> {
             doors: Doors::Open(listener),
             pool: Pool::new(settings(&config), now),
             last_serial: 0,
+            given_up: None,
             report: None,
             log_registered: None,
             ends_at: Some(config.absolute_timeout).filter(|time| !time.is_zero()).map(|time| now + time),
@@ -79,7 +80,7 @@ impl<S: Sink> Relay<S> {
         if self.listen.ip() != Ipv4Addr::UNSPECIFIED {
             self.sink.message(&Message::Listening { address: self.listen });
         }
-        for message in remarks(&self.config) {
+        for message in self.given_up.take().into_iter().chain(remarks(&self.config)) {
             self.sink.message(&message);
         }
         self.sink.flush();

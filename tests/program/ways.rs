@@ -15,7 +15,7 @@ use tcprelay::{Log, Relay as InProcess};
 
 use crate::admission::own_network;
 use crate::support::net::{self, End};
-use crate::support::{STARTED, Start, run};
+use crate::support::{STARTED, Start, free_port, run};
 
 /// Another host: a network namespace of its own.
 pub struct Neighbour(File);
@@ -75,11 +75,14 @@ fn packets_to_the_target_have_the_mark_and_those_to_the_requester_have_none() {
         return;
     }
     let listener = net::listen_on(([127, 0, 0, 1], 9000).into(), 16);
-    let relay = Start::to(net::address(&listener)).options("--mark 7").start_on(8000).unwrap();
-    let (mut requester, mut target) = relay.session(&listener);
-    net::assert_passes(&mut requester, &mut target, b"marked");
-    net::assert_passes(&mut target, &mut requester, b"not marked");
-    assert!(counted("marked") > 1);
+    for options in ["--mark 7", "--mark 7 --user 65534:65534"] {
+        let before = counted("marked");
+        let relay = Start::to(net::address(&listener)).options(options).start_on(8000).unwrap();
+        let (mut requester, mut target) = relay.session(&listener);
+        net::assert_passes(&mut requester, &mut target, b"marked");
+        net::assert_passes(&mut target, &mut requester, b"not marked");
+        assert!(counted("marked") > before + 1, "{options}");
+    }
     assert_eq!((counted("unmarked"), counted("back")), (0, 0));
 }
 
@@ -290,26 +293,26 @@ fn an_interface_that_is_not_there_is_refused() {
 
 #[test]
 fn an_option_that_is_not_permitted_is_refused_with_the_cure() {
-    for (option, value) in [("--mark", "7"), ("--source", "requester")] {
-        let arguments = [option, value, "8080", "192.0.2.7", "80", "ANY", "1", "30", "1", "4000"];
-        assert_not_permitted(option, &arguments);
-    }
+    let cure = "CAP_NET_ADMIN: start as root, run 'setcap cap_net_admin=+ep' on the program, or set \
+                AmbientCapabilities=CAP_NET_ADMIN in its unit.";
+    assert_not_permitted("--mark", "7", cure);
+    assert_not_permitted("--source", "requester", cure);
 }
 
-/// Checks that without privileges the command line is refused with the permission that the option needs.
+/// Checks that without privileges the command line is refused with those that the option needs.
 #[track_caller]
-fn assert_not_permitted(option: &str, arguments: &[&str]) {
+pub fn assert_not_permitted(option: &str, value: &str, needs: &str) {
     let program = crate::support::TCPRELAY;
+    let port = free_port().to_string();
     let output = Command::new("setpriv")
-        .args(["--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", program])
-        .args(arguments)
+        .args(["--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", program, option, value])
+        .args([&port, "192.0.2.7", "80", "ANY", "1", "30", "1", "4000"])
         .output();
     match output {
         Ok(output) if output.status.code() != Some(127) => {
-            let text = "cannot be used: Operation not permitted (error number 1). It needs CAP_NET_ADMIN: start as \
-                        root, run 'setcap cap_net_admin=+ep' on the program, or set \
-                        AmbientCapabilities=CAP_NET_ADMIN in its unit.";
-            assert_eq!(String::from_utf8_lossy(&output.stdout), format!("Error: {option} {text}\n"));
+            let text = "cannot be used: Operation not permitted (error number 1). It needs";
+            let stdout = String::from_utf8_lossy(&output.stdout);
+            assert_eq!(stdout, format!("Error: {option} {text} {needs}\n"));
             assert_eq!(output.status.code(), Some(1));
         }
         other => eprintln!("SKIPPED: setpriv cannot be run here: {other:?}"),
