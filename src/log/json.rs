@@ -11,9 +11,9 @@ use serde::ser::SerializeMap;
 use crate::config::error::Given;
 use crate::config::host::Host;
 use crate::log::message::Message;
-use crate::log::reason::{Errno, ListenFailure};
+use crate::log::reason::{Errno, ListenFailure, words};
 use crate::pool::totals::Totals;
-use crate::session::ended::{Identity, Live, Summary};
+use crate::session::ended::{Identity, Live, Summary, Unreached};
 
 /// Writes `message` and a line break.
 pub(crate) fn write(out: &mut Vec<u8>, message: &Message, time: Option<impl Display>) -> io::Result<()> {
@@ -65,6 +65,7 @@ impl Field for SocketAddr {
         let port = match name {
             "requester" => "requester_port",
             "target" => "target_port",
+            "next_target" => "next_target_port",
             // Where the relay listens.
             _ => "port",
         };
@@ -76,6 +77,15 @@ impl Field for Errno {
     fn put<M: SerializeMap>(&self, name: &'static str, object: &mut Object<'_, M>) -> Result<(), M::Error> {
         object.map.serialize_entry(name, &self.0)?;
         object.map.serialize_entry("reason", &self.words())
+    }
+}
+
+impl Field for Unreached {
+    fn put<M: SerializeMap>(&self, _: &'static str, object: &mut Object<'_, M>) -> Result<(), M::Error> {
+        if let Some(errno) = self.errno {
+            object.map.serialize_entry("errno", &errno)?;
+        }
+        object.map.serialize_entry("reason", &words(self))
     }
 }
 

@@ -10,10 +10,10 @@ use serde::ser::SerializeMap;
 
 use crate::config::error::{Argument, ConfigError, Given};
 use crate::log::json::{Field as _, Object};
-use crate::log::reason::{Errno, ListenFailure};
+use crate::log::reason::{Errno, ListenFailure, words};
 use crate::pool::totals::Totals;
 use crate::session::Side;
-use crate::session::ended::{Cause, Ended, Identity, Live, Summary};
+use crate::session::ended::{Cause, Ended, Identity, Live, Summary, Unreached};
 
 /// How much a message matters. It decides which `--log-level` keeps the message, and its priority
 /// in the journal.
@@ -270,12 +270,27 @@ catalogue! {
     /// Follows 19, 20, and a 27 that is no plain refusal, in the text log.
     119 "connection_reason" Problem ConnectionReason { requester: SocketAddr, errno: Errno }
         "The connection from {} failed: {} (error number {errno}).", bare(requester), errno.words();
+    /// A session goes on to another target, with `--backup`.
+    122 "next_target" Step NextTarget { session: Identity, unreached: Unreached, next_target: SocketAddr }
+        "Session handler serial number {} could not connect to {} ({}). Connecting to target {next_target}.", session.serial, session.target, words(unreached);
+    /// A connect to a target that did not rest has failed, with `--backup`.
+    123 "target_rests" Problem TargetRests { target: SocketAddr, unreached: Unreached }
+        "Target {target} could not be reached ({}). Sessions go to other targets first, until it answers again.", words(unreached);
+    /// After 123, the target has answered a session.
+    124 "target_back" Problem TargetBack { target: SocketAddr }
+        "Target {target} answers again.";
     /// An argument contradicts the socket passed in: the argument as it was given, the socket's address.
     130 "inherited_otherwise" Error InheritedOtherwise { given: String, address: SocketAddr }
         "Error: {given} contradicts the socket passed in, which listens on {address}.";
     /// After 15, where the relay does not listen on 0.0.0.0.
     131 "listening" End Listening { address: SocketAddr }
         "Listening on {address}.";
+    /// SIGUSR1: a target, where there are several, with its failed connects by their reason.
+    135 "status_target" Answer StatusTarget { target: SocketAddr, state: &'static str, refused: u64, expired: u64, unreachable: u64, own_failures: u64 }
+        "Status: target {target} is {state}, connects failed: {refused} refused, {expired} expired, {unreachable} unreachable, {own_failures} for reasons of this host.";
+    /// A backup that no connection from `--source` can reach, because its address is of the other family.
+    136 "backup_of_other_family" Problem BackupOfOtherFamily { target: SocketAddr, source: String }
+        "Target {target} cannot be tried, because --source {source} is of the other address family.";
 }
 
 impl From<Ended> for Message {

@@ -12,7 +12,7 @@ pub(crate) mod error;
 mod listener;
 mod start;
 mod status;
-mod target;
+pub(crate) mod target;
 mod tcp;
 
 use std::io;
@@ -34,7 +34,7 @@ use crate::relay::control::{Control, Handle};
 use crate::relay::edge::{CONTROL, Edge, LISTENER, LOG, session_side};
 use crate::relay::error::WaitError;
 use crate::relay::listener::Listener;
-
+use crate::relay::target::choice::{Choice, TargetState};
 use crate::session::ended::Live;
 use crate::session::stream::Readiness;
 
@@ -68,6 +68,7 @@ pub struct Relay<S = Log> {
     life: Life,
     doors: Doors,
     pool: Pool<TcpStream>,
+    choice: Choice,
     last_serial: u64,
     /// The part of the status that is logged next; `None`: none was asked for.
     report: Option<status::Report>,
@@ -119,6 +120,12 @@ impl<S: Sink> Relay<S> {
     #[must_use]
     pub fn totals(&self) -> Totals {
         self.pool.totals
+    }
+
+    /// Returns the state of each target, in their order.
+    #[must_use]
+    pub fn targets(&self) -> &[TargetState] {
+        self.choice.targets()
     }
 
     /// Returns the live sessions.
@@ -268,8 +275,8 @@ impl<S: Sink> Relay<S> {
     /// Borrows the pool, and the rest as the pool sees it.
     fn pool_and_edge(&mut self) -> (&mut Pool<TcpStream>, Instant, Edge<'_, S>) {
         let registry = self.poll.registry();
-        let edge = Edge { registry, sink: &mut self.sink, proxy_protocol: self.config.proxy_protocol };
-        (&mut self.pool, self.now, edge)
+        let (sink, config, choice) = (&mut self.sink, &self.config, &mut self.choice);
+        (&mut self.pool, self.now, Edge { registry, sink, config, choice, now: self.now })
     }
 
     fn obey(&mut self) -> Option<Outcome> {

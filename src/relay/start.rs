@@ -7,8 +7,8 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::config::Config;
 use crate::config::error::ConfigError;
+use crate::config::{Config, Target};
 use crate::limits::{EVENTS_PER_TURN, OWN_DESCRIPTORS, PIPES_MAX, SHARE_ELSEWHERE, TICK};
 use crate::log::Sink;
 use crate::log::message::Message;
@@ -17,6 +17,8 @@ use crate::relay::control::Control;
 use crate::relay::edge::{CONTROL, LISTENER};
 use crate::relay::error::{ListenStep, StartError};
 use crate::relay::listener::Listener;
+use crate::relay::target::choice::Choice;
+use crate::relay::target::is_of_family;
 use crate::relay::{Doors, Life, Relay, now};
 use crate::session::Session;
 use crate::session::turn::Timeouts;
@@ -61,6 +63,7 @@ impl<S: Sink> Relay<S> {
             life: Life::Bound,
             doors: Doors::Open(listener),
             pool: Pool::new(settings(&config), now),
+            choice: Choice::new(config.targets().map(Target::address)),
             last_serial: 0,
             report: None,
             log_registered: None,
@@ -73,7 +76,7 @@ impl<S: Sink> Relay<S> {
     /// Logs that the relay is active, and arms the absolute timeout.
     #[cold]
     pub(super) fn start(&mut self) {
-        self.sink.message(&Message::Active { port: self.listen.port(), target: self.config.target });
+        self.sink.message(&Message::Active { port: self.listen.port(), target: self.config.target() });
         if self.listen.ip() != Ipv4Addr::UNSPECIFIED {
             self.sink.message(&Message::Listening { address: self.listen });
         }
@@ -118,7 +121,7 @@ impl Relay {
 /// address as well.
 fn watch(config: &Config, listener: &mut Listener) -> Result<(SocketAddr, Poll, Control), StartError> {
     let address = listener.address().map_err(ListenStep::Poll.failed(config.listener()))?;
-    check_target(config, address)?;
+    check_targets(config, address)?;
     let unavailable = ListenStep::Poll.failed(address);
     let poll = Poll::new().map_err(&unavailable)?;
     let mut control = Control::new().map_err(&unavailable)?;
@@ -128,11 +131,16 @@ fn watch(config: &Config, listener: &mut Listener) -> Result<(SocketAddr, Poll, 
 }
 
 /// Returns what is to be said of the pool and the limits: messages 105, where `--sessions` was given,
-/// and 104. Raises the descriptor limit.
+/// and 104. Raises the descriptor limit. Message 136 follows for each backup that cannot be tried.
 fn remarks(config: &Config) -> impl Iterator<Item = Message> {
     let needs = needs(config);
     let needed = config.sessions.map(|_| needs.message());
-    needed.into_iter().chain(needs.raise_descriptor_limit().err())
+    let untried = config.source.into_iter().flat_map(|source| {
+        let targets = config.targets().map(Target::address);
+        let others = targets.filter(move |&target| !is_of_family(source, target));
+        others.map(move |target| Message::BackupOfOtherFamily { target, source: source.to_string() })
+    });
+    needed.into_iter().chain(needs.raise_descriptor_limit().err()).chain(untried)
 }
 
 fn settings(config: &Config) -> Settings {
@@ -182,13 +190,23 @@ fn check_before(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Checks that the target is not the relay's own listener at `listen`.
+/// Checks that no target is the relay's own listener at `listen`.
 ///
 /// # Errors
-/// Message 113.
-fn check_target(config: &Config, listen: SocketAddr) -> Result<(), StartError> {
-    let target = config.target;
-    if reaches(target, listen) { Err(StartError::OwnListener { target }) } else { Ok(()) }
+/// Message 113, or 112 for a backup.
+fn check_targets(config: &Config, listen: SocketAddr) -> Result<(), StartError> {
+    let target = config.target();
+    if reaches(target, listen) {
+        return Err(StartError::OwnListener { target });
+    }
+    match config.backups.iter().find(|backup| reaches(backup.address(), listen)) {
+        None => Ok(()),
+        Some(backup) => Err(StartError::Config(ConfigError::Option {
+            option: "--backup",
+            given: backup.to_string(),
+            allowed: "a target that is not where this relay itself listens".into(),
+        })),
+    }
 }
 
 /// Returns whether a connection to `target` would reach a listener at `listen`.

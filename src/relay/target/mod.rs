@@ -1,5 +1,7 @@
 //! The way to the target: its socket, the connect, and the header that may go first.
 
+pub(crate) mod choice;
+
 use std::io;
 use std::net::SocketAddr;
 
@@ -11,7 +13,7 @@ use socket2::{Domain, Protocol, Type};
 
 use crate::config::ProxyProtocol;
 use crate::config::host::Host;
-use crate::session::ended::Cause;
+use crate::session::ended::{Cause, Unreached};
 use crate::sys::net::canonical;
 use crate::sys::uninterrupted;
 
@@ -29,19 +31,37 @@ pub(crate) fn socket(target: SocketAddr) -> io::Result<Socket> {
 /// Begins to connect, from `source` if that is given.
 ///
 /// # Errors
-/// What ends the session: the socket cannot be prepared, or the kernel refuses at once.
+/// The socket cannot be prepared, or the kernel refuses at once.
 pub(crate) fn begin_connect(
     socket: &Socket,
     target: SocketAddr,
     source: Option<Host>,
-) -> Result<(), (Cause, io::Error)> {
+) -> Result<(), Unreached> {
     // Urgent bytes stay in the stream, where a relay must find them.
-    socket.set_out_of_band_inline(true).map_err(|error| (Cause::ConnectNotStarted, error))?;
-    connect(socket, target, source).map_err(|error| (Cause::TargetRefused, error))
+    socket.set_out_of_band_inline(true).map_err(|error| Unreached::new(Cause::ConnectNotStarted, &error))?;
+    connect(socket, target, source).map_err(|error| Unreached::new(Cause::TargetRefused, &error))
+}
+
+/// Returns a stream whose connect to `target` has begun.
+///
+/// # Errors
+/// There is no socket for it, or those of [`begin_connect`].
+pub(crate) fn stream(target: SocketAddr, source: Option<Host>) -> Result<TcpStream, Unreached> {
+    let socket = socket(target).map_err(|error| Unreached::new(Cause::TargetRefused, &error))?;
+    begin_connect(&socket, target, source)?;
+    Ok(TcpStream::from_std(socket.into()))
+}
+
+/// Returns whether a connection to `target` can come from `source`.
+pub(crate) fn is_of_family(source: Host, target: SocketAddr) -> bool {
+    source.ip().is_ipv4() == target.is_ipv4()
 }
 
 fn connect(socket: &Socket, target: SocketAddr, source: Option<Host>) -> io::Result<()> {
     if let Some(source) = source {
+        if !is_of_family(source, target) {
+            return Err(Errno::AFNOSUPPORT.into());
+        }
         // The kernel chooses the port when it knows the target, so that ports last longer. A kernel without
         // this option chooses at once.
         #[cfg(target_os = "linux")]
