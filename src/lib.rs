@@ -93,12 +93,14 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+#[cfg(feature = "cli")]
 pub mod cli;
 mod config;
 mod limits;
 mod log;
 mod pool;
 mod relay;
+mod resolve;
 mod session;
 mod sys;
 
@@ -138,6 +140,9 @@ pub mod internal {
     pub mod choice {
         pub use crate::relay::target::choice::*;
     }
+    pub mod resolve {
+        pub use crate::resolve::*;
+    }
     pub mod session {
         pub use crate::session::connecting::*;
         pub use crate::session::turn::*;
@@ -156,15 +161,21 @@ pub mod internal {
     }
 }
 
+pub use ipnet::IpNet;
+
 pub use config::acl::{Acl, Entry, InvalidEntry};
 pub use config::error::{Argument, ConfigError, Given};
 pub use config::host::{Host, InvalidHost};
+pub use config::way::Source;
 pub use config::{Config, LogFormat, LogLevel, LogStyle, ProxyProtocol, Target};
+pub use log::fields::Value;
 pub use log::message::{Level, Message};
+pub use log::reason::{Errno, ListenFailure, OptionFailure};
 pub use log::{Log, Sink};
 pub use pool::totals::Totals;
 pub use relay::control::Handle;
 pub use relay::error::{ListenStep, StartError, WaitError};
+pub use relay::start::Checked;
 pub use relay::target::choice::{Failure, TargetState};
 pub use relay::{Outcome, Relay};
-pub use session::ended::{Identity, Live, Serial, Summary};
+pub use session::ended::{Identity, Live, Progress, Serial, Summary};

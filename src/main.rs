@@ -35,8 +35,10 @@ fn main() -> ExitCode {
 fn check(config: &Config) -> ExitCode {
     let style = config.log_style();
     match inherited().and_then(|listener| Relay::check_start(config, listener)) {
-        Ok(messages) => {
-            for message in &messages {
+        Ok(checked) => {
+            let command_line = config.to_string();
+            print_message(&Message::WouldRelay { address: checked.address, command_line }, style);
+            for message in &checked.remarks {
                 print_message(message, style);
             }
             ExitCode::SUCCESS
@@ -71,7 +73,7 @@ fn status(error: &StartError) -> ExitCode {
 }
 
 fn start(config: Config) -> Result<Relay, StartError> {
-    let unavailable = ListenStep::Poll.failed(config.listener());
+    let unavailable = ListenStep::Poll.failed(config.listen());
     let log = Log::stdout(config.log_style()).map_err(&unavailable)?;
     let relay = match inherited()? {
         Some(listener) => Relay::with_listener(config, log, listener)?,

@@ -5,10 +5,12 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::time::Duration;
 
+use super::system;
 use crate::config::acl::Entry;
 use crate::config::error::{Argument, ConfigError};
 use crate::config::host::Host;
 use crate::config::setters::{BIND_TAKES, backup_taken, sessions_taken};
+use crate::config::way::Source;
 use crate::config::{Config, LogFormat, LogLevel, ProxyProtocol, Target};
 
 /// One of the eight arguments.
@@ -48,7 +50,7 @@ pub(super) const ARGUMENTS: &[ArgumentRow] = &[
     ArgumentRow {
         argument: Argument::Acl,
         name: "ACL",
-        help: "Who may connect: ANY, or ip/mask with a mask like 24 or 255.255.255.0",
+        help: "Who may connect: ANY, or ip/mask, mask 24 or 255.255.255.0",
         read: |config, text| entry(text).map(|entry| _ = config.set_acl(entry)),
         write: |config| config.acl.admit[0].to_string(),
     },
@@ -97,7 +99,7 @@ pub(super) struct OptionRow {
     /// What the option takes.
     pub(super) read: fn(&mut Config, &OsStr) -> Result<(), String>,
     /// Writes each value that was given, an empty one for a flag.
-    write: fn(&Config) -> Vec<String>,
+    pub(super) write: fn(&Config) -> Vec<String>,
 }
 
 /// The options, in the order in which their values are checked.
@@ -106,7 +108,7 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         name: "--bind",
         value: "ADDR",
         repeats: false,
-        help: "Listen here only; :: is IPv6 and IPv4 [0.0.0.0]",
+        help: "Listen here only; :: is both [0.0.0.0]",
         read: |config, text| {
             host(text).and_then(|host| taken(config.set_bind(host))).ok_or_else(|| BIND_TAKES.into())
         },
@@ -126,19 +128,24 @@ pub(super) const OPTIONS: &[OptionRow] = &[
     },
     OptionRow {
         name: "--source",
-        value: "ADDR",
+        value: "ADDR|requester",
         repeats: false,
         help: "Connect to the target from this address",
         read: |config, text| {
-            host(text).and_then(|host| taken(config.set_source(host))).ok_or_else(|| config.source_taken())
+            let source = text.to_str().and_then(|text| text.parse::<Source>().ok());
+            source.and_then(|source| taken(config.set_source(source))).ok_or_else(|| config.source_taken())
         },
-        write: |config| config.source.iter().map(Host::to_string).collect(),
+        write: |config| config.source.iter().map(Source::to_string).collect(),
     },
+    system::SOURCE_INTERFACE,
+    system::BIND_INTERFACE,
+    system::MARK,
+    system::DSCP,
     OptionRow {
         name: "--reuse-port",
         value: "",
         repeats: false,
-        help: "Share the port with others that do the same",
+        help: "Share the port with others that do so",
         read: |config, _| {
             config.reuse_port = true;
             Ok(())
@@ -166,7 +173,7 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         name: "--max-per-source",
         value: "N",
         repeats: false,
-        help: "Most sessions from one address (IPv6: one /64)",
+        help: "Most sessions from one address, IPv6 /64",
         read: |config, text| {
             count(text).and_then(|most| taken(config.set_max_per_source(most))).ok_or_else(sessions_taken)
         },
@@ -176,7 +183,7 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         name: "--sessions",
         value: "N",
         repeats: false,
-        help: "Size of the session pool, 1 to 100000 [500]",
+        help: "Size of the session pool, to 100000 [500]",
         read: |config, text| {
             count(text).and_then(|count| taken(config.set_sessions(count))).ok_or_else(sessions_taken)
         },
@@ -228,7 +235,7 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         name: "--no-splice",
         value: "",
         repeats: false,
-        help: "Copy bytes; never move them inside the kernel",
+        help: "Copy bytes; never splice them",
         read: |config, _| {
             config.splice = false;
             Ok(())
@@ -238,7 +245,11 @@ pub(super) const OPTIONS: &[OptionRow] = &[
 ];
 
 const VERSIONS: &[(&str, ProxyProtocol)] = &[("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)];
-const FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
+const FORMATS: &[(&str, LogFormat)] = &[
+    ("text", LogFormat::Text),
+    #[cfg(feature = "json")]
+    ("json", LogFormat::Json),
+];
 const LEVELS: &[(&str, LogLevel)] =
     &[("all", LogLevel::All), ("ends", LogLevel::Ends), ("problems", LogLevel::Problems)];
 
@@ -267,12 +278,12 @@ fn put<T>(place: &mut T, value: Option<T>) -> Option<()> {
 }
 
 /// Returns whether a setter has taken its value.
-fn taken(set: Result<&mut Config, ConfigError>) -> Option<()> {
+pub(super) fn taken(set: Result<&mut Config, ConfigError>) -> Option<()> {
     set.ok().map(|_| ())
 }
 
 /// Reads decimal digits and nothing else.
-fn number(text: &OsStr) -> Option<u64> {
+pub(super) fn number(text: &OsStr) -> Option<u64> {
     let text = text.to_str()?;
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| digits)

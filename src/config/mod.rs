@@ -4,6 +4,7 @@ pub mod acl;
 pub mod error;
 pub mod host;
 pub(crate) mod setters;
+pub(crate) mod way;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,10 +12,13 @@ use std::time::Duration;
 
 use crate::config::acl::Acl;
 use crate::config::host::Host;
+use crate::config::way::{Source, Way};
 
 /// Everything that a relay is asked to do. It is made by [`new`](Self::new) and the setters, or by
-/// [`cli::parse`](crate::cli::parse), and every value is in its range. `Display` writes the options and
-/// arguments that parse to the same `Config`.
+/// `cli::parse`, and every value is in its range.
+///
+/// With the feature `cli`, `Display` writes the options and arguments that parse to the same `Config`. There is
+/// none for port 0, which a command line does not take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// `<fwd port>`.
@@ -36,7 +40,9 @@ pub struct Config {
     /// `<buf>`, in bytes.
     pub(crate) buf: usize,
     /// `--source`.
-    pub(crate) source: Option<Host>,
+    pub(crate) source: Option<Source>,
+    /// `--source-interface`, `--bind-interface`, `--mark` and `--dscp`.
+    pub(crate) way: Way,
     /// `--reuse-port`.
     pub(crate) reuse_port: bool,
     /// `--sessions`, where it was given.
@@ -53,6 +59,7 @@ pub struct Config {
 
 /// Versions of the PROXY protocol header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ProxyProtocol {
     /// The line of text.
     V1,
@@ -62,6 +69,7 @@ pub enum ProxyProtocol {
 
 /// How the log is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LogStyle {
     /// How a line reads.
     pub format: LogFormat,
@@ -73,16 +81,19 @@ pub struct LogStyle {
 
 /// How a line of the log reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LogFormat {
     /// The catalogue's texts.
     #[default]
     Text,
     /// An object a line.
+    #[cfg(feature = "json")]
     Json,
 }
 
 /// Which messages are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LogLevel {
     /// Every message.
     #[default]
@@ -127,13 +138,13 @@ impl fmt::Display for Target {
 impl Config {
     /// Returns the number of sessions in the pool.
     #[must_use]
-    pub fn pool(&self) -> usize {
+    pub fn sessions(&self) -> usize {
         self.sessions.unwrap_or(crate::limits::SESSIONS)
     }
 
     /// Returns the address to listen on.
     #[must_use]
-    pub fn listener(&self) -> SocketAddr {
+    pub fn listen(&self) -> SocketAddr {
         let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, self.fwd_port));
         self.bind.map_or(any, |host| host.at(self.fwd_port))
     }
@@ -181,7 +192,7 @@ impl Config {
 
     /// Returns the address that connections to the target come from. None: the system chooses.
     #[must_use]
-    pub fn source(&self) -> Option<Host> {
+    pub fn source(&self) -> Option<Source> {
         self.source
     }
 

@@ -6,11 +6,9 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use serde::ser::SerializeMap;
-
 use crate::config::error::{Argument, ConfigError, Given};
-use crate::log::json::{Field as _, Object};
-use crate::log::reason::{Errno, ListenFailure, words};
+use crate::log::fields::{Field as _, Fields, Value};
+use crate::log::reason::{Errno, ListenFailure, OptionFailure, words};
 use crate::pool::totals::Totals;
 use crate::session::Side;
 use crate::session::ended::{Cause, Ended, Identity, Live, Summary, Unreached};
@@ -18,6 +16,7 @@ use crate::session::ended::{Cause, Ended, Identity, Live, Summary, Unreached};
 /// How much a message matters. It decides which `--log-level` keeps the message, and its priority
 /// in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Level {
     /// A step in the life of a connection. Only `all` keeps it.
     Step,
@@ -40,9 +39,10 @@ macro_rules! catalogue {
         $number:literal $event:literal $level:ident $name:ident { $($field:ident: $type:ty),* }
             $words:literal $(, $argument:expr)*;
     )*) => {
-        /// A message of the catalogue with its values.
+        /// A message of the catalogue with its values. `Display` writes its text.
         ///
-        /// Its fields are named as in the JSON log.
+        /// Its fields are named as in the JSON log. A later version may add messages, and fields to a message:
+        /// a pattern that ends in `..` goes on to match.
         #[derive(Clone, Debug, PartialEq, Eq)]
         #[non_exhaustive]
         #[allow(missing_docs)]
@@ -70,13 +70,10 @@ macro_rules! catalogue {
                 match self { $( Self::$name { .. } => Level::$level, )* }
             }
 
-            /// Adds the message's fields to a JSON object.
-            pub(crate) fn put_fields<M: SerializeMap>(
-                &self,
-                object: &mut Object<'_, M>,
-            ) -> Result<(), M::Error> {
-                match self { $( Self::$name { $($field),* } => { $( $field.put(stringify!($field), object)?; )* } )* }
-                Ok(())
+            /// Passes each field to `put`, with its name in the JSON log.
+            pub fn put_fields(&self, put: &mut dyn FnMut(&'static str, Value<'_>)) {
+                let fields = &mut Fields { event: self.event(), put };
+                match self { $( Self::$name { $($field),* } => { $( $field.put(stringify!($field), fields); )* } )* }
             }
         }
 
@@ -285,6 +282,9 @@ catalogue! {
     /// After 15, where the relay does not listen on 0.0.0.0.
     131 "listening" End Listening { address: SocketAddr }
         "Listening on {address}.";
+    /// An option that the system lacks, or does not permit.
+    132 "option_unavailable" Error OptionUnavailable { failure: OptionFailure }
+        "Error: {} cannot be used: {} (error number {}). {}", failure.option, failure.errno.words(), failure.errno, failure.cure();
     /// SIGUSR1: a target, where there are several, with its failed connects by their reason.
     135 "status_target" Answer StatusTarget { target: SocketAddr, state: &'static str, refused: u64, expired: u64, unreachable: u64, own_failures: u64 }
         "Status: target {target} is {state}, connects failed: {refused} refused, {expired} expired, {unreachable} unreachable, {own_failures} for reasons of this host.";
@@ -333,7 +333,9 @@ impl From<ConfigError> for Message {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Message::from(self.clone()).fmt(f)
+        let message = Message::from(self.clone());
+        message.fmt(f)?;
+        message.reason().map_or(Ok(()), |reason| write!(f, " {reason}"))
     }
 }
 

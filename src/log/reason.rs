@@ -115,3 +115,25 @@ impl ListenFailure {
         }
     }
 }
+
+/// Why the relay cannot do what an option asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OptionFailure {
+    /// The option.
+    pub option: &'static str,
+    /// The system's error.
+    pub errno: Errno,
+}
+
+impl OptionFailure {
+    /// A way out.
+    #[must_use]
+    pub fn cure(self) -> &'static str {
+        if self.errno.kind() == ErrorKind::PermissionDenied {
+            "It needs CAP_NET_ADMIN: start as root, run 'setcap cap_net_admin=+ep' on the program, or set \
+             AmbientCapabilities=CAP_NET_ADMIN in its unit."
+        } else {
+            "This system does without it."
+        }
+    }
+}

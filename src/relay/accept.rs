@@ -155,7 +155,7 @@ impl<S: Sink> Relay<S> {
         self.sink.message(&Message::Allocated { session: identity });
         let socket = socket.map_err(|error| Unreached::new(Cause::TargetRefused, &error));
         let begun = socket.as_ref().map_err(|unreached| *unreached).and_then(|socket| {
-            socket.iter().try_for_each(|socket| target::begin_connect(socket, target, self.config.source))
+            socket.iter().try_for_each(|socket| target::begin_connect(socket, &self.config, identity))
         });
         let stream = socket.ok().flatten().map(|socket| TcpStream::from_std(socket.into()));
         let session = Session::new(identity, requester, stream, self.now);

@@ -53,7 +53,7 @@ impl<S: Sink> Host<TcpStream> for Edge<'_, S> {
             let Some(next_target) = self.choice.next(*tried, self.now) else { return Err(unreached) };
             self.sink.message(&Message::NextTarget { session, unreached, next_target });
             session.target = next_target;
-            match target::stream(next_target, self.config.source) {
+            match target::stream(self.config, session) {
                 Ok(stream) => return Ok((stream, next_target)),
                 Err(failure) => unreached = failure,
             }

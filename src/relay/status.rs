@@ -59,6 +59,6 @@ impl<S: Sink> Relay<S> {
             }
             self.sink.message(&Message::StatusSession { live: session.live(self.now) });
         }
-        (end < self.config.pool()).then_some(Report::Sessions(end))
+        (end < self.config.sessions()).then_some(Report::Sessions(end))
     }
 }

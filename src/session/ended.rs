@@ -1,5 +1,6 @@
 //! The facts about a session: which one it is, what it has done, and why it ended.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -39,12 +40,34 @@ pub struct Summary {
 pub struct Live {
     /// Which one.
     pub identity: Identity,
-    /// `connecting`, `relaying` or `ending`.
-    pub phase: &'static str,
+    /// How far it has come.
+    pub phase: Progress,
     /// What it has done up to now; its duration is its age.
     pub summary: Summary,
     /// Time since a byte last moved.
     pub idle: Duration,
+}
+
+/// How far a live session has come. `Display` writes the word that the log uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Progress {
+    /// The target has not answered yet.
+    Connecting,
+    /// Bytes flow.
+    Relaying,
+    /// An abort delivers what is left.
+    Ending,
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connecting => "connecting",
+            Self::Relaying => "relaying",
+            Self::Ending => "ending",
+        })
+    }
 }
 
 /// Why a session ended.

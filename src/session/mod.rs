@@ -23,7 +23,7 @@ use crate::session::abort::Abort;
 use crate::session::buffer::Buffer;
 use crate::session::channel::{Channel, Ends, Step};
 use crate::session::connecting::Connecting;
-use crate::session::ended::{Cause, Ended, Identity, Live, Summary, Unreached};
+use crate::session::ended::{Cause, Ended, Identity, Live, Progress, Summary, Unreached};
 use crate::session::idle::IdleClock;
 use crate::session::pipes::Pipes;
 pub use crate::session::side::Side;
@@ -274,9 +274,9 @@ impl<S: Stream> Session<S> {
     #[must_use]
     pub fn live(&self, now: Instant) -> Live {
         let phase = match self.phase {
-            Phase::Connecting(_) => "connecting",
-            Phase::Relaying(_) => "relaying",
-            Phase::Aborting(_) => "ending",
+            Phase::Connecting(_) => Progress::Connecting,
+            Phase::Relaying(_) => Progress::Relaying,
+            Phase::Aborting(_) => Progress::Ending,
         };
         Live { identity: self.identity, phase, summary: self.summary(now), idle: self.idle.idle_for(now) }
     }

@@ -10,15 +10,28 @@ use nix::sys::socket::{getsockopt, sockopt};
 /// The port that an address is asked about with. Nothing is sent to it.
 const DISCARD: u16 = 9;
 
+/// The interface of this host's connections to itself, on Linux.
+pub(crate) const LOOPBACK: &str = "lo";
+
 /// Returns the index of an interface, given by its name or its index, if there is such an interface.
 pub(crate) fn interface_index(zone: &str) -> Option<u32> {
     if !zone.bytes().all(|byte| byte.is_ascii_digit()) {
-        return if_nametoindex(zone).ok();
+        return index_of(zone);
     }
     let index = zone.parse().ok()?;
     // For an unknown index, nix returns an empty name and no error.
     let is_known = if_indextoname(index).is_ok_and(|name| !name.is_empty());
     is_known.then_some(index)
+}
+
+/// Returns whether this host has an interface of this name.
+pub(crate) fn is_interface(name: &str) -> bool {
+    index_of(name).is_some()
+}
+
+#[inline(never)]
+fn index_of(name: &str) -> Option<u32> {
+    if_nametoindex(name).ok()
 }
 
 /// Returns whether a socket can be bound to `address`. With `ip_nonlocal_bind` any can.

@@ -209,13 +209,14 @@ fn a_file_of_openrc_becomes_a_command_line() {
         .filter(|line| line.split_once('=').is_some_and(|(name, _)| !name.contains(' ')))
         .filter(|line| knows_log_level || !line.starts_with("log_level"))
         // The program takes only an address of this machine.
-        .map(|line| line.replace("source=192.168.1.1", "source=127.0.0.1"))
+        .map(|line| line.replace("source=192.168.1.1", "source=127.0.0.1").replace("=eth0", "=lo"))
         .collect::<Vec<_>>()
         .join("\n");
     let Some(output) = ash("openrc/stubs.sh", "tcprelay", Path::new("/"), &file) else { return };
     let level = if knows_log_level { "--log-level ends " } else { "" };
     let arguments = format!(
-        "--bind 192.168.1.1 --backup 192.168.1.11 --backup 192.168.1.12:8080 --source 127.0.0.1 --reuse-port --allow 10.0.0.0/8 --allow 172.16.0.0/12 \
+        "--bind 192.168.1.1 --backup 192.168.1.11 --backup 192.168.1.12:8080 --source 127.0.0.1 \
+         --source-interface lo --bind-interface lo --mark 7 --dscp 46 --reuse-port --allow 10.0.0.0/8 --allow 172.16.0.0/12 \
          --deny 10.6.6.0/24 --max-per-source 50 --sessions 500 --proxy-protocol v2 --log-format json \
          {level}--timestamps --no-splice 8080 192.168.1.10 80 192.168.1.0/24 3 600 0 4000"
     );
@@ -226,7 +227,7 @@ fn a_file_of_openrc_becomes_a_command_line() {
         [
             &format!("command_args|{arguments}"),
             "command_user|tcprelay:tcprelay",
-            "capabilities|",
+            "capabilities|^cap_net_admin",
             "supervisor|supervise-daemon",
             "command_background|",
             "retry|SIGQUIT/15/SIGTERM/5"
@@ -246,6 +247,19 @@ fn openrc_refuses_a_wrong_file_and_leaves_a_relay_alone_that_ends_by_itself() {
     assert!(!output.status.success(), "{found:?}");
     assert_eq!(found[2..5], ["capabilities|^cap_net_bind_service", "supervisor|", "command_background|yes"]);
     assert_eq!(found[6], "eerror|Error: Invalid IP address specified for <trg host>.");
+}
+
+#[test]
+fn openrc_leaves_a_relay_the_privileges_that_it_needs_and_no_other() {
+    for (file, capabilities) in [
+        ("forward_port=8080 source=192.0.2.1", ""),
+        ("forward_port=80", "^cap_net_bind_service"),
+        ("forward_port=8080 source=requester", "^cap_net_admin"),
+        ("forward_port=80 mark=7", "^cap_net_bind_service,^cap_net_admin"),
+    ] {
+        let Some(output) = ash("openrc/stubs.sh", "tcprelay", Path::new("/"), file) else { return };
+        assert_eq!(lines(&output)[2], format!("capabilities|{capabilities}"));
+    }
 }
 
 #[test]

@@ -17,7 +17,6 @@ mod clock;
 mod command_line;
 mod dist;
 mod edges;
-mod embedding;
 mod endings;
 mod figure_one;
 mod init_scripts;
@@ -25,6 +24,8 @@ mod levels;
 mod log;
 mod matrix;
 mod messages;
+#[cfg(target_os = "linux")]
+mod networks;
 mod options;
 mod readme;
 mod service;
@@ -33,3 +34,5 @@ mod starts;
 mod streams;
 mod terminal;
 mod timers;
+#[cfg(target_os = "linux")]
+mod ways;

@@ -8,9 +8,9 @@ use std::num::NonZeroU64;
 use serde_json::Value;
 use tcprelay::cli::{Request, parse};
 use tcprelay::internal::message::{
-    Cause, Errno, Given, Identity, ListenFailure, Live, Message, Summary, Totals, Unreached,
+    Cause, Errno, Given, Identity, ListenFailure, Live, Message, OptionFailure, Summary, Totals, Unreached,
 };
-use tcprelay::{Log, LogFormat, LogStyle, Sink as _};
+use tcprelay::{Log, LogFormat, LogStyle, Progress, Sink as _};
 
 const README: &str = include_str!("../../README.md");
 
@@ -88,7 +88,7 @@ fn catalogue() -> Vec<Message> {
         Message::StatusSession {
             live: Live {
                 identity: session,
-                phase: "relaying",
+                phase: Progress::Relaying,
                 summary: Summary {
                     to_target: 90005,
                     to_requester: 90005,
@@ -118,7 +118,7 @@ fn catalogue() -> Vec<Message> {
 }
 
 /// Those behind them.
-fn catalogue_of_targets(session: Identity) -> [Message; 7] {
+fn catalogue_of_targets(session: Identity) -> [Message; 8] {
     let target = session.target;
     let unreached = Unreached { cause: Cause::TargetRefused, errno: Some(80004) };
     let at = |address: &str| address.parse().unwrap();
@@ -128,6 +128,7 @@ fn catalogue_of_targets(session: Identity) -> [Message; 7] {
         Message::TargetBack { target },
         Message::InheritedOtherwise { given: "an argument".into(), address: at("0.0.0.0:40000") },
         Message::Listening { address: at("192.0.2.9:40000") },
+        Message::OptionUnavailable { failure: OptionFailure { option: "--option", errno: Errno(80004) } },
         Message::StatusTarget {
             target,
             state: "resting",
@@ -170,7 +171,9 @@ fn count_of(object: &Value, wanted: &Value) -> usize {
 fn as_json_every_message_is_one_object_with_the_values_of_its_text() {
     for message in catalogue() {
         let (mut written, output) = pipe().unwrap();
-        let mut log = Log::to(output.into(), LogStyle { format: LogFormat::Json, ..LogStyle::default() });
+        let mut style = LogStyle::default();
+        style.format = LogFormat::Json;
+        let mut log = Log::to(output.into(), style);
         log.message(&message);
         log.flush();
         drop(log);
@@ -207,7 +210,7 @@ fn as_json_every_message_is_one_object_with_the_values_of_its_text() {
 #[test]
 fn every_message_of_the_catalogue_is_in_its_place() {
     let numbers: Vec<_> = catalogue().iter().map(Message::number).collect();
-    let own = (100..=119).chain(122..=124).chain(130..=131).chain(135..=136);
+    let own = (100..=119).chain(122..=124).chain(130..=132).chain(135..=136);
     let expected: Vec<_> = (1..=39).chain(own).collect();
     assert_eq!(numbers, expected);
     let mut events: Vec<_> = catalogue().iter().map(Message::event).collect();

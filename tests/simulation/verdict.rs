@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rustix::io::Errno;
+use tcprelay::Progress;
 use tcprelay::internal::limits::{ABORT_GRACE, ABORT_LOOK, DELAYED_ACK_MAX, LATE_MAX};
 use tcprelay::internal::message::{Cause, Unreached};
 use tcprelay::internal::session::Side;
@@ -20,17 +21,17 @@ pub const LATEST: Duration = Duration::from_millis(100);
 
 /// A relay that waits must have nothing to do for a session: no further event may be needed for what
 /// could be done now.
-pub fn at_rest(world: &World, phase: &str) {
+pub fn at_rest(world: &World, phase: Progress) {
     for side in SIDES {
         let (from, to) = (world.connection(side), world.connection(!side));
-        if phase == "connecting" {
+        if phase == Progress::Connecting {
             continue;
         }
-        if phase == "relaying" {
+        if phase == Progress::Relaying {
             assert!(!from.has_unseen_error(), "the {side:?} has been reset, and nobody looks");
         }
         // An aborted session delivers what the dead side had sent, and nothing to the dead side.
-        if from.is_dead() != (phase == "ending") {
+        if from.is_dead() != (phase == Progress::Ending) {
             continue;
         }
         let held = to.preface() + from.taken() - to.written();
@@ -40,7 +41,7 @@ pub fn at_rest(world: &World, phase: &str) {
             assert!(to.owes_report_of_room(), "{held} bytes to the {:?} are held, but there is room", !side);
         } else {
             assert!(!unread, "bytes from the {side:?} are not read");
-            if phase == "ending" {
+            if phase == Progress::Ending {
                 continue;
             }
             assert!(!from.end_arrived() || end_known, "the end of the {side:?} is not known");
@@ -180,7 +181,8 @@ fn judge_grace(world: &World, history: &History, at: Duration, aborted: Duration
     let grace = ABORT_GRACE.min(world.timeouts.idle);
     let arrived = world.acknowledged.into_iter().max().unwrap_or_default();
     let moved = history.moved.max(arrived).max(world.acknowledged_end).max(aborted);
-    let latest = moved + grace + ABORT_LOOK + LATEST;
+    // The look that saw it may have waited for its turn, and the end as well.
+    let latest = moved + grace + ABORT_LOOK + 2 * LATEST;
     assert!(at <= latest, "aborted at {aborted:?}, moved at {moved:?}, ended at {at:?}");
 }
 

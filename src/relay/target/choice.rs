@@ -74,7 +74,7 @@ impl Failure {
 }
 
 /// Errors that this host alone causes.
-const OWN: [Errno; 8] = [
+const OWN: [Errno; 9] = [
     Errno::MFILE,
     Errno::NFILE,
     Errno::NOBUFS,
@@ -83,6 +83,7 @@ const OWN: [Errno; 8] = [
     Errno::ADDRINUSE,
     Errno::AGAIN,
     Errno::AFNOSUPPORT,
+    Errno::NODEV,
 ];
 
 impl From<Unreached> for Failure {

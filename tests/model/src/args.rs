@@ -154,12 +154,22 @@ fn target(word: &str, port_of_first: u16) -> Option<SocketAddr> {
     Some((host(Some(inside.unwrap_or(host_word)))?, port).into())
 }
 
+/// The requester's address, or one that a target of this family can be reached from.
+fn source(word: Option<&str>, ipv4: bool) -> Option<String> {
+    if word == Some("requester") {
+        return word.map(str::to_owned);
+    }
+    host(word).filter(|address| address.is_ipv4() == ipv4).map(|address| address.to_string())
+}
+
 /// The values of the options, as they were given.
 #[derive(Default)]
 struct Options<'a> {
     bind: Option<&'a OsStr>,
     backup: Vec<&'a OsStr>,
     source: Option<&'a OsStr>,
+    mark: Option<&'a OsStr>,
+    dscp: Option<&'a OsStr>,
     reuse_port: bool,
     allow: Vec<&'a OsStr>,
     deny: Vec<&'a OsStr>,
@@ -193,6 +203,8 @@ impl<'a> Options<'a> {
             let slot = match option.to_str()? {
                 "--bind" => &mut options.bind,
                 "--source" => &mut options.source,
+                "--mark" => &mut options.mark,
+                "--dscp" => &mut options.dscp,
                 "--max-per-source" => &mut options.max_per_source,
                 "--sessions" => &mut options.sessions,
                 "--proxy-protocol" => &mut options.proxy_protocol,
@@ -232,8 +244,9 @@ impl<'a> Options<'a> {
             targets.push(target);
             is_taken.then(|| target.to_string())
         })?;
-        let source =
-            given("--source", self.source, |word| host(word).filter(|address| address.is_ipv4() == ipv4))?;
+        let source = given("--source", self.source, |word| source(word, ipv4))?;
+        let mark = given("--mark", self.mark, |word| number(word, 1..=4_294_967_295))?;
+        let dscp = given("--dscp", self.dscp, |word| number(word, 0..=63))?;
         let net = |word: Option<&str>| Some(Meaning::read(word?)?.text());
         let allow = all("--allow", &self.allow, net)?;
         let deny = all("--deny", &self.deny, net)?;
@@ -257,6 +270,8 @@ impl<'a> Options<'a> {
             bind.unwrap_or_default(),
             backup,
             source.unwrap_or_default(),
+            mark.unwrap_or_default(),
+            dscp.unwrap_or_default(),
             flag("--reuse-port", self.reuse_port),
             allow,
             deny,

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use tcprelay::Progress;
 use tcprelay::internal::choice::Choice;
 use tcprelay::internal::pool::{Pool, Settings, Timer, Wake};
 use tcprelay::internal::session::Side;
@@ -360,7 +361,7 @@ impl Gateway {
         let Some(key) = case.key else { return };
         let session = self.pool.slots().get(key).expect("it has a slot");
         let phase = session.live(self.origin + now).phase;
-        if phase == "ending" {
+        if phase == Progress::Ending {
             case.history.aborted.get_or_insert(now);
         }
         let is_woken = case.world.borrow().is_woken();
