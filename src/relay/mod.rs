@@ -16,7 +16,7 @@ pub(crate) mod privileges;
 mod signals;
 pub(crate) mod start;
 pub(crate) mod status;
-mod target;
+pub(crate) mod target;
 mod tcp;
 mod wait;
 
@@ -38,7 +38,7 @@ use crate::relay::control::{Control, Handle};
 use crate::relay::edge::{CONTROL, Edge, LISTENER, LOG, STATUS_LISTENER, session_side, visit};
 use crate::relay::error::WaitError;
 use crate::relay::listener::Listener;
-use crate::relay::target::health::TargetHealth;
+use crate::relay::target::choice::{Choice, TargetState};
 use crate::session::ended::Live;
 use crate::session::stream::Readiness;
 
@@ -78,6 +78,7 @@ pub struct Relay<S = Log> {
     life: Life,
     doors: Doors,
     pool: Pool<TcpStream>,
+    choice: Choice,
     last_serial: u64,
     /// Message 126, for the start; `None`: no privileges were given up.
     given_up: Option<Message>,
@@ -85,8 +86,6 @@ pub struct Relay<S = Log> {
     report: Option<status::Report>,
     /// The service of the status, where there is one.
     status: Option<Box<status::Service>>,
-    /// What was seen of the targets, where there is a service of the status.
-    targets: Vec<TargetHealth>,
     /// The log's descriptor while it is registered, because it is blocked.
     log_registered: Option<RawFd>,
     /// When the absolute timeout ends the relay; `None`: never.
@@ -136,6 +135,12 @@ impl<S: Sink> Relay<S> {
     #[must_use]
     pub fn totals(&self) -> Totals {
         self.pool.counts.totals()
+    }
+
+    /// Returns the state of each target, in their order.
+    #[must_use]
+    pub fn targets(&self) -> &[TargetState] {
+        self.choice.targets()
     }
 
     /// Returns the live sessions.
@@ -267,9 +272,8 @@ impl<S: Sink> Relay<S> {
     /// Borrows the pool, and the rest as the pool sees it.
     fn pool_and_edge(&mut self) -> (&mut Pool<TcpStream>, Instant, Edge<'_, S>) {
         let registry = self.poll.registry();
-        let proxy_protocol = self.config.proxy_protocol;
-        let edge = Edge { registry, sink: &mut self.sink, proxy_protocol, targets: &mut self.targets };
-        (&mut self.pool, self.now, edge)
+        let (sink, config, choice) = (&mut self.sink, &self.config, &mut self.choice);
+        (&mut self.pool, self.now, Edge { registry, sink, config, choice, now: self.now })
     }
 
     fn obey(&mut self) -> Option<Outcome> {

@@ -46,9 +46,9 @@ pub(super) fn write(view: &View<'_>, sessions: &[Live]) -> String {
     for target in view.targets {
         json.open("", '{');
         json.field("target", &target.address);
-        json.flag("up", target.is_up);
+        json.flag("up", !target.is_resting());
         json.open("connects_failed", '{');
-        for (reason, count) in target.failures() {
+        for (reason, count) in target.named_failures() {
             json.value(reason, Value::Number(count));
         }
         json.close('}');

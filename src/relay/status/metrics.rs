@@ -85,12 +85,12 @@ fn targets(metrics: &mut Metrics, view: &View<'_>) {
         "Whether the last connect to the target succeeded, or there was none.",
     );
     for (target, name) in named() {
-        metrics.labelled("tcprelay_target_up", &[("target", &name)], u64::from(target.is_up));
+        metrics.labelled("tcprelay_target_up", &[("target", &name)], u64::from(!target.is_resting()));
     }
     let failed = "tcprelay_target_connects_failed_total";
     metrics.family(failed, "counter", "Connects to the target that failed, by the reason.");
     for (target, name) in named() {
-        for (reason, count) in target.failures() {
+        for (reason, count) in target.named_failures() {
             metrics.labelled(failed, &[("target", &name), ("reason", reason)], count);
         }
     }

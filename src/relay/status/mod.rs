@@ -174,7 +174,7 @@ impl<S: Sink> Relay<S> {
             config: &self.config,
             listen: self.listen,
             pool: &self.pool,
-            targets: &self.targets,
+            targets: self.choice.targets(),
             now: self.now,
             lines_dropped: self.sink.dropped(),
             is_draining: matches!(self.doors, Doors::Draining),

@@ -91,10 +91,10 @@ fn fact(page: &mut String, name: &str, value: &dyn Display) -> fmt::Result {
 fn put_targets(page: &mut String, view: &View<'_>) -> fmt::Result {
     page.push_str("<h2>Targets</h2><div class=wide><table><tr><th>target<th>state<th>failed connects");
     for target in view.targets {
-        let state = if target.is_up { "up" } else { "down" };
+        let state = if target.is_resting() { "down" } else { "up" };
         write!(page, "<tr><td>{}<td><b class={state}>{state}</b><td>", Html(&target.address))?;
         let mut separator = "";
-        for (reason, count) in target.failures().filter(|&(_, count)| count > 0) {
+        for (reason, count) in target.named_failures().filter(|&(_, count)| count > 0) {
             write!(page, "{separator}{count} {reason}")?;
             separator = ", ";
         }

@@ -9,7 +9,7 @@ use mio::net::TcpStream;
 use crate::config::Config;
 use crate::pool::Pool;
 use crate::relay::status::rates::Rates;
-use crate::relay::target::health::TargetHealth;
+use crate::relay::target::choice::TargetState;
 use crate::sys::process::Process;
 
 /// The relay as an answer sees it.
@@ -18,7 +18,7 @@ pub(super) struct View<'a> {
     /// The address that the relay listens on.
     pub(super) listen: SocketAddr,
     pub(super) pool: &'a Pool<TcpStream>,
-    pub(super) targets: &'a [TargetHealth],
+    pub(super) targets: &'a [TargetState],
     pub(super) now: Instant,
     pub(super) lines_dropped: u64,
     pub(super) is_draining: bool,
