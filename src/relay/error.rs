@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::{fmt, io};
 
 use crate::config::error::ConfigError;
+use crate::config::host::Host;
 use crate::log::message::Message;
 use crate::log::reason::{ListenFailure, OptionFailure};
 
@@ -25,6 +26,11 @@ pub enum StartError {
     },
     /// Message 112: a value that this host cannot have.
     Config(ConfigError),
+    /// Message 112: this host does not have the address of `--source`, which may be yet to come.
+    SourceNotHere {
+        /// The address.
+        address: Host,
+    },
     /// Message 132: the system lacks an option, or does not permit it.
     OptionUnavailable {
         /// The option.
@@ -90,6 +96,11 @@ impl From<&StartError> for Message {
                 }
             }
             StartError::Config(error) => error.clone().into(),
+            StartError::SourceNotHere { address } => Self::InvalidOption {
+                option: "--source",
+                given: address.to_string(),
+                allowed: "an address of this host".into(),
+            },
             StartError::OptionUnavailable { option, source } => {
                 Self::OptionUnavailable { failure: OptionFailure { option, errno: source.into() } }
             }
