@@ -3,7 +3,7 @@
 //! A network namespace takes root. Without it a test says so and proves nothing.
 
 use std::io::Read as _;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::{iter, thread};
 
 use nix::net::if_::if_nametoindex;
@@ -121,21 +121,21 @@ fn a_requester_whose_address_cannot_be_the_source_is_told_and_the_next_is_served
     }
     let scope = gateway.requester.run(|| if_nametoindex("wan1").unwrap());
     let link_local = format!("[fe80::1%{scope}]:8000");
-    for (target, to, reason) in [
-        ("10.2.0.2:9000", "[2001:db8:1::1]:8000", "2001:db8:1::2 failed: Address family not supported"),
-        ("[2001:db8:2::2]:9000", "10.1.0.1:8000", "10.1.0.2 failed: Address family not supported"),
+    let (four, six) = (gateway.listen("10.2.0.2:9000"), gateway.listen("[2001:db8:2::2]:9000"));
+    for (listener, to, reason) in [
+        (&four, "[2001:db8:1::1]:8000", "2001:db8:1::2 failed: Address family not supported"),
+        (&six, "10.1.0.1:8000", "10.1.0.2 failed: Address family not supported"),
         // Its link has no way to the target.
-        ("[2001:db8:2::2]:9000", &link_local, "fe80::2 failed: Network is unreachable"),
+        (&six, &link_local, "fe80::2 failed: Network is unreachable"),
     ] {
-        let listener = gateway.listen(target);
-        let target: SocketAddr = target.parse().unwrap();
+        let target = net::address(listener);
         let start = Start::to(target).options("--bind :: --source requester");
         let mut relay = start.start_on(8000).unwrap();
         let mut requester = gateway.connect(to);
         relay.log.wait_text(&format!("The connection from {reason}"));
         assert_eq!(net::read_all(&mut requester), (Vec::new(), End::Reset));
         let to = if target.is_ipv4() { "10.1.0.1:8000" } else { "[2001:db8:1::1]:8000" };
-        net::assert_passes(&mut gateway.connect(to), &mut net::accept(&listener), b"served");
+        net::assert_passes(&mut gateway.connect(to), &mut net::accept(listener), b"served");
     }
 }
 
