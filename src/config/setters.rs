@@ -289,7 +289,7 @@ fn refused(argument: Argument, given: &dyn fmt::Display) -> ConfigError {
 }
 
 #[cold]
-pub(super) fn invalid(option: &'static str, given: &dyn fmt::Display, allowed: String) -> ConfigError {
+pub(crate) fn invalid(option: &'static str, given: &dyn fmt::Display, allowed: String) -> ConfigError {
     ConfigError::Option { option, given: shown(OsStr::new(&given.to_string())), allowed }
 }
 
