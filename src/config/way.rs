@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use crate::config::Config;
 use crate::config::error::ConfigError;
-use crate::config::host::{Host, InvalidHost};
+use crate::config::host::Host;
 use crate::config::setters::invalid;
 use crate::limits::DSCP_MAX;
 use crate::sys::net::is_interface;
@@ -57,11 +57,11 @@ impl fmt::Display for Source {
     }
 }
 
-/// From a value of `--source`.
+/// An address, or the word that stands for the requester's.
 impl FromStr for Source {
-    type Err = InvalidHost;
+    type Err = <Host as FromStr>::Err;
 
-    fn from_str(text: &str) -> Result<Self, InvalidHost> {
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text == REQUESTER { Ok(Self::Requester) } else { text.parse().map(Self::Host) }
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::*;
 
 fn listener() -> Listener {
-    let socket = create((Ipv4Addr::LOCALHOST, 0).into(), &Config::without_addresses()).unwrap();
+    let config = Config::new((Ipv4Addr::LOCALHOST, 80).into(), (Ipv4Addr::LOCALHOST, 81)).unwrap();
+    let socket = create((Ipv4Addr::LOCALHOST, 0).into(), &config).unwrap();
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
     socket.listen(BACKLOG).unwrap();
     Listener::new(socket.into(), false)
