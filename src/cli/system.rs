@@ -7,6 +7,9 @@ use std::num::NonZeroU32;
 use super::options::{OptionRow, number, taken};
 use crate::config::way::{DSCP_TAKES, INTERFACE_TAKES};
 
+/// The values that `--mark` takes.
+const MARK_TAKES: &str = "a number from 1 to 4294967295";
+
 pub(super) const SOURCE_INTERFACE: OptionRow = OptionRow {
     name: "--source-interface",
     value: "NAME",
@@ -63,6 +66,3 @@ fn dscp(text: &OsStr) -> Option<u8> {
 fn written(value: Option<&dyn fmt::Display>) -> Vec<String> {
     value.map(ToString::to_string).into_iter().collect()
 }
-
-/// The values that `--mark` takes.
-const MARK_TAKES: &str = "a number from 1 to 4294967295";

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use crate::config::Config;
 use crate::config::error::ConfigError;
-use crate::config::host::Host;
+use crate::config::host::{Host, InvalidHost};
 use crate::config::setters::invalid;
 use crate::limits::DSCP_MAX;
 use crate::sys::net::is_interface;
@@ -57,11 +57,11 @@ impl fmt::Display for Source {
     }
 }
 
-/// An address, or the word that stands for the requester's.
+/// From a value of `--source`.
 impl FromStr for Source {
-    type Err = <Host as FromStr>::Err;
+    type Err = InvalidHost;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
+    fn from_str(text: &str) -> Result<Self, InvalidHost> {
         if text == REQUESTER { Ok(Self::Requester) } else { text.parse().map(Self::Host) }
     }
 }

@@ -126,7 +126,7 @@ impl Field for ListenFailure {
 
 impl Field for OptionFailure {
     fn put(&self, _: &'static str, fields: &mut Fields<'_>) {
-        self.option.put("option", fields);
+        fields.text("option", &self.option);
         self.errno.put("errno", fields);
         fields.text("cure", &self.cure());
     }

@@ -7,8 +7,7 @@ use std::time::Duration;
 use super::*;
 
 fn listener() -> Listener {
-    let config = Config::new((Ipv4Addr::LOCALHOST, 80).into(), (Ipv4Addr::LOCALHOST, 81)).unwrap();
-    let socket = create((Ipv4Addr::LOCALHOST, 0).into(), &config).unwrap();
+    let socket = create((Ipv4Addr::LOCALHOST, 0).into(), &Config::without_addresses()).unwrap();
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
     socket.listen(BACKLOG).unwrap();
     Listener::new(socket.into(), false)
