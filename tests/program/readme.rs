@@ -181,6 +181,7 @@ fn as_json_every_message_is_one_object_with_the_values_of_its_text() {
         // Only what ends a session has a cause.
         let ends = object.get("duration_ms").is_some() && object.get("phase").is_none();
         assert_eq!(object.get("cause"), ends.then_some(&object["event"]), "{line}");
+        assert_eq!(message.session_end().is_some(), ends, "{line}");
     }
 }
 
