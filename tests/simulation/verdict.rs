@@ -165,7 +165,8 @@ fn judge_grace(world: &World, history: &History, at: Duration, aborted: Duration
     let grace = ABORT_GRACE.min(world.timeouts.idle);
     let arrived = world.acknowledged.into_iter().max().unwrap_or_default();
     let moved = history.moved.max(arrived).max(world.acknowledged_end).max(aborted);
-    let latest = moved + grace + ABORT_LOOK + LATEST;
+    // The look that saw it may have waited for its turn, and the end as well.
+    let latest = moved + grace + ABORT_LOOK + 2 * LATEST;
     assert!(at <= latest, "aborted at {aborted:?}, moved at {moved:?}, ended at {at:?}");
 }
 
