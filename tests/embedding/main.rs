@@ -11,6 +11,8 @@ mod net;
 mod examples;
 mod requests;
 mod several;
+#[cfg(target_os = "linux")]
+mod size;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::mpsc::{self, Receiver};

@@ -209,12 +209,3 @@ fn the_limits_are_the_limits() {
     let bound = format!("{PIPES_MAX} pipes of {} MiB", PIPE_BYTES_MAX >> 20);
     assert!(README.contains(&bound), "the README does not say {bound:?}");
 }
-
-#[test]
-fn the_example_in_rust_is_the_one_that_the_documentation_compiles() {
-    let documented = include_str!("../../src/lib.rs").split_once("//! ```no_run\n").unwrap().1;
-    let lines = documented.lines().take_while(|line| *line != "//! ```");
-    let shown = lines.map(|line| line.trim_start_matches("//!")).filter(|line| !line.starts_with(" #"));
-    let example = shown.map(str::trim_start).collect::<Vec<_>>().join("\n");
-    assert!(README.contains(&format!("```rust\n{example}\n```\n")), "the README lacks this:\n{example}");
-}
