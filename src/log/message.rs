@@ -267,6 +267,9 @@ catalogue! {
     /// Follows 19, 20, and a 27 that is no plain refusal, in the text log.
     119 "connection_reason" Problem ConnectionReason { requester: SocketAddr, errno: Errno }
         "The connection from {} failed: {} (error number {errno}).", bare(requester), errno.words();
+    /// `--user` and `--chroot`: what is left of the privileges.
+    126 "privileges_dropped" End PrivilegesDropped { uid: u32, gid: u32, root: String, capabilities: &'static str }
+        "Privileges were given up. User {uid}, group {gid}, root directory {root}, capabilities: {capabilities}.";
     /// An argument contradicts the socket passed in: the argument as it was given, the socket's address.
     130 "inherited_otherwise" Error InheritedOtherwise { given: String, address: SocketAddr }
         "Error: {given} contradicts the socket passed in, which listens on {address}.";

@@ -22,7 +22,7 @@ use crate::relay::wait::Gathering;
 use crate::relay::{Doors, Life, Relay, now};
 use crate::session::turn::Timeouts;
 use crate::sys::clock_resolution;
-use crate::sys::net::{LOOPBACK, can_be_bound, canonical, is_broadcast, is_own};
+use crate::sys::net::{can_be_bound, canonical, comes_in_on, is_broadcast, is_own};
 
 impl<S: Sink> Relay<S> {
     /// Binds the listener. Messages go to `sink` once the relay runs. The time of the absolute timeout begins now.
@@ -63,6 +63,7 @@ impl<S: Sink> Relay<S> {
             doors: Doors::Open(listener),
             pool: Pool::new(settings(&config), now),
             last_serial: 0,
+            given_up: None,
             report: None,
             log_registered: None,
             ends_at: Some(config.absolute_timeout).filter(|time| !time.is_zero()).map(|time| now + time),
@@ -79,7 +80,7 @@ impl<S: Sink> Relay<S> {
         if self.listen.ip() != Ipv4Addr::UNSPECIFIED {
             self.sink.message(&Message::Listening { address: self.listen });
         }
-        for message in remarks(&self.config) {
+        for message in self.given_up.take().into_iter().chain(remarks(&self.config)) {
             self.sink.message(&message);
         }
         self.sink.flush();
@@ -188,12 +189,8 @@ fn check_before(config: &Config) -> Result<(), StartError> {
 /// Message 113.
 fn check_target(config: &Config, listen: SocketAddr) -> Result<(), StartError> {
     let target = config.target;
-    // This host's own connections come in on loopback, and on no other interface. Where that is wrong, the
-    // relay knows its own connections all the same, when they come.
-    if config.way.bind_interface.as_ref().is_some_and(|name| name != LOOPBACK) {
-        return Ok(());
-    }
-    if reaches(target, listen) { Err(StartError::OwnListener { target }) } else { Ok(()) }
+    let comes_in = || config.bind_interface().is_none_or(|name| comes_in_on(target, name));
+    if reaches(target, listen) && comes_in() { Err(StartError::OwnListener { target }) } else { Ok(()) }
 }
 
 /// Checks that requesters at `listen` can have an address of the target's family, where it becomes the source.
