@@ -49,7 +49,8 @@
 //! - **Several relays** may run in one process, each in a thread or all in one loop. They share nothing
 //!   but the limits of the process: a start raises the soft limit of descriptors to the needs of its
 //!   own pool, as far as it may.
-//! - **Signals** are left alone, unless the program calls `Relay::listen_to_signals`.
+//! - **Signals** are left alone, unless the program calls `Relay::listen_to_signals`, and privileges are kept
+//!   unless it calls [`Relay::give_up_privileges`].
 //!
 //! `tests/examples` has complete programs: messages for the `log` crate (`logging`), two relays in a loop
 //! of the host's beside its timer (`host_loop`), a flaky link for tests (`flaky`), and a count of bytes
