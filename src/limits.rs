@@ -5,6 +5,22 @@ use std::time::Duration;
 
 /// The accepted range of `<c t/o>`, in seconds.
 pub const CONNECT_SECONDS: RangeInclusive<u64> = 1..=3;
+/// Targets beside the first one.
+pub const BACKUPS_MAX: usize = 7;
+
+/// Addresses of all targets together.
+pub const TARGETS_MAX: usize = 64;
+
+/// How long a target rests that could not be reached for the first time. The time doubles with each
+/// further failure.
+pub const TARGET_REST_MIN: Duration = Duration::from_secs(1);
+
+/// The longest rest of a target.
+pub const TARGET_REST_MAX: Duration = Duration::from_secs(30);
+
+/// The time for which one session alone tries a target after its rest. A connect takes no longer.
+pub const TARGET_TRIAL_MAX: Duration = Duration::from_secs(4);
+
 /// The connect timeout, where no command line says it.
 pub const CONNECT_DEFAULT: Duration = Duration::from_secs(3);
 /// The accepted range of `<i t/o>`, in seconds.
@@ -209,6 +225,8 @@ pub const LOOKUP_INTERVAL: Duration = Duration::from_secs(1);
 pub const OTHER_FAMILY_WAIT: Duration = Duration::from_millis(50);
 
 const _: () = assert!(SESSIONS <= SESSIONS_MAX);
+const _: () = assert!(BACKUPS_MAX < TARGETS_MAX);
+const _: () = assert!(TARGET_TRIAL_MAX.as_secs() > *CONNECT_SECONDS.end());
 // A pipe of the least size moves more than the largest buffer would.
 const _: () = assert!(PIPE_BYTES_MIN > BUF_MAX && PIPE_BYTES_MIN <= PIPE_BYTES_MAX);
 const _: () = assert!(PIPES_MAX * PIPE_BYTES_MAX == PIPES_BYTES_MAX);

@@ -9,9 +9,9 @@ use super::system;
 use crate::config::acl::Entry;
 use crate::config::error::{Argument, ConfigError};
 use crate::config::host::Host;
-use crate::config::setters::{BIND_TAKES, sessions_taken};
+use crate::config::setters::{BIND_TAKES, backup_taken, sessions_taken};
 use crate::config::way::Source;
-use crate::config::{Config, LogFormat, LogLevel, ProxyProtocol};
+use crate::config::{Config, LogFormat, LogLevel, ProxyProtocol, Target};
 
 /// One of the eight arguments.
 pub(super) struct ArgumentRow {
@@ -38,14 +38,14 @@ pub(super) const ARGUMENTS: &[ArgumentRow] = &[
         name: "trg host",
         help: "Target's IPv4 or IPv6 address; no names",
         read: |config, text| host(text).and_then(|host| taken(config.set_target_host(host))),
-        write: |config| Host::from(config.target).to_string(),
+        write: |config| config.target.host.to_string(),
     },
     ArgumentRow {
         argument: Argument::TrgPort,
         name: "trg port",
         help: "Target's TCP port, 1 to 65535",
         read: |config, text| port(text).and_then(|port| taken(config.set_target_port(port))),
-        write: |config| config.target.port().to_string(),
+        write: |config| config.target.port.to_string(),
     },
     ArgumentRow {
         argument: Argument::Acl,
@@ -113,6 +113,18 @@ pub(super) const OPTIONS: &[OptionRow] = &[
             host(text).and_then(|host| taken(config.set_bind(host))).ok_or_else(|| BIND_TAKES.into())
         },
         write: |config| config.bind.iter().map(Host::to_string).collect(),
+    },
+    OptionRow {
+        name: "--backup",
+        value: "HOST[:PORT]",
+        repeats: true,
+        help: "Go here if the target fails; repeatable",
+        read: |config, text| {
+            target(text, config.target.port)
+                .and_then(|target| taken(config.add_backup(target)))
+                .ok_or_else(backup_taken)
+        },
+        write: |config| config.backups.iter().map(Target::to_string).collect(),
     },
     OptionRow {
         name: "--source",
@@ -298,6 +310,21 @@ fn entry(text: &OsStr) -> Option<Entry> {
 
 fn host(text: &OsStr) -> Option<Host> {
     text.to_str()?.parse().ok()
+}
+
+/// Reads a host, and its port where it is given. An IPv6 address with a port is in brackets.
+fn target(text: &OsStr, port_of_first: u16) -> Option<Target> {
+    let text = text.to_str()?;
+    let (host_text, port_text) = match text.strip_prefix('[') {
+        Some(text) => text.split_once(']').filter(|(host, _)| host.contains(':'))?,
+        // More than one colon: an IPv6 address without a port.
+        None => text.split_at(text.find(':').filter(|&at| text.rfind(':') == Some(at)).unwrap_or(text.len())),
+    };
+    let port = match port_text {
+        "" => port_of_first,
+        _ => port(OsStr::new(port_text.strip_prefix(':')?))?,
+    };
+    Some(Target { host: host(OsStr::new(host_text))?, port })
 }
 
 fn choice<T: Copy>(choices: &[(&str, T)], text: &OsStr) -> Option<T> {

@@ -7,6 +7,7 @@ pub(crate) mod privileges;
 pub(crate) mod setters;
 pub(crate) mod way;
 
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -27,7 +28,9 @@ pub struct Config {
     /// `--bind`, where it was given.
     pub(crate) bind: Option<Host>,
     /// `<trg host>` and `<trg port>`.
-    pub(crate) target: SocketAddr,
+    pub(crate) target: Target,
+    /// Each `--backup`.
+    pub(crate) backups: Vec<Target>,
     /// `<ACL>`, `--allow` and `--deny`.
     pub(crate) acl: Acl,
     /// `<c t/o>`.
@@ -105,14 +108,34 @@ pub enum LogLevel {
     Problems,
 }
 
-/// The target of a relay: the address that every byte goes to.
+/// A target of a relay: a host and a port. `Display` writes an address that `--backup` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Target(pub(crate) SocketAddr);
+pub struct Target {
+    /// The host.
+    pub host: Host,
+    /// The TCP port.
+    pub port: u16,
+}
+
+impl Target {
+    /// Returns the address of the target.
+    #[must_use]
+    pub fn address(self) -> SocketAddr {
+        self.host.at(self.port)
+    }
+}
 
 /// From an address, or from what makes one, such as `([192, 0, 2, 7], 80)`.
 impl<T: Into<SocketAddr>> From<T> for Target {
     fn from(address: T) -> Self {
-        Self(address.into())
+        let address = address.into();
+        Self { host: address.into(), port: address.port() }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address().fmt(f)
     }
 }
 
@@ -130,10 +153,15 @@ impl Config {
         self.bind.map_or(any, |host| host.at(self.fwd_port))
     }
 
-    /// Returns the address of the target.
+    /// Returns the address of the first target.
     #[must_use]
     pub fn target(&self) -> SocketAddr {
-        self.target
+        self.target.address()
+    }
+
+    /// Returns the targets in the order in which they are tried: `<trg host>`, then each `--backup`.
+    pub fn targets(&self) -> impl Iterator<Item = Target> {
+        std::iter::once(self.target).chain(self.backups.iter().copied())
     }
 
     /// Returns the access list.

@@ -17,13 +17,21 @@ use crate::config::privileges::Privileges;
 use crate::config::way::Way;
 use crate::config::{Config, LogStyle, ProxyProtocol, Target};
 use crate::limits::{
-    ABSOLUTE_SECONDS, BUF, BUF_MAX, CONNECT_DEFAULT, CONNECT_SECONDS, IDLE_DEFAULT, IDLE_SECONDS,
-    SESSIONS_MAX,
+    ABSOLUTE_SECONDS, BACKUPS_MAX, BUF, BUF_MAX, CONNECT_DEFAULT, CONNECT_SECONDS, IDLE_DEFAULT,
+    IDLE_SECONDS, SESSIONS_MAX,
 };
 
 /// The addresses that `--bind` takes.
 pub(crate) const BIND_TAKES: &str =
     "an IPv4 or IPv6 address to listen on, a link-local one as in fe80::1%eth0";
+
+/// Returns the targets that `--backup` takes.
+pub(crate) fn backup_taken() -> String {
+    format!(
+        "up to {BACKUPS_MAX} targets, each another IPv4 or IPv6 address, with a port as in 192.0.2.8:80 or \
+         [2001:db8::8]:80, a link-local one as in [fe80::1%eth0]:80"
+    )
+}
 
 /// Returns the numbers of sessions that an option takes.
 pub(crate) fn sessions_taken() -> String {
@@ -58,6 +66,7 @@ impl Config {
             fwd_port: 0,
             bind: None,
             target: (Ipv4Addr::UNSPECIFIED, 0).into(),
+            backups: Vec::new(),
             acl: Acl { admit: LOOPBACK.map(Entry::Net).to_vec(), deny: Vec::new() },
             connect_timeout: CONNECT_DEFAULT,
             idle_timeout: IDLE_DEFAULT,
@@ -102,9 +111,9 @@ impl Config {
     /// It is an unspecified, multicast or broadcast address, or link-local without its zone. Or the port is 0. Or no
     /// connection to it can come from the source that was set.
     pub fn set_target(&mut self, target: impl Into<Target>) -> Result<&mut Self, ConfigError> {
-        let Target(address) = target.into();
+        let Target { host, port } = target.into();
         let mut changed = self.clone();
-        changed.set_target_host(address.into())?.set_target_port(address.port())?;
+        changed.set_target_host(host)?.set_target_port(port)?;
         // A source that suited the target before may not suit this one.
         if let Some(source) = changed.source {
             changed.set_source(source)?;
@@ -117,7 +126,7 @@ impl Config {
         if !host.can_be_connected_to() {
             return Err(refused(Argument::TrgHost, &host));
         }
-        self.target = host.at(self.target.port());
+        self.target.host = host;
         Ok(self)
     }
 
@@ -125,7 +134,23 @@ impl Config {
         if port == 0 {
             return Err(refused(Argument::TrgPort, &port));
         }
-        self.target.set_port(port);
+        self.target.port = port;
+        Ok(self)
+    }
+
+    /// Adds a target that sessions go on to where those before it cannot be reached: `--backup`.
+    ///
+    /// # Errors
+    /// [`set_target`](Self::set_target) would refuse it, it is among the targets already, or there are 7.
+    pub fn add_backup(&mut self, target: impl Into<Target>) -> Result<&mut Self, ConfigError> {
+        let target = target.into();
+        // A backup has the port of a target that was not read, as its own.
+        let suits = target.host.can_be_connected_to() && (target.port != 0 || self.target.port == 0);
+        let is_new = self.targets().all(|other| other != target);
+        if !suits || !is_new || self.backups.len() == BACKUPS_MAX {
+            return Err(invalid("--backup", &target, backup_taken()));
+        }
+        self.backups.push(target);
         Ok(self)
     }
 

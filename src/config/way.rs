@@ -85,7 +85,8 @@ impl Config {
         let source = source.into();
         if let Source::Host(host) = source {
             // Of a target that was not read nothing is known.
-            let suits = self.target.ip().is_unspecified() || host.ip().is_ipv4() == self.target.is_ipv4();
+            let target = self.target.host.ip();
+            let suits = target.is_unspecified() || host.ip().is_ipv4() == target.is_ipv4();
             if !host.can_be_connected_to() || !suits {
                 return Err(invalid("--source", &host, self.source_taken()));
             }
@@ -102,7 +103,7 @@ impl Config {
 
     /// Returns the name of the target's address family.
     pub(crate) fn target_family(&self) -> &'static str {
-        if self.target.is_ipv4() { "IPv4" } else { "IPv6" }
+        if self.target.host.ip().is_ipv4() { "IPv4" } else { "IPv6" }
     }
 
     /// Reaches the target through this interface alone: `--source-interface`.

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::config::error::Given;
 use crate::config::host::Host;
-use crate::log::reason::{Errno, ListenFailure, OptionFailure};
+use crate::log::reason::{Errno, ListenFailure, OptionFailure, words};
 use crate::pool::totals::Totals;
-use crate::session::ended::{Identity, Live, Summary};
+use crate::session::ended::{Identity, Live, Summary, Unreached};
 
 /// The value of a field.
 #[derive(Clone, Copy)]
@@ -105,6 +105,7 @@ impl Field for SocketAddr {
         let port = match name {
             "requester" => "requester_port",
             "target" => "target_port",
+            "next_target" => "next_target_port",
             // Where the relay listens.
             _ => "port",
         };
@@ -116,6 +117,15 @@ impl Field for Errno {
     fn put(&self, name: &'static str, fields: &mut Fields<'_>) {
         fields.number(name, self.0.unsigned_abs().into());
         fields.text("reason", &self.words());
+    }
+}
+
+impl Field for Unreached {
+    fn put(&self, _: &'static str, fields: &mut Fields<'_>) {
+        if let Some(errno) = self.errno {
+            fields.number("errno", errno.unsigned_abs().into());
+        }
+        fields.text("reason", &words(self));
     }
 }
 

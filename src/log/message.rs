@@ -8,10 +8,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::config::error::{Argument, ConfigError, Given};
 use crate::log::fields::{Field as _, Fields, Value};
-use crate::log::reason::{Errno, ListenFailure, OptionFailure};
+use crate::log::reason::{Errno, ListenFailure, OptionFailure, words};
 use crate::pool::totals::Totals;
 use crate::session::Side;
-use crate::session::ended::{Cause, Ended, Identity, Live, Summary};
+use crate::session::ended::{Cause, Ended, Identity, Live, Summary, Unreached};
 
 /// How much a message matters. It decides which `--log-level` keeps the message, and its priority
 /// in the journal.
@@ -267,6 +267,15 @@ catalogue! {
     /// Follows 19, 20, and a 27 that is no plain refusal, in the text log.
     119 "connection_reason" Problem ConnectionReason { requester: SocketAddr, errno: Errno }
         "The connection from {} failed: {} (error number {errno}).", bare(requester), errno.words();
+    /// A session goes on to another target, with `--backup`.
+    122 "next_target" Step NextTarget { session: Identity, unreached: Unreached, next_target: SocketAddr }
+        "Session handler serial number {} could not connect to {} ({}). Connecting to target {next_target}.", session.serial, session.target, words(unreached);
+    /// A connect to a target that did not rest has failed, with `--backup`.
+    123 "target_rests" Problem TargetRests { target: SocketAddr, unreached: Unreached }
+        "Target {target} could not be reached ({}). Sessions go to other targets first, until it answers again.", words(unreached);
+    /// After 123, the target has answered a session.
+    124 "target_back" Problem TargetBack { target: SocketAddr }
+        "Target {target} answers again.";
     /// `--user` and `--chroot`: what is left of the privileges.
     126 "privileges_dropped" End PrivilegesDropped { uid: u32, gid: u32, root: String, capabilities: &'static str }
         "Privileges were given up. User {uid}, group {gid}, root directory {root}, capabilities: {capabilities}.";
@@ -279,6 +288,12 @@ catalogue! {
     /// An option that the system lacks, or does not permit.
     132 "option_unavailable" Error OptionUnavailable { failure: OptionFailure }
         "Error: {} cannot be used: {} (error number {}). {}", failure.option, failure.errno.words(), failure.errno, failure.cure();
+    /// SIGUSR1: a target, where there are several, with its failed connects by their reason.
+    135 "status_target" Answer StatusTarget { target: SocketAddr, state: &'static str, refused: u64, expired: u64, unreachable: u64, own_failures: u64 }
+        "Status: target {target} is {state}, connects failed: {refused} refused, {expired} expired, {unreachable} unreachable, {own_failures} for reasons of this host.";
+    /// A backup that no connection from `--source` can reach, because its address is of the other family.
+    136 "backup_of_other_family" Problem BackupOfOtherFamily { target: SocketAddr, source: String }
+        "Target {target} cannot be tried, because --source {source} is of the other address family.";
 }
 
 impl Message {
@@ -305,8 +320,9 @@ impl Message {
     }
 }
 
-impl From<Ended> for Message {
-    fn from(Ended { cause, identity: session, summary }: Ended) -> Self {
+impl Message {
+    /// Returns the message about the end of a session.
+    pub(crate) fn of_end(Ended { cause, identity: session, summary }: Ended) -> Self {
         use Side::{Requester, Target};
         match cause {
             Cause::ConnectNotStarted => Self::ConnectNotStarted { session, summary },

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
 use crate::log::message::Message;
-use crate::session::ended::Identity;
+use crate::session::ended::{Identity, Unreached};
 use crate::sys::{NO_MORE_DESCRIPTORS, NO_SUCH_FAMILY};
 
 impl Message {
@@ -40,6 +40,11 @@ impl Message {
 fn connection_reason(session: &Identity, errno: Option<i32>) -> Option<Message> {
     let requester = session.requester;
     errno.map(|errno| Message::ConnectionReason { requester, errno: Errno(errno) })
+}
+
+/// Returns why a target was not reached, in words.
+pub(crate) fn words(unreached: &Unreached) -> String {
+    unreached.errno.map_or_else(|| "no answer in time".into(), |errno| Errno(errno).words())
 }
 
 /// An error number of the operating system. It is displayed as a number.

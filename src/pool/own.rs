@@ -33,12 +33,17 @@ impl OwnEnds {
         self.ends.contains(&requester)
     }
 
-    /// Adds the end of a session that begins.
-    pub(crate) fn add(&mut self, end: SocketAddr) {
-        self.ends.insert(end);
+    /// Adds the end of a session that connects. Returns false if it is another session's already.
+    pub(crate) fn add(&mut self, end: SocketAddr) -> bool {
+        self.ends.insert(end)
     }
 
-    /// Removes the end of a session that is gone.
+    /// Returns the number of ends.
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Removes the end of a session that is gone, or goes on to another target.
     pub(crate) fn remove(&mut self, end: SocketAddr) {
         self.ends.remove(&end);
     }

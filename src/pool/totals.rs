@@ -23,7 +23,7 @@ pub struct Totals {
 
 impl Totals {
     /// Counts the end of a session by its cause.
-    pub fn add(&mut self, ended: &Ended) {
+    pub(crate) fn add(&mut self, ended: &Ended) {
         match ended.cause {
             Cause::TargetRefused => self.refused += 1,
             Cause::ConnectTimeout | Cause::IdleTimeout => self.expired += 1,
@@ -32,7 +32,7 @@ impl Totals {
     }
 
     /// Counts bytes delivered to each side, by [`Side::index`](crate::session::Side::index).
-    pub fn add_delivered(&mut self, [to_requester, to_target]: [u64; 2]) {
+    pub(crate) fn add_delivered(&mut self, [to_requester, to_target]: [u64; 2]) {
         self.to_requester += to_requester;
         self.to_target += to_target;
     }

@@ -16,7 +16,7 @@ pub(crate) mod privileges;
 mod signals;
 pub(crate) mod start;
 mod status;
-mod target;
+pub(crate) mod target;
 mod tcp;
 mod wait;
 
@@ -38,7 +38,7 @@ use crate::relay::control::{Control, Handle};
 use crate::relay::edge::{CONTROL, Edge, LISTENER, LOG, session_side};
 use crate::relay::error::WaitError;
 use crate::relay::listener::Listener;
-
+use crate::relay::target::choice::{Choice, TargetState};
 use crate::session::ended::Live;
 use crate::session::stream::Readiness;
 
@@ -73,6 +73,7 @@ pub struct Relay<S = Log> {
     life: Life,
     doors: Doors,
     pool: Pool<TcpStream>,
+    choice: Choice,
     last_serial: u64,
     /// Message 126, for the start; `None`: no privileges were given up.
     given_up: Option<Message>,
@@ -127,6 +128,12 @@ impl<S: Sink> Relay<S> {
     #[must_use]
     pub fn totals(&self) -> Totals {
         self.pool.totals
+    }
+
+    /// Returns the state of each target, in their order.
+    #[must_use]
+    pub fn targets(&self) -> &[TargetState] {
+        self.choice.targets()
     }
 
     /// Returns the live sessions.
@@ -249,8 +256,8 @@ impl<S: Sink> Relay<S> {
     /// Borrows the pool, and the rest as the pool sees it.
     fn pool_and_edge(&mut self) -> (&mut Pool<TcpStream>, Instant, Edge<'_, S>) {
         let registry = self.poll.registry();
-        let edge = Edge { registry, sink: &mut self.sink, proxy_protocol: self.config.proxy_protocol };
-        (&mut self.pool, self.now, edge)
+        let (sink, config, choice) = (&mut self.sink, &self.config, &mut self.choice);
+        (&mut self.pool, self.now, Edge { registry, sink, config, choice, now: self.now })
     }
 
     fn obey(&mut self) -> Option<Outcome> {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use mio::{Events, Interest, Poll};
 
-use crate::config::Config;
 use crate::config::error::ConfigError;
 use crate::config::way::{Source, Way};
+use crate::config::{Config, Target};
 use crate::limits::{EVENTS_PER_TURN, TICK};
 use crate::log::Sink;
 use crate::log::message::Message;
@@ -17,7 +17,8 @@ use crate::relay::edge::{CONTROL, LISTENER};
 use crate::relay::error::{ListenStep, StartError};
 use crate::relay::listener::Listener;
 use crate::relay::needs::{Needs, pipe_bytes};
-use crate::relay::target::way;
+use crate::relay::target::choice::Choice;
+use crate::relay::target::{can_serve, way};
 use crate::relay::wait::Gathering;
 use crate::relay::{Doors, Life, Relay, now};
 use crate::session::turn::Timeouts;
@@ -64,6 +65,7 @@ impl<S: Sink> Relay<S> {
             life: Life::Bound,
             doors: Doors::Open(listener),
             pool: Pool::new(settings(&config), now),
+            choice: Choice::new(config.targets().map(Target::address)),
             last_serial: 0,
             given_up: None,
             report: None,
@@ -78,7 +80,7 @@ impl<S: Sink> Relay<S> {
     /// Logs that the relay is active, and arms the absolute timeout.
     #[cold]
     pub(super) fn start(&mut self) {
-        self.sink.message(&Message::Active { port: self.listen.port(), target: self.config.target });
+        self.sink.message(&Message::Active { port: self.listen.port(), target: self.config.target() });
         if self.listen.ip() != Ipv4Addr::UNSPECIFIED {
             self.sink.message(&Message::Listening { address: self.listen });
         }
@@ -130,7 +132,7 @@ impl Relay {
 /// address as well.
 fn watch(config: &Config, listener: &mut Listener) -> Result<(SocketAddr, Poll, Control), StartError> {
     let address = listener.address().map_err(ListenStep::Poll.failed(config.listen()))?;
-    check_target(config, address)?;
+    check_targets(config, address)?;
     check_source(config, address)?;
     let unavailable = ListenStep::Poll.failed(address);
     let poll = Poll::new().map_err(&unavailable)?;
@@ -141,11 +143,16 @@ fn watch(config: &Config, listener: &mut Listener) -> Result<(SocketAddr, Poll, 
 }
 
 /// Returns what is to be said of the pool and the limits: messages 105, where `--sessions` was given,
-/// and 104. Raises the descriptor limit.
+/// and 104. Raises the descriptor limit. Message 136 follows for each backup that cannot be tried.
 fn remarks(config: &Config) -> impl Iterator<Item = Message> {
     let needs = Needs::of(config);
     let needed = config.sessions.map(|_| needs.message());
-    needed.into_iter().chain(needs.raise_descriptor_limit().err())
+    let untried = config.source.into_iter().flat_map(|source| {
+        let targets = config.targets().map(Target::address);
+        let others = targets.filter(move |&target| !can_serve(source, target));
+        others.map(move |target| Message::BackupOfOtherFamily { target, source: source.to_string() })
+    });
+    needed.into_iter().chain(needs.raise_descriptor_limit().err()).chain(untried)
 }
 
 fn settings(config: &Config) -> Settings {
@@ -185,14 +192,25 @@ fn check_before(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Checks that the target is not the relay's own listener at `listen`.
+/// Checks that no target is the relay's own listener at `listen`.
 ///
 /// # Errors
-/// Message 113.
-fn check_target(config: &Config, listen: SocketAddr) -> Result<(), StartError> {
-    let target = config.target;
-    let comes_in = || config.bind_interface().is_none_or(|name| comes_in_on(target, name));
-    if reaches(target, listen) && comes_in() { Err(StartError::OwnListener { target }) } else { Ok(()) }
+/// Message 113, or 112 for a backup.
+fn check_targets(config: &Config, listen: SocketAddr) -> Result<(), StartError> {
+    let comes_in = |target| config.bind_interface().is_none_or(|name| comes_in_on(target, name));
+    let leads_back = |target| reaches(target, listen) && comes_in(target);
+    let target = config.target();
+    if leads_back(target) {
+        return Err(StartError::OwnListener { target });
+    }
+    match config.backups.iter().find(|backup| leads_back(backup.address())) {
+        None => Ok(()),
+        Some(backup) => Err(StartError::Config(ConfigError::Option {
+            option: "--backup",
+            given: backup.to_string(),
+            allowed: "a target that is not where this relay itself listens".into(),
+        })),
+    }
 }
 
 /// Checks that requesters at `listen` can have an address of the target's family, where it becomes the source.
@@ -203,7 +221,7 @@ fn check_source(config: &Config, listen: SocketAddr) -> Result<(), StartError> {
     let listen = canonical(listen);
     let takes_both = listen.ip() == Ipv6Addr::UNSPECIFIED;
     match config.source {
-        Some(source @ Source::Requester) if !takes_both && listen.is_ipv4() != config.target.is_ipv4() => {
+        Some(source @ Source::Requester) if !takes_both && listen.is_ipv4() != config.target().is_ipv4() => {
             let family = config.target_family();
             let allowed =
                 format!("an {family} address of this host, as no requester of {} has one", listen.ip());

@@ -6,6 +6,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use crate::session::Side;
+use crate::sys;
 
 /// The number of an allocated session: from 1, rising by 1, never used again in a run.
 pub type Serial = NonZeroU64;
@@ -88,6 +89,23 @@ pub enum Cause {
     ReadClosure(Side),
     /// Messages 35 and 39: writing to this side failed.
     WriteClosure(Side),
+}
+
+/// Why a session could not reach a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreached {
+    /// The cause of the session's end, if this was the last target.
+    pub cause: Cause,
+    /// The operating system's error number; `None`: no answer came in time.
+    pub errno: Option<i32>,
+}
+
+impl Unreached {
+    /// Returns the failure of a system call.
+    #[must_use]
+    pub fn new(cause: Cause, error: &std::io::Error) -> Self {
+        Self { cause, errno: Some(sys::errno(error)) }
+    }
 }
 
 /// A session that is gone.

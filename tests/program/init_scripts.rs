@@ -83,6 +83,7 @@ web buffer 100
 web interface wan
 web run_as nobody
 web bind ::
+web backup ::2 [::3]:81
 web source ::1
 web reuse_port 1
 web allow 10.0.0.0/8 2001:db8::/32
@@ -130,7 +131,7 @@ fn each_section_of_openwrt_becomes_an_instance_of_procd() {
     let Some(output) = ash("openwrt/stubs.sh", "start_service", &root.0, OPENWRT_SECTIONS) else { return };
     let program = env!("CARGO_BIN_EXE_tcprelay");
     let ssh = "2222|127.0.0.1|22|10.0.0.0/8|3|600|0|4000";
-    let web = "--bind|::|--source|::1|--reuse-port|--allow|10.0.0.0/8|--allow|2001:db8::/32|--deny|10.6.6.0/24|\
+    let web = "--bind|::|--backup|::2|--backup|[::3]:81|--source|::1|--reuse-port|--allow|10.0.0.0/8|--allow|2001:db8::/32|--deny|10.6.6.0/24|\
         --max-per-source|5|--sessions|1000|--proxy-protocol|v1|--log-format|json|--timestamps|\
         --user|nobody|80|::1|8080|ANY|1|30|600|100";
     let refusal = "Error: Invalid IP address specified for <trg host>.";
@@ -231,8 +232,8 @@ fn a_file_of_openrc_becomes_a_command_line() {
     let Some(output) = ash("openrc/stubs.sh", "tcprelay", Path::new("/"), &file) else { return };
     let level = if knows_log_level { "--log-level ends " } else { "" };
     let arguments = format!(
-        "--bind 192.168.1.1 --source 127.0.0.1 --source-interface lo --bind-interface lo \
-         --mark 7 --dscp 46 --reuse-port --allow 10.0.0.0/8 --allow 172.16.0.0/12 \
+        "--bind 192.168.1.1 --backup 192.168.1.11 --backup 192.168.1.12:8080 --source 127.0.0.1 \
+         --source-interface lo --bind-interface lo --mark 7 --dscp 46 --reuse-port --allow 10.0.0.0/8 --allow 172.16.0.0/12 \
          --deny 10.6.6.0/24 --max-per-source 50 --sessions 500 --proxy-protocol v2 --log-format json \
          {level}--timestamps --no-splice 8080 192.168.1.10 80 192.168.1.0/24 3 600 0 4000"
     );

@@ -13,6 +13,8 @@ mod support;
 mod acl;
 #[cfg(target_os = "linux")]
 mod admission;
+#[cfg(target_os = "linux")]
+mod backups;
 mod clock;
 mod command_line;
 mod dist;

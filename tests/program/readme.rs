@@ -8,7 +8,7 @@ use std::num::NonZeroU64;
 use serde_json::Value;
 use tcprelay::cli::{Request, parse};
 use tcprelay::internal::message::{
-    Errno, Given, Identity, ListenFailure, Live, Message, OptionFailure, Summary, Totals,
+    Cause, Errno, Given, Identity, ListenFailure, Live, Message, OptionFailure, Summary, Totals, Unreached,
 };
 use tcprelay::{Log, LogFormat, LogStyle, Progress, Sink as _};
 
@@ -24,7 +24,7 @@ fn catalogue() -> Vec<Message> {
     let address = "0.0.0.0:40000".parse().unwrap();
     let failure = ListenFailure { address, errno };
     let given = Given { text: "value".into(), example: "example" };
-    vec![
+    let mut messages = vec![
         Message::ClockTooCoarse {},
         Message::InvalidFwdPort { given: given.clone() },
         Message::InvalidTrgHost { given: given.clone() },
@@ -88,10 +88,33 @@ fn catalogue() -> Vec<Message> {
         Message::ValueGiven { given },
         Message::StartReason { failure },
         Message::ConnectionReason { requester, errno },
+    ];
+    messages.extend(catalogue_of_targets(session));
+    messages
+}
+
+/// Those behind them.
+fn catalogue_of_targets(session: Identity) -> [Message; 9] {
+    let target = session.target;
+    let unreached = Unreached { cause: Cause::TargetRefused, errno: Some(80004) };
+    let at = |address: &str| address.parse().unwrap();
+    [
+        Message::NextTarget { session, unreached, next_target: at("198.51.100.9:60002") },
+        Message::TargetRests { target, unreached },
+        Message::TargetBack { target },
         Message::PrivilegesDropped { uid: 90005, gid: 90005, root: "/".into(), capabilities: "none" },
-        Message::InheritedOtherwise { given: "an argument".into(), address },
-        Message::Listening { address: "192.0.2.9:40000".parse().unwrap() },
-        Message::OptionUnavailable { failure: OptionFailure { option: "--option", errno } },
+        Message::InheritedOtherwise { given: "an argument".into(), address: at("0.0.0.0:40000") },
+        Message::Listening { address: at("192.0.2.9:40000") },
+        Message::OptionUnavailable { failure: OptionFailure { option: "--option", errno: Errno(80004) } },
+        Message::StatusTarget {
+            target,
+            state: "resting",
+            refused: 90005,
+            expired: 90005,
+            unreachable: 90005,
+            own_failures: 90005,
+        },
+        Message::BackupOfOtherFamily { target, source: "2001:db8::9".into() },
     ]
 }
 
@@ -183,7 +206,8 @@ fn as_json_every_message_is_one_object_with_the_values_of_its_text() {
 #[test]
 fn every_message_of_the_catalogue_is_in_its_place() {
     let numbers: Vec<_> = catalogue().iter().map(Message::number).collect();
-    let expected: Vec<_> = (1..=39).chain(100..=119).chain([126]).chain(130..=132).collect();
+    let own = (100..=119).chain(122..=124).chain([126]).chain(130..=132).chain(135..=136);
+    let expected: Vec<_> = (1..=39).chain(own).collect();
     assert_eq!(numbers, expected);
     let mut events: Vec<_> = catalogue().iter().map(Message::event).collect();
     events.sort_unstable();
@@ -203,4 +227,14 @@ fn the_limits_are_the_limits() {
 
     let bound = format!("{PIPES_MAX} pipes of {} MiB", PIPE_BYTES_MAX >> 20);
     assert!(README.contains(&bound), "the README does not say {bound:?}");
+}
+
+#[test]
+fn its_blocks_are_fenced_as_the_documentation_takes_an_indented_one_for_rust() {
+    let (mut is_fenced, mut before) = (false, "");
+    for line in README.lines() {
+        is_fenced ^= line.starts_with("```");
+        assert!(is_fenced || !before.is_empty() || !line.starts_with("    "), "{line}");
+        before = line;
+    }
 }

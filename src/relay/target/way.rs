@@ -1,6 +1,7 @@
 //! The way that packets to the target take, where the command line chooses it.
 
 use std::io;
+use std::net::SocketAddr;
 
 use socket2::Socket;
 
@@ -10,11 +11,15 @@ use crate::relay::error::StartError;
 use crate::relay::target::socket;
 use crate::sys::way::{HAS_WAYS, set_dscp, set_interface, set_mark, set_transparent};
 
-/// Prepares a socket for its way to the target.
+/// Prepares a socket for its way to `target`.
 ///
 /// # Errors
 /// The option that failed, and the system's error.
-pub(super) fn prepare(socket: &Socket, config: &Config) -> Result<(), (&'static str, io::Error)> {
+pub(super) fn prepare(
+    socket: &Socket,
+    config: &Config,
+    target: SocketAddr,
+) -> Result<(), (&'static str, io::Error)> {
     if let Some(name) = &config.way.source_interface {
         set_interface(socket, name).map_err(|error| ("--source-interface", error))?;
     }
@@ -22,10 +27,10 @@ pub(super) fn prepare(socket: &Socket, config: &Config) -> Result<(), (&'static 
         set_mark(socket, mark.get()).map_err(|error| ("--mark", error))?;
     }
     if config.source == Some(Source::Requester) {
-        set_transparent(socket, config.target).map_err(|error| ("--source", error))?;
+        set_transparent(socket, target).map_err(|error| ("--source", error))?;
     }
     match config.way.dscp {
-        Some(dscp) => set_dscp(socket, config.target, dscp).map_err(|error| ("--dscp", error)),
+        Some(dscp) => set_dscp(socket, target, dscp).map_err(|error| ("--dscp", error)),
         None => Ok(()),
     }
 }
@@ -41,6 +46,7 @@ pub(crate) fn check(config: &Config) -> Result<(), StartError> {
         return Err(StartError::OptionUnavailable { option: "--bind-interface", source });
     }
     // Without a socket there is nothing to say about the options.
-    let Ok(socket) = socket(config.target) else { return Ok(()) };
-    prepare(&socket, config).map_err(|(option, source)| StartError::OptionUnavailable { option, source })
+    let Ok(socket) = socket(config.target()) else { return Ok(()) };
+    prepare(&socket, config, config.target())
+        .map_err(|(option, source)| StartError::OptionUnavailable { option, source })
 }

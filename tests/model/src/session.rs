@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use tcprelay::internal::limits::{PIPE_BYTES_MIN, TICK};
-use tcprelay::internal::message::{Cause, Ended, Identity, Serial};
+use tcprelay::internal::message::{Cause, Ended, Identity, Serial, Unreached};
 use tcprelay::internal::pool::{Host, Pool, Settings, Wake};
-use tcprelay::internal::session::{Session, Side, Timeouts};
+use tcprelay::internal::session::{Session, Side, Timeouts, Tried};
 
 use super::kernel::{Closed, Connection, PREFACE, Scripted, Sockets};
 use super::pair::Pair;
@@ -34,6 +34,19 @@ struct Edge {
 impl Host<Scripted<Pair>> for Edge {
     fn watch(&mut self, _: usize, _: Side, _: &mut Scripted<Pair>) -> io::Result<()> {
         Ok(())
+    }
+
+    fn own_end(&mut self, _: &Scripted<Pair>) -> Option<SocketAddr> {
+        None
+    }
+
+    fn next_target(
+        &mut self,
+        _: Identity,
+        unreached: Unreached,
+        _: &mut Tried,
+    ) -> Result<(Scripted<Pair>, SocketAddr), Unreached> {
+        Err(unreached)
     }
 
     fn connected(&mut self, _: Identity) {}
@@ -108,7 +121,7 @@ impl Run {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         let identity = Identity { serial: Serial::MIN, requester: address, target: address };
         let [requester, target] = Side::BOTH.map(|side| Scripted::new(&pair, side));
-        run.pool.open(Session::new(identity, requester, target, now), Ok(()), now, &mut run.edge);
+        run.pool.open(Session::new(identity, requester, Some(target), now), Ok(()), now, &mut run.edge);
         run
     }
 
