@@ -31,6 +31,10 @@
 //! events, in accepted connections, in expired sessions, in bytes a session may take and in bytes that
 //! all of them may move. Sessions for which it is too short stay queued, and the loop does not sleep.
 //!
+//! **Backups.** A session goes to the first target that can be reached: `relay::target::choice` knows
+//! which one rests. A connect that fails before any byte has passed gives the session another socket under
+//! the same token, after the old one is closed.
+//!
 //! **Interactive before bulk.** While small messages pass, a bulk stream takes 32 KiB at a time and
 //! leaves at most 128 KiB unsent in its socket: a peer that takes megabytes at once would keep the
 //! processors from everything else.
@@ -66,7 +70,7 @@
 //!
 //! - **TLS.** A relay that holds keys is another program; this one passes bytes as they are.
 //! - **UDP.** It has no end of stream, no abort and no backpressure: nothing here would apply.
-//! - **Balancing by load.** One target a relay; others choose among many.
+//! - **Balancing.** Sessions go to the first target that can be reached; others spread them over many.
 //! - **A configuration language.** The command line is the whole of it, and `--check` explains it.
 //! - **Threads.** Several processes share a port with `--reuse-port`.
 //!
@@ -89,12 +93,14 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+#[cfg(feature = "cli")]
 pub mod cli;
 mod config;
 mod limits;
 mod log;
 mod pool;
 mod relay;
+mod resolve;
 mod session;
 mod sys;
 
@@ -131,7 +137,14 @@ pub mod internal {
         pub use crate::pool::slots::*;
         pub use crate::pool::*;
     }
+    pub mod choice {
+        pub use crate::relay::target::choice::*;
+    }
+    pub mod resolve {
+        pub use crate::resolve::*;
+    }
     pub mod session {
+        pub use crate::session::connecting::*;
         pub use crate::session::turn::*;
         pub use crate::session::*;
     }
@@ -148,14 +161,23 @@ pub mod internal {
     }
 }
 
+pub use ipnet::IpNet;
+
 pub use config::acl::{Acl, Entry, InvalidEntry};
 pub use config::error::{Argument, ConfigError, Given};
 pub use config::host::{Host, InvalidHost};
+pub use config::privileges::{InvalidUser, User};
+pub use config::way::Source;
 pub use config::{Config, LogFormat, LogLevel, LogStyle, ProxyProtocol, Target};
+pub use log::fields::Value;
 pub use log::message::{Level, Message};
+pub use log::reason::{Errno, ListenFailure, OptionFailure};
 pub use log::{Log, Sink};
 pub use pool::totals::Totals;
 pub use relay::control::Handle;
 pub use relay::error::{ListenStep, StartError, WaitError};
+pub use relay::privileges::give_up_privileges;
+pub use relay::start::Checked;
+pub use relay::target::choice::{Failure, TargetState};
 pub use relay::{Outcome, Relay};
-pub use session::ended::{Identity, Live, Serial, Summary};
+pub use session::ended::{Identity, Live, Progress, Serial, Summary};

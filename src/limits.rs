@@ -5,6 +5,22 @@ use std::time::Duration;
 
 /// The accepted range of `<c t/o>`, in seconds.
 pub const CONNECT_SECONDS: RangeInclusive<u64> = 1..=3;
+/// Targets beside the first one.
+pub const BACKUPS_MAX: usize = 7;
+
+/// Addresses of all targets together.
+pub const TARGETS_MAX: usize = 64;
+
+/// How long a target rests that could not be reached for the first time. The time doubles with each
+/// further failure.
+pub const TARGET_REST_MIN: Duration = Duration::from_secs(1);
+
+/// The longest rest of a target.
+pub const TARGET_REST_MAX: Duration = Duration::from_secs(30);
+
+/// The time for which one session alone tries a target after its rest. A connect takes no longer.
+pub const TARGET_TRIAL_MAX: Duration = Duration::from_secs(4);
+
 /// The connect timeout, where no command line says it.
 pub const CONNECT_DEFAULT: Duration = Duration::from_secs(3);
 /// The accepted range of `<i t/o>`, in seconds.
@@ -13,6 +29,8 @@ pub const IDLE_SECONDS: RangeInclusive<u64> = 1..=1800;
 pub const IDLE_DEFAULT: Duration = Duration::from_secs(300);
 /// The accepted range of `<a t/o>`, in seconds. 0: no absolute timeout.
 pub const ABSOLUTE_SECONDS: RangeInclusive<u64> = 0..=u32::MAX as u64;
+/// The largest code point of `--dscp`.
+pub const DSCP_MAX: u8 = 63;
 /// The largest `<buf>`, in bytes.
 pub const BUF_MAX: usize = 4000;
 /// The accepted range of `<buf>`, in bytes.
@@ -121,6 +139,12 @@ pub const LOOK_SHARE: u32 = 20;
 /// The lateness that the wheel adds to a look and to the timer that follows.
 pub const LOOK_MARGIN: Duration = Duration::from_millis(22);
 
+/// How long lines of the log may wait for those of the turns that follow at once.
+pub const LINES_HELD_MAX: Duration = Duration::from_millis(10);
+
+/// Turns without a look for events before lines go out, while such looks find none.
+pub const LOOKS_SKIPPED_MAX: u8 = 64;
+
 /// Slots that one turn looks at for the status.
 pub const STATUS_SLOTS_PER_TURN: usize = 64;
 
@@ -143,9 +167,70 @@ pub const GIVEN_CHARS: usize = 64;
 /// Descriptors beside those of sessions and pipes: STDIO, poll, listener, signals.
 pub const OWN_DESCRIPTORS: usize = 16;
 
+/// Longest host name, in bytes, without the dot at its end.
+pub const NAME_BYTES_MAX: usize = 253;
+
+/// Longest label of a name, in bytes.
+pub const LABEL_BYTES_MAX: usize = 63;
+
+/// Addresses of each family that are kept of one name.
+pub const NAME_ADDRESSES_MAX: usize = 8;
+
+/// Largest UDP answer that a query asks for, in bytes: it fits the MTU of every IPv6 path.
+pub const DNS_UDP_BYTES: u16 = 1232;
+
+/// Records looked at in one answer, so that the longest one (64 KiB over TCP) costs little time.
+pub const DNS_RECORDS_MAX: u16 = 256;
+
+/// Labels and compression pointers of one name in a message: 127 labels, and a pointer behind each.
+pub const NAME_PARTS_MAX: usize = 255;
+
+/// Aliases (CNAME) followed in one answer.
+pub const ALIASES_MAX: usize = 8;
+
+/// Name servers taken from resolv.conf, as in the C library.
+pub const NAME_SERVERS_MAX: usize = 3;
+
+/// The port of DNS servers.
+pub const DNS_PORT: u16 = 53;
+
+/// Search names taken from resolv.conf.
+pub const SEARCH_DOMAINS_MAX: usize = 32;
+
+/// Largest values that the options of resolv.conf may have, as in the C library: dots, tries of
+/// each server, and seconds of each try.
+pub const NDOTS_MAX: u32 = 15;
+/// See [`NDOTS_MAX`].
+pub const DNS_ATTEMPTS_MAX: u32 = 5;
+/// See [`NDOTS_MAX`].
+pub const DNS_TIMEOUT_SECONDS_MAX: u32 = 30;
+
+/// Shortest time that an answer is used before the name is asked for again.
+pub const TTL_MIN: Duration = Duration::from_secs(5);
+
+/// Longest time that an answer is used.
+pub const TTL_MAX: Duration = Duration::from_secs(3600);
+
+/// Time from a failed lookup to the next. It doubles with each further failure.
+pub const LOOKUP_RETRY_MIN: Duration = Duration::from_secs(1);
+
+/// Longest time from a failed lookup to the next.
+pub const LOOKUP_RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// Shortest time between two lookups that failed connects ask for.
+pub const LOOKUP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Time that a name without addresses waits for the other family's answer after the first one
+/// (RFC 8305, resolution delay): a server that ignores AAAA delays no session for longer.
+pub const OTHER_FAMILY_WAIT: Duration = Duration::from_millis(50);
+
 const _: () = assert!(SESSIONS <= SESSIONS_MAX);
+const _: () = assert!(BACKUPS_MAX < TARGETS_MAX);
+const _: () = assert!(TARGET_TRIAL_MAX.as_secs() > *CONNECT_SECONDS.end());
 // A pipe of the least size moves more than the largest buffer would.
 const _: () = assert!(PIPE_BYTES_MIN > BUF_MAX && PIPE_BYTES_MIN <= PIPE_BYTES_MAX);
 const _: () = assert!(PIPES_MAX * PIPE_BYTES_MAX == PIPES_BYTES_MAX);
 // All that one turn accepts can be logged before the log must be written out: three lines each.
 const _: () = assert!(LOG_BYTES >= ACCEPTS_PER_TURN * 3 * 128 + LINE_BYTES);
+const _: () = assert!(TTL_MIN.as_secs() < TTL_MAX.as_secs());
+const _: () = assert!(LOOKUP_RETRY_MIN.as_secs() < LOOKUP_RETRY_MAX.as_secs());

@@ -28,6 +28,7 @@ fn access_lists_mean_what_an_oracle_says() {
     replay("acl", tcprelay_model::acl::check);
 }
 
+#[cfg(feature = "cli")]
 #[test]
 fn command_lines_are_taken_or_refused_as_an_oracle_says() {
     replay("args", tcprelay_model::args::check);
@@ -51,4 +52,18 @@ fn a_session_shows_its_peers_what_a_direct_connection_would() {
 #[test]
 fn every_line_of_the_log_is_whole_in_its_place_or_counted() {
     replay("log", tcprelay_model::log::check);
+}
+
+#[test]
+fn dns_messages_say_what_an_oracle_reads_and_a_resolver_keeps_its_promises() {
+    replay("dns", tcprelay_model::dns::check);
+}
+
+proptest::proptest! {
+    #[test]
+    fn dns_messages_say_what_an_oracle_reads_whatever_they_are(
+        input in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400),
+    ) {
+        tcprelay_model::dns::check(&input);
+    }
 }

@@ -1,6 +1,7 @@
 //! The command line: what was typed becomes a [`Config`], or the one thing to print instead.
 
 mod options;
+mod system;
 
 use std::error::Error;
 use std::ffi::{OsStr, OsString};

@@ -5,11 +5,13 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::time::Duration;
 
+use super::system;
 use crate::config::acl::Entry;
 use crate::config::error::{Argument, ConfigError};
 use crate::config::host::Host;
-use crate::config::setters::{BIND_TAKES, sessions_taken};
-use crate::config::{Config, LogFormat, LogLevel, ProxyProtocol};
+use crate::config::setters::{BIND_TAKES, backup_taken, sessions_taken};
+use crate::config::way::Source;
+use crate::config::{Config, LogFormat, LogLevel, ProxyProtocol, Target};
 
 /// One of the eight arguments.
 pub(super) struct ArgumentRow {
@@ -36,19 +38,19 @@ pub(super) const ARGUMENTS: &[ArgumentRow] = &[
         name: "trg host",
         help: "Target's IPv4 or IPv6 address; no names",
         read: |config, text| host(text).and_then(|host| taken(config.set_target_host(host))),
-        write: |config| Host::from(config.target).to_string(),
+        write: |config| config.target.host.to_string(),
     },
     ArgumentRow {
         argument: Argument::TrgPort,
         name: "trg port",
         help: "Target's TCP port, 1 to 65535",
         read: |config, text| port(text).and_then(|port| taken(config.set_target_port(port))),
-        write: |config| config.target.port().to_string(),
+        write: |config| config.target.port.to_string(),
     },
     ArgumentRow {
         argument: Argument::Acl,
         name: "ACL",
-        help: "Who may connect: ANY, or ip/mask with a mask like 24 or 255.255.255.0",
+        help: "Who may connect: ANY, or ip/mask, mask 24 or 255.255.255.0",
         read: |config, text| entry(text).map(|entry| _ = config.set_acl(entry)),
         write: |config| config.acl.admit[0].to_string(),
     },
@@ -97,7 +99,7 @@ pub(super) struct OptionRow {
     /// What the option takes.
     pub(super) read: fn(&mut Config, &OsStr) -> Result<(), String>,
     /// Writes each value that was given, an empty one for a flag.
-    write: fn(&Config) -> Vec<String>,
+    pub(super) write: fn(&Config) -> Vec<String>,
 }
 
 /// The options, in the order in which their values are checked.
@@ -106,27 +108,46 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         name: "--bind",
         value: "ADDR",
         repeats: false,
-        help: "Listen here only; :: is IPv6 and IPv4 [0.0.0.0]",
+        help: "Listen here only; :: is both [0.0.0.0]",
         read: |config, text| {
             host(text).and_then(|host| taken(config.set_bind(host))).ok_or_else(|| BIND_TAKES.into())
         },
         write: |config| config.bind.iter().map(Host::to_string).collect(),
     },
     OptionRow {
+        name: "--backup",
+        value: "HOST[:PORT]",
+        repeats: true,
+        help: "Go here if the target fails; repeatable",
+        read: |config, text| {
+            target(text, config.target.port)
+                .and_then(|target| taken(config.add_backup(target)))
+                .ok_or_else(backup_taken)
+        },
+        write: |config| config.backups.iter().map(Target::to_string).collect(),
+    },
+    OptionRow {
         name: "--source",
-        value: "ADDR",
+        value: "ADDR|requester",
         repeats: false,
         help: "Connect to the target from this address",
         read: |config, text| {
-            host(text).and_then(|host| taken(config.set_source(host))).ok_or_else(|| config.source_taken())
+            let source = text.to_str().and_then(|text| text.parse::<Source>().ok());
+            source.and_then(|source| taken(config.set_source(source))).ok_or_else(|| config.source_taken())
         },
-        write: |config| config.source.iter().map(Host::to_string).collect(),
+        write: |config| config.source.iter().map(Source::to_string).collect(),
     },
+    system::SOURCE_INTERFACE,
+    system::BIND_INTERFACE,
+    system::MARK,
+    system::DSCP,
+    system::USER,
+    system::CHROOT,
     OptionRow {
         name: "--reuse-port",
         value: "",
         repeats: false,
-        help: "Share the port with others that do the same",
+        help: "Share the port with others that do so",
         read: |config, _| {
             config.reuse_port = true;
             Ok(())
@@ -154,7 +175,7 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         name: "--max-per-source",
         value: "N",
         repeats: false,
-        help: "Most sessions from one address (IPv6: one /64)",
+        help: "Most sessions from one address, IPv6 /64",
         read: |config, text| {
             count(text).and_then(|most| taken(config.set_max_per_source(most))).ok_or_else(sessions_taken)
         },
@@ -164,7 +185,7 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         name: "--sessions",
         value: "N",
         repeats: false,
-        help: "Size of the session pool, 1 to 100000 [500]",
+        help: "Size of the session pool, to 100000 [500]",
         read: |config, text| {
             count(text).and_then(|count| taken(config.set_sessions(count))).ok_or_else(sessions_taken)
         },
@@ -216,7 +237,7 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         name: "--no-splice",
         value: "",
         repeats: false,
-        help: "Copy bytes; never move them inside the kernel",
+        help: "Copy bytes; never splice them",
         read: |config, _| {
             config.splice = false;
             Ok(())
@@ -226,7 +247,11 @@ pub(super) const OPTIONS: &[OptionRow] = &[
 ];
 
 const VERSIONS: &[(&str, ProxyProtocol)] = &[("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)];
-const FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
+const FORMATS: &[(&str, LogFormat)] = &[
+    ("text", LogFormat::Text),
+    #[cfg(feature = "json")]
+    ("json", LogFormat::Json),
+];
 const LEVELS: &[(&str, LogLevel)] =
     &[("all", LogLevel::All), ("ends", LogLevel::Ends), ("problems", LogLevel::Problems)];
 
@@ -255,12 +280,12 @@ fn put<T>(place: &mut T, value: Option<T>) -> Option<()> {
 }
 
 /// Returns whether a setter has taken its value.
-fn taken(set: Result<&mut Config, ConfigError>) -> Option<()> {
+pub(super) fn taken(set: Result<&mut Config, ConfigError>) -> Option<()> {
     set.ok().map(|_| ())
 }
 
 /// Reads decimal digits and nothing else.
-fn number(text: &OsStr) -> Option<u64> {
+pub(super) fn number(text: &OsStr) -> Option<u64> {
     let text = text.to_str()?;
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| digits)
@@ -285,6 +310,21 @@ fn entry(text: &OsStr) -> Option<Entry> {
 
 fn host(text: &OsStr) -> Option<Host> {
     text.to_str()?.parse().ok()
+}
+
+/// Reads a host, and its port where it is given. An IPv6 address with a port is in brackets.
+fn target(text: &OsStr, port_of_first: u16) -> Option<Target> {
+    let text = text.to_str()?;
+    let (host_text, port_text) = match text.strip_prefix('[') {
+        Some(text) => text.split_once(']').filter(|(host, _)| host.contains(':'))?,
+        // More than one colon: an IPv6 address without a port.
+        None => text.split_at(text.find(':').filter(|&at| text.rfind(':') == Some(at)).unwrap_or(text.len())),
+    };
+    let port = match port_text {
+        "" => port_of_first,
+        _ => port(OsStr::new(port_text.strip_prefix(':')?))?,
+    };
+    Some(Target { host: host(OsStr::new(host_text))?, port })
 }
 
 fn choice<T: Copy>(choices: &[(&str, T)], text: &OsStr) -> Option<T> {

@@ -42,11 +42,10 @@ impl FromStr for Entry {
         let net = match address.parse().map_err(|_| InvalidEntry)? {
             IpAddr::V4(address) => IpNet::V4(v4_net(address, mask)?),
             IpAddr::V6(address) => {
-                let net = Ipv6Net::new(address, prefix_length(mask)?).map_err(|_| InvalidEntry)?;
-                canonical_net(net)
+                IpNet::V6(Ipv6Net::new(address, prefix_length(mask)?).map_err(|_| InvalidEntry)?)
             }
         };
-        Ok(Self::Net(net.trunc()))
+        Ok(net.into())
     }
 }
 
@@ -71,6 +70,17 @@ fn canonical_net(net: Ipv6Net) -> IpNet {
     v4.map_or(IpNet::V6(net), IpNet::V4)
 }
 
+/// A network: its host bits are ignored here, too, and IPv4-mapped addresses are IPv4.
+impl From<IpNet> for Entry {
+    fn from(net: IpNet) -> Self {
+        let net = match net {
+            IpNet::V4(_) => net,
+            IpNet::V6(net) => canonical_net(net),
+        };
+        Self::Net(net.trunc())
+    }
+}
+
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -81,7 +91,15 @@ impl fmt::Display for Entry {
 }
 
 impl Entry {
-    /// Whether `address` is one of those that the entry means.
+    /// Returns the same entry as a whole network. A caller can make one that has host bits.
+    pub(crate) fn whole(self) -> Self {
+        match self {
+            Self::Any => self,
+            Self::Net(net) => net.into(),
+        }
+    }
+
+    /// Returns whether the entry means `address`.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         match self {
@@ -101,7 +119,19 @@ pub struct Acl {
 }
 
 impl Acl {
-    /// Whether a requester at `address` may connect. IPv4-mapped addresses count as IPv4.
+    /// Returns the entries that admit: `<ACL>`, then each `--allow`.
+    #[must_use]
+    pub fn admitted(&self) -> &[Entry] {
+        &self.admit
+    }
+
+    /// Returns the entries that deny: each `--deny`.
+    #[must_use]
+    pub fn denied(&self) -> &[Entry] {
+        &self.deny
+    }
+
+    /// Returns whether a requester at `address` may connect. IPv4-mapped addresses count as IPv4.
     #[must_use]
     pub fn admits(&self, address: IpAddr) -> bool {
         let named = |entries: &[Entry]| entries.iter().any(|entry| entry.contains(address));

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 
 use crate::limits::GIVEN_CHARS;
 
-/// A value that was refused. Its text is a message of the catalogue.
+/// A value that was refused. Its text is a message of the catalogue, and says what was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConfigError {

@@ -3,17 +3,24 @@
 pub mod acl;
 pub mod error;
 pub mod host;
+pub(crate) mod privileges;
 pub(crate) mod setters;
+pub(crate) mod way;
 
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::config::acl::Acl;
 use crate::config::host::Host;
+use crate::config::privileges::Privileges;
+use crate::config::way::{Source, Way};
 
 /// Everything that a relay is asked to do. It is made by [`new`](Self::new) and the setters, or by
-/// [`cli::parse`](crate::cli::parse), and every value is in its range. `Display` writes the options and
-/// arguments that parse to the same `Config`.
+/// `cli::parse`, and every value is in its range.
+///
+/// With the feature `cli`, `Display` writes the options and arguments that parse to the same `Config`. There is
+/// none for port 0, which a command line does not take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// `<fwd port>`.
@@ -21,7 +28,9 @@ pub struct Config {
     /// `--bind`, where it was given.
     pub(crate) bind: Option<Host>,
     /// `<trg host>` and `<trg port>`.
-    pub(crate) target: SocketAddr,
+    pub(crate) target: Target,
+    /// Each `--backup`.
+    pub(crate) backups: Vec<Target>,
     /// `<ACL>`, `--allow` and `--deny`.
     pub(crate) acl: Acl,
     /// `<c t/o>`.
@@ -33,7 +42,11 @@ pub struct Config {
     /// `<buf>`, in bytes.
     pub(crate) buf: usize,
     /// `--source`.
-    pub(crate) source: Option<Host>,
+    pub(crate) source: Option<Source>,
+    /// `--source-interface`, `--bind-interface`, `--mark` and `--dscp`.
+    pub(crate) way: Way,
+    /// `--user` and `--chroot`.
+    pub(crate) privileges: Privileges,
     /// `--reuse-port`.
     pub(crate) reuse_port: bool,
     /// `--sessions`, where it was given.
@@ -50,6 +63,7 @@ pub struct Config {
 
 /// Versions of the PROXY protocol header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ProxyProtocol {
     /// The line of text.
     V1,
@@ -59,6 +73,7 @@ pub enum ProxyProtocol {
 
 /// How the log is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LogStyle {
     /// How a line reads.
     pub format: LogFormat,
@@ -70,16 +85,19 @@ pub struct LogStyle {
 
 /// How a line of the log reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LogFormat {
     /// The catalogue's texts.
     #[default]
     Text,
     /// An object a line.
+    #[cfg(feature = "json")]
     Json,
 }
 
 /// Which messages are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LogLevel {
     /// Every message.
     #[default]
@@ -90,35 +108,60 @@ pub enum LogLevel {
     Problems,
 }
 
-/// The target of a relay: the address that every byte goes to.
+/// A target of a relay: a host and a port. `Display` writes an address that `--backup` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Target(pub(crate) SocketAddr);
+pub struct Target {
+    /// The host.
+    pub host: Host,
+    /// The TCP port.
+    pub port: u16,
+}
+
+impl Target {
+    /// Returns the address of the target.
+    #[must_use]
+    pub fn address(self) -> SocketAddr {
+        self.host.at(self.port)
+    }
+}
 
 /// From an address, or from what makes one, such as `([192, 0, 2, 7], 80)`.
 impl<T: Into<SocketAddr>> From<T> for Target {
     fn from(address: T) -> Self {
-        Self(address.into())
+        let address = address.into();
+        Self { host: address.into(), port: address.port() }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address().fmt(f)
     }
 }
 
 impl Config {
     /// Returns the number of sessions in the pool.
     #[must_use]
-    pub fn pool(&self) -> usize {
+    pub fn sessions(&self) -> usize {
         self.sessions.unwrap_or(crate::limits::SESSIONS)
     }
 
     /// Returns the address to listen on.
     #[must_use]
-    pub fn listener(&self) -> SocketAddr {
+    pub fn listen(&self) -> SocketAddr {
         let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, self.fwd_port));
         self.bind.map_or(any, |host| host.at(self.fwd_port))
     }
 
-    /// Returns the address of the target.
+    /// Returns the address of the first target.
     #[must_use]
     pub fn target(&self) -> SocketAddr {
-        self.target
+        self.target.address()
+    }
+
+    /// Returns the targets in the order in which they are tried: `<trg host>`, then each `--backup`.
+    pub fn targets(&self) -> impl Iterator<Item = Target> {
+        std::iter::once(self.target).chain(self.backups.iter().copied())
     }
 
     /// Returns the access list.
@@ -153,7 +196,7 @@ impl Config {
 
     /// Returns the address that connections to the target come from. None: the system chooses.
     #[must_use]
-    pub fn source(&self) -> Option<Host> {
+    pub fn source(&self) -> Option<Source> {
         self.source
     }
 

@@ -13,15 +13,25 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use crate::config::acl::{Acl, Entry};
 use crate::config::error::{Argument, ConfigError, Given, shown};
 use crate::config::host::Host;
+use crate::config::privileges::Privileges;
+use crate::config::way::Way;
 use crate::config::{Config, LogStyle, ProxyProtocol, Target};
 use crate::limits::{
-    ABSOLUTE_SECONDS, BUF, BUF_MAX, CONNECT_DEFAULT, CONNECT_SECONDS, IDLE_DEFAULT, IDLE_SECONDS,
-    SESSIONS_MAX,
+    ABSOLUTE_SECONDS, BACKUPS_MAX, BUF, BUF_MAX, CONNECT_DEFAULT, CONNECT_SECONDS, IDLE_DEFAULT,
+    IDLE_SECONDS, SESSIONS_MAX,
 };
 
 /// The addresses that `--bind` takes.
 pub(crate) const BIND_TAKES: &str =
     "an IPv4 or IPv6 address to listen on, a link-local one as in fe80::1%eth0";
+
+/// Returns the targets that `--backup` takes.
+pub(crate) fn backup_taken() -> String {
+    format!(
+        "up to {BACKUPS_MAX} targets, each another IPv4 or IPv6 address, with a port as in 192.0.2.8:80 or \
+         [2001:db8::8]:80, a link-local one as in [fe80::1%eth0]:80"
+    )
+}
 
 /// Returns the numbers of sessions that an option takes.
 pub(crate) fn sessions_taken() -> String {
@@ -56,12 +66,15 @@ impl Config {
             fwd_port: 0,
             bind: None,
             target: (Ipv4Addr::UNSPECIFIED, 0).into(),
+            backups: Vec::new(),
             acl: Acl { admit: LOOPBACK.map(Entry::Net).to_vec(), deny: Vec::new() },
             connect_timeout: CONNECT_DEFAULT,
             idle_timeout: IDLE_DEFAULT,
             absolute_timeout: Duration::ZERO,
             buf: BUF_MAX,
             source: None,
+            way: Way::default(),
+            privileges: Privileges::default(),
             reuse_port: false,
             sessions: None,
             max_per_source: None,
@@ -97,15 +110,15 @@ impl Config {
     /// # Errors
     /// It is an unspecified, multicast or broadcast address, or link-local without its zone. Or the port is 0.
     pub fn set_target(&mut self, target: impl Into<Target>) -> Result<&mut Self, ConfigError> {
-        let Target(address) = target.into();
-        self.set_target_host(address.into())?.set_target_port(address.port())
+        let Target { host, port } = target.into();
+        self.set_target_host(host)?.set_target_port(port)
     }
 
     pub(crate) fn set_target_host(&mut self, host: Host) -> Result<&mut Self, ConfigError> {
         if !host.can_be_connected_to() {
             return Err(refused(Argument::TrgHost, &host));
         }
-        self.target = host.at(self.target.port());
+        self.target.host = host;
         Ok(self)
     }
 
@@ -113,25 +126,41 @@ impl Config {
         if port == 0 {
             return Err(refused(Argument::TrgPort, &port));
         }
-        self.target.set_port(port);
+        self.target.port = port;
+        Ok(self)
+    }
+
+    /// Adds a target that sessions go on to where those before it cannot be reached: `--backup`.
+    ///
+    /// # Errors
+    /// [`set_target`](Self::set_target) would refuse it, it is among the targets already, or there are 7.
+    pub fn add_backup(&mut self, target: impl Into<Target>) -> Result<&mut Self, ConfigError> {
+        let target = target.into();
+        // A backup has the port of a target that was not read, as its own.
+        let suits = target.host.can_be_connected_to() && (target.port != 0 || self.target.port == 0);
+        let is_new = self.targets().all(|other| other != target);
+        if !suits || !is_new || self.backups.len() == BACKUPS_MAX {
+            return Err(invalid("--backup", &target, backup_taken()));
+        }
+        self.backups.push(target);
         Ok(self)
     }
 
     /// Admits this network instead of those admitted so far: `<ACL>`.
     pub fn set_acl(&mut self, entry: Entry) -> &mut Self {
-        self.acl.admit = vec![entry];
+        self.acl.admit = vec![entry.whole()];
         self
     }
 
     /// Admits this network as well: `--allow`.
     pub fn allow(&mut self, entry: Entry) -> &mut Self {
-        self.acl.admit.push(entry);
+        self.acl.admit.push(entry.whole());
         self
     }
 
     /// Never admits this network: `--deny`. It wins over what admits.
     pub fn deny(&mut self, entry: Entry) -> &mut Self {
-        self.acl.deny.push(entry);
+        self.acl.deny.push(entry.whole());
         self
     }
 
@@ -172,27 +201,6 @@ impl Config {
         }
         self.buf = bytes;
         Ok(self)
-    }
-
-    /// Sets the address that connections to the target come from: `--source`.
-    ///
-    /// # Errors
-    /// No connection to the target can come from it.
-    pub fn set_source(&mut self, host: impl Into<Host>) -> Result<&mut Self, ConfigError> {
-        let host = host.into();
-        // Of a target that was not read nothing is known.
-        let suits = self.target.ip().is_unspecified() || host.ip().is_ipv4() == self.target.is_ipv4();
-        if !host.can_be_connected_to() || !suits {
-            return Err(invalid("--source", &host, self.source_taken()));
-        }
-        self.source = Some(host);
-        Ok(self)
-    }
-
-    /// Returns the addresses that `--source` takes.
-    pub(crate) fn source_taken(&self) -> String {
-        let family = if self.target.is_ipv4() { "IPv4" } else { "IPv6" };
-        format!("one {family} address of this host, as <trg host> is {family}")
     }
 
     /// Shares the port with others that do the same: `--reuse-port`.
@@ -266,7 +274,7 @@ fn refused(argument: Argument, given: &dyn fmt::Display) -> ConfigError {
 }
 
 #[cold]
-fn invalid(option: &'static str, given: &dyn fmt::Display, allowed: String) -> ConfigError {
+pub(super) fn invalid(option: &'static str, given: &dyn fmt::Display, allowed: String) -> ConfigError {
     ConfigError::Option { option, given: shown(OsStr::new(&given.to_string())), allowed }
 }
 
@@ -305,6 +313,17 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_that_a_caller_makes_is_taken_as_the_network_that_its_text_would_be() {
+        let mut config = config();
+        let made = |net: &str| Entry::Net(net.parse().unwrap());
+        config.set_acl(made("10.1.2.3/8")).allow(made("::ffff:192.0.2.0/120")).deny(made("10.9.9.9/16"));
+        let written = |entries: &[Entry]| entries.iter().map(Entry::to_string).collect::<Vec<_>>();
+        assert_eq!(written(config.acl().admitted()), ["10.0.0.0/8", "192.0.2.0/24"]);
+        assert_eq!(written(config.acl().denied()), ["10.9.0.0/16"]);
+        assert!(config.acl().admits([192, 0, 2, 7].into()) && !config.acl().admits([10, 9, 0, 1].into()));
+    }
+
+    #[test]
     fn ranges_end_where_those_of_the_command_line_do() {
         const SECOND: Duration = Duration::from_secs(1);
         let mut config = config();
@@ -326,7 +345,10 @@ mod tests {
         }
         // What was refused has changed nothing.
         assert_eq!((config.connect_timeout(), config.idle_timeout()), (3 * SECOND, 1800 * SECOND));
-        assert_eq!((config.buf(), config.pool(), config.max_per_source()), (4000, 100_000, Some(100_000)));
+        assert_eq!(
+            (config.buf(), config.sessions(), config.max_per_source()),
+            (4000, 100_000, Some(100_000))
+        );
     }
 
     #[test]
@@ -334,6 +356,9 @@ mod tests {
         let mut config = config();
         let half = refusal(config.set_idle_timeout(Duration::from_millis(1500)));
         assert_eq!(half, ("IdleTimeout".into(), "1.500000000 s".into()));
+        let text = config.set_buf(99).unwrap_err().to_string();
+        assert!(text.contains("<buf> must be between 100 and 4000 inclusive."), "{text}");
+        assert!(text.contains("\"99\""), "{text}");
         assert_eq!(refusal(config.set_sessions(0)), ("--sessions".into(), "0".into()));
         let cases = [("224.0.0.1:80", "TrgHost"), ("0.0.0.0:80", "TrgHost"), ("192.0.2.7:0", "TrgPort")];
         for (target, field) in cases {

@@ -5,7 +5,6 @@ use std::io::{self, Write as _};
 use std::time::SystemTime;
 
 use crate::config::{LogFormat, LogLevel, LogStyle};
-use crate::log::json;
 use crate::log::message::{Level, Message};
 use crate::sys::output;
 
@@ -61,10 +60,7 @@ impl Lines {
 
     /// The line that follows the message. A JSON object says it in its fields.
     fn reason(self, message: &Message) -> Option<Message> {
-        match self.style.format {
-            LogFormat::Text => message.reason(),
-            LogFormat::Json => None,
-        }
+        if self.style.format == LogFormat::Text { message.reason() } else { None }
     }
 
     fn append_line(self, out: &mut Vec<u8>, message: &Message, time: Option<SystemTime>) -> io::Result<()> {
@@ -73,7 +69,8 @@ impl Lines {
         }
         let time = time.map(humantime::format_rfc3339_millis);
         match self.style.format {
-            LogFormat::Json => json::write(out, message, time),
+            #[cfg(feature = "json")]
+            LogFormat::Json => crate::log::json::write(out, message, time),
             LogFormat::Text => match time {
                 Some(time) => writeln!(out, "{time} {message}"),
                 None => writeln!(out, "{message}"),

@@ -6,18 +6,17 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use serde::ser::SerializeMap;
-
 use crate::config::error::{Argument, ConfigError, Given};
-use crate::log::json::{Field as _, Object};
-use crate::log::reason::{Errno, ListenFailure};
+use crate::log::fields::{Field as _, Fields, Value};
+use crate::log::reason::{Errno, ListenFailure, OptionFailure, words};
 use crate::pool::totals::Totals;
 use crate::session::Side;
-use crate::session::ended::{Cause, Ended, Identity, Live, Summary};
+use crate::session::ended::{Cause, Ended, Identity, Live, Summary, Unreached};
 
 /// How much a message matters. It decides which `--log-level` keeps the message, and its priority
 /// in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Level {
     /// A step in the life of a connection. Only `all` keeps it.
     Step,
@@ -40,9 +39,10 @@ macro_rules! catalogue {
         $number:literal $event:literal $level:ident $name:ident { $($field:ident: $type:ty),* }
             $words:literal $(, $argument:expr)*;
     )*) => {
-        /// A message of the catalogue with its values.
+        /// A message of the catalogue with its values. `Display` writes its text.
         ///
-        /// Its fields are named as in the JSON log.
+        /// Its fields are named as in the JSON log. A later version may add messages, and fields to a message:
+        /// a pattern that ends in `..` goes on to match.
         #[derive(Clone, Debug, PartialEq, Eq)]
         #[non_exhaustive]
         #[allow(missing_docs)]
@@ -70,13 +70,10 @@ macro_rules! catalogue {
                 match self { $( Self::$name { .. } => Level::$level, )* }
             }
 
-            /// Adds the message's fields to a JSON object.
-            pub(crate) fn put_fields<M: SerializeMap>(
-                &self,
-                object: &mut Object<'_, M>,
-            ) -> Result<(), M::Error> {
-                match self { $( Self::$name { $($field),* } => { $( $field.put(stringify!($field), object)?; )* } )* }
-                Ok(())
+            /// Passes each field to `put`, with its name in the JSON log.
+            pub fn put_fields(&self, put: &mut dyn FnMut(&'static str, Value<'_>)) {
+                let fields = &mut Fields { event: self.event(), put };
+                match self { $( Self::$name { $($field),* } => { $( $field.put(stringify!($field), fields); )* } )* }
             }
         }
 
@@ -270,12 +267,33 @@ catalogue! {
     /// Follows 19, 20, and a 27 that is no plain refusal, in the text log.
     119 "connection_reason" Problem ConnectionReason { requester: SocketAddr, errno: Errno }
         "The connection from {} failed: {} (error number {errno}).", bare(requester), errno.words();
+    /// A session goes on to another target, with `--backup`.
+    122 "next_target" Step NextTarget { session: Identity, unreached: Unreached, next_target: SocketAddr }
+        "Session handler serial number {} could not connect to {} ({}). Connecting to target {next_target}.", session.serial, session.target, words(unreached);
+    /// A connect to a target that did not rest has failed, with `--backup`.
+    123 "target_rests" Problem TargetRests { target: SocketAddr, unreached: Unreached }
+        "Target {target} could not be reached ({}). Sessions go to other targets first, until it answers again.", words(unreached);
+    /// After 123, the target has answered a session.
+    124 "target_back" Problem TargetBack { target: SocketAddr }
+        "Target {target} answers again.";
+    /// `--user` and `--chroot`: what is left of the privileges.
+    126 "privileges_dropped" End PrivilegesDropped { uid: u32, gid: u32, root: String, capabilities: &'static str }
+        "Privileges were given up. User {uid}, group {gid}, root directory {root}, capabilities: {capabilities}.";
     /// An argument contradicts the socket passed in: the argument as it was given, the socket's address.
     130 "inherited_otherwise" Error InheritedOtherwise { given: String, address: SocketAddr }
         "Error: {given} contradicts the socket passed in, which listens on {address}.";
     /// After 15, where the relay does not listen on 0.0.0.0.
     131 "listening" End Listening { address: SocketAddr }
         "Listening on {address}.";
+    /// An option that the system lacks, or does not permit.
+    132 "option_unavailable" Error OptionUnavailable { failure: OptionFailure }
+        "Error: {} cannot be used: {} (error number {}). {}", failure.option, failure.errno.words(), failure.errno, failure.cure();
+    /// SIGUSR1: a target, where there are several, with its failed connects by their reason.
+    135 "status_target" Answer StatusTarget { target: SocketAddr, state: &'static str, refused: u64, expired: u64, unreachable: u64, own_failures: u64 }
+        "Status: target {target} is {state}, connects failed: {refused} refused, {expired} expired, {unreachable} unreachable, {own_failures} for reasons of this host.";
+    /// A backup that no connection from `--source` can reach, because its address is of the other family.
+    136 "backup_of_other_family" Problem BackupOfOtherFamily { target: SocketAddr, source: String }
+        "Target {target} cannot be tried, because --source {source} is of the other address family.";
 }
 
 impl From<Ended> for Message {
@@ -318,7 +336,9 @@ impl From<ConfigError> for Message {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Message::from(self.clone()).fmt(f)
+        let message = Message::from(self.clone());
+        message.fmt(f)?;
+        message.reason().map_or(Ok(()), |reason| write!(f, " {reason}"))
     }
 }
 

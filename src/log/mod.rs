@@ -1,5 +1,5 @@
-//! The log: the lines of a turn go out together, and nothing that happens to the output can block
-//! the relay, end it, or make it write half a line.
+//! The log: the lines of turns that follow each other at once go out together, and nothing that happens to the
+//! output can block the relay, end it, or make it write half a line.
 //!
 //! Lines wait in a buffer of fixed size. A line that does not fit, because the output has not taken
 //! the lines before it, is dropped and counted. Once all lines that waited are out, a line gives the
@@ -9,13 +9,15 @@
 //! write to it without blocking. On a pipe, each write holds whole lines and is small enough for the
 //! kernel to pass it on in one piece: the lines of other writers come between ours, never inside.
 
+pub(crate) mod fields;
+#[cfg(feature = "json")]
 mod json;
 mod lines;
 pub(crate) mod message;
 pub(crate) mod reason;
 
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::SystemTime;
 
 use crate::config::LogStyle;
@@ -35,6 +37,12 @@ pub trait Sink {
     /// Ends a turn of the loop. A sink that gathers messages passes them on here.
     fn end_turn(&mut self) {}
 
+    /// Returns whether messages wait for [`end_turn`](Self::end_turn). Where the next turn follows at once, the relay
+    /// calls it after that one, though no later than 10 ms after the first message.
+    fn is_gathering(&self) -> bool {
+        false
+    }
+
     /// Takes the last message.
     fn close(&mut self, message: &Message) {
         self.message(message);
@@ -42,7 +50,7 @@ pub trait Sink {
 
     /// Returns the descriptor that blocks the sink, until it is writable; `None`: the sink is not blocked. The
     /// relay watches it, and then calls [`flush`](Self::flush).
-    fn blocked_on(&self) -> Option<RawFd> {
+    fn blocked_on(&self) -> Option<BorrowedFd<'_>> {
         None
     }
 
@@ -183,7 +191,7 @@ impl Log {
 }
 
 impl Sink for Log {
-    /// Adds a message, to go out at the end of the turn, if its level is wanted. It is dropped if there
+    /// Adds a message, to go out with [`end_turn`](Self::end_turn), if its level is wanted. It is dropped if there
     /// is no room for it.
     fn message(&mut self, message: &Message) {
         if !self.lines.wants(message) {
@@ -205,6 +213,10 @@ impl Sink for Log {
         }
     }
 
+    fn is_gathering(&self) -> bool {
+        self.fresh
+    }
+
     /// Ends the log with `message`. Lines that the output does not take now are given up. If it still
     /// takes one line, that line is their count.
     fn close(&mut self, message: &Message) {
@@ -216,8 +228,8 @@ impl Sink for Log {
         }
     }
 
-    fn blocked_on(&self) -> Option<RawFd> {
-        self.blocked.then(|| self.output.as_fd().as_raw_fd())
+    fn blocked_on(&self) -> Option<BorrowedFd<'_>> {
+        self.blocked.then(|| self.output.as_fd())
     }
 
     /// Hands the waiting lines to the output, without blocking.

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
 use crate::log::message::Message;
-use crate::session::ended::Identity;
+use crate::session::ended::{Identity, Unreached};
 use crate::sys::{NO_MORE_DESCRIPTORS, NO_SUCH_FAMILY};
 
 impl Message {
@@ -40,6 +40,11 @@ impl Message {
 fn connection_reason(session: &Identity, errno: Option<i32>) -> Option<Message> {
     let requester = session.requester;
     errno.map(|errno| Message::ConnectionReason { requester, errno: Errno(errno) })
+}
+
+/// Returns why a target was not reached, in words.
+pub(crate) fn words(unreached: &Unreached) -> String {
+    unreached.errno.map_or_else(|| "no answer in time".into(), |errno| Errno(errno).words())
 }
 
 /// An error number of the operating system. It is displayed as a number.
@@ -107,6 +112,36 @@ impl ListenFailure {
                 " The limit of descriptors is too low: 'ulimit -n' shows it.".into()
             }
             _ => String::new(),
+        }
+    }
+}
+
+/// Why the relay cannot do what an option asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OptionFailure {
+    /// The option.
+    pub option: &'static str,
+    /// The system's error.
+    pub errno: Errno,
+}
+
+impl OptionFailure {
+    /// A way out.
+    #[must_use]
+    pub fn cure(self) -> &'static str {
+        if self.errno.kind() != ErrorKind::PermissionDenied {
+            return "This system does without it.";
+        }
+        match self.option {
+            "--user" => "It needs CAP_SETUID and CAP_SETGID: start as root.",
+            "--chroot" => "It needs CAP_SYS_CHROOT: start as root.",
+            "--source-interface" => {
+                "On kernels before 5.7 it needs CAP_NET_RAW: start as root, without --user."
+            }
+            _ => {
+                "It needs CAP_NET_ADMIN: start as root, run 'setcap cap_net_admin=+ep' on the program, or set \
+                 AmbientCapabilities=CAP_NET_ADMIN in its unit."
+            }
         }
     }
 }

@@ -9,12 +9,14 @@
 
 pub(crate) mod own;
 pub(crate) mod queues;
+mod reach;
 pub(crate) mod slots;
 pub(crate) mod sources;
 pub(crate) mod totals;
 pub(crate) mod wheel;
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use crate::limits::{EXPIRES_PER_TURN, INTERACTIVE_BYTES_PER_TURN, INTERACTIVE_LINGER, TICK};
@@ -22,12 +24,12 @@ use crate::pool::queues::{Queues, Traffic};
 use crate::pool::slots::Slots;
 use crate::pool::totals::Totals;
 use crate::pool::wheel::Wheel;
-use crate::session::ended::{Cause, Ended, Identity};
+use crate::session::connecting::Tried;
+use crate::session::ended::{Cause, Ended, Identity, Unreached};
 use crate::session::pipes::Pipes;
 use crate::session::stream::{Readiness, Stream};
 use crate::session::turn::{Timeouts, Turn, Verdict, share};
 use crate::session::{Session, Side};
-use crate::sys::errno;
 
 /// The pool's view of its owner: the relay, or a simulated world.
 pub trait Host<S> {
@@ -36,6 +38,21 @@ pub trait Host<S> {
     /// # Errors
     /// The socket cannot be registered.
     fn watch(&mut self, key: usize, side: Side, stream: &mut S) -> io::Result<()>;
+
+    /// Returns the relay's end of the connection to a target; `None`: the system does not say.
+    fn own_end(&mut self, target: &S) -> Option<SocketAddr>;
+
+    /// Begins to connect a session to another target, after it could not reach the last one, which is
+    /// added to those that it has tried. Returns the stream and the target's address.
+    ///
+    /// # Errors
+    /// There is no other target. The session ends for this reason.
+    fn next_target(
+        &mut self,
+        session: Identity,
+        unreached: Unreached,
+        tried: &mut Tried,
+    ) -> Result<(S, SocketAddr), Unreached>;
 
     /// Takes note that a session's target has answered.
     fn connected(&mut self, session: Identity);
@@ -172,31 +189,6 @@ impl<S: Stream> Pool<S> {
 
     // ----- a session's life
 
-    /// Takes a slot for a session whose connect has begun, or failed to begin. The pool must not be
-    /// full.
-    pub fn open(
-        &mut self,
-        session: Session<S>,
-        begun: Result<(), (Cause, io::Error)>,
-        now: Instant,
-        host: &mut impl Host<S>,
-    ) {
-        debug_assert!(!self.slots.is_full());
-        let key = self.slots.insert(session);
-        debug_assert!(!self.queues.contains(key) && self.wheel.deadline(key).is_none());
-        let mut watch = |side, cause| {
-            let stream = self.slots[key].socket(side).stream_mut();
-            host.watch(key, side, stream).map_err(|error| (cause, error))
-        };
-        let watched = begun
-            .and_then(|()| watch(Side::Target, Cause::ConnectNotStarted))
-            .and_then(|()| watch(Side::Requester, Cause::RelayNotStarted(Side::Requester)));
-        match watched {
-            Ok(()) => self.settle(key, Verdict::Wait, now, host),
-            Err((cause, error)) => self.fail(key, cause, Some(errno(&error)), now, host),
-        }
-    }
-
     /// Notes a report on one side of a session, and queues the session.
     pub fn note(&mut self, key: usize, side: Side, readiness: Readiness) {
         if let Some(session) = self.slots.get_mut(key) {
@@ -275,9 +267,14 @@ impl<S: Stream> Pool<S> {
     fn settle(&mut self, key: usize, verdict: Verdict, now: Instant, host: &mut impl Host<S>) {
         match verdict {
             Verdict::End => return self.end(key, now, host),
+            Verdict::Unreached(unreached) => {
+                if let Err(unreached) = self.next_target(key, unreached, now, host) {
+                    return self.fail(key, unreached, now, host);
+                }
+            }
             Verdict::Connected => {
                 if let Err(cause) = self.start_relaying(key, now, host) {
-                    return self.fail(key, cause, None, now, host);
+                    return self.fail(key, Unreached { cause, errno: None }, now, host);
                 }
                 self.enqueue(key);
             }
@@ -295,15 +292,10 @@ impl<S: Stream> Pool<S> {
         let session = &mut self.slots[key];
         let identity = session.identity();
         host.connected(identity);
-        let preface = host.preface(identity, session.socket(Side::Requester).stream());
+        let preface = host.preface(identity, session.requester());
         session.start_relaying(self.settings.buf, &preface, now)?;
         host.relaying(identity);
         Ok(())
-    }
-
-    fn fail(&mut self, key: usize, cause: Cause, errno: Option<i32>, now: Instant, host: &mut impl Host<S>) {
-        self.slots[key].blame(cause, errno);
-        self.end(key, now, host);
     }
 
     /// Frees a slot: every session that ends, ends here.
@@ -363,6 +355,7 @@ impl<S: Stream> Pool<S> {
                 "the timer of session {key} is armed for {armed:?}, its deadline is {deadline:?}"
             );
         }
+        self.slots.check();
         let queued = (0..self.settings.sessions).filter(|&key| self.queues.contains(key));
         let live = queued.filter(|&key| self.slots.get(key).is_some()).count();
         let listed = self.queues.len(Traffic::Interactive) + self.queues.len(Traffic::Bulk);

@@ -6,6 +6,10 @@
 //! So no other requester is taken for one. Where the second end can't be seen, because another
 //! machine translates addresses or another relay is in the loop, the loop ends by itself: it fills
 //! the pool, the last connection is reset, and the reset travels back through all of its sessions.
+//!
+//! With `--source requester`, an end has the requester's address. A requester that uses the end's port
+//! as well, and whose connection to the target was redirected here, is mistaken for it and reset. The
+//! kernel chose that port without knowing of the requester's own.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -29,12 +33,17 @@ impl OwnEnds {
         self.ends.contains(&requester)
     }
 
-    /// Adds the end of a session that begins.
-    pub(crate) fn add(&mut self, end: SocketAddr) {
-        self.ends.insert(end);
+    /// Adds the end of a session that connects. Returns false if it is another session's already.
+    pub(crate) fn add(&mut self, end: SocketAddr) -> bool {
+        self.ends.insert(end)
     }
 
-    /// Removes the end of a session that is gone.
+    /// Returns the number of ends.
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Removes the end of a session that is gone, or goes on to another target.
     pub(crate) fn remove(&mut self, end: SocketAddr) {
         self.ends.remove(&end);
     }

@@ -54,20 +54,32 @@ impl<S: Stream> Slots<S> {
         if let Some(sources) = &mut self.sources {
             sources.add(session.identity().requester.ip());
         }
-        if let Some(end) = session.own_end() {
-            self.own.add(end);
-        }
         self.sessions.insert(session)
+    }
+
+    /// Notes the relay's end of a session's connection to the target. Connections to two targets can have
+    /// the same end, which is then noted for the first of them.
+    pub(crate) fn note_own_end(&mut self, key: usize, end: SocketAddr) {
+        if self.own.add(end) {
+            self.sessions[key].note_own_end(Some(end));
+        }
+    }
+
+    /// Forgets the relay's end of a session's connection to the target.
+    pub(crate) fn forget_own_end(&mut self, key: usize) {
+        let session = &mut self.sessions[key];
+        if let Some(end) = session.own_end() {
+            self.own.remove(end);
+            session.note_own_end(None);
+        }
     }
 
     /// Frees a slot.
     pub(crate) fn remove(&mut self, key: usize) -> Session<S> {
+        self.forget_own_end(key);
         let session = self.sessions.remove(key);
         if let Some(sources) = &mut self.sources {
             sources.remove(session.identity().requester.ip());
-        }
-        if let Some(end) = session.own_end() {
-            self.own.remove(end);
         }
         session
     }
@@ -105,10 +117,29 @@ impl<S: Stream> Slots<S> {
         2 * (self.len() + 1) >= self.size
     }
 
-    /// Returns whether the requester comes from the relay's end of a connection to the target.
+    /// Returns whether the requester comes from the relay's end of a connection to a target.
     #[must_use]
     pub fn is_own_end(&self, requester: SocketAddr) -> bool {
         self.own.contains(requester)
+    }
+
+    /// Returns whether a session has this connection to this target. It looks at every slot: only a
+    /// requester that comes from such an end, to such a target, is worth it.
+    #[must_use]
+    pub fn has_connection(&self, end: SocketAddr, target: SocketAddr) -> bool {
+        self.sessions
+            .iter()
+            .any(|(_, session)| session.own_end() == Some(end) && session.identity().target == target)
+    }
+
+    /// Looks for a broken invariant.
+    ///
+    /// # Panics
+    /// The table of own ends is not that of the sessions.
+    pub(crate) fn check(&self) {
+        let ends = self.sessions.iter().filter_map(|(_, session)| session.own_end());
+        let known = ends.clone().filter(|&end| self.own.contains(end)).count();
+        assert_eq!((known, ends.count()), (self.own.len(), self.own.len()), "each own end has one session");
     }
 }
 
@@ -144,15 +175,44 @@ mod tests {
         let requester: SocketAddr = "192.0.2.1:4000".parse().unwrap();
         let end: SocketAddr = "192.0.2.2:5000".parse().unwrap();
         let identity = Identity { serial: Serial::MIN, requester, target };
-        let mut session = Session::new(identity, stream(), stream(), Instant::now());
-        session.note_own_end(end);
+        let session = Session::new(identity, stream(), Some(stream()), Instant::now());
 
         let mut slots = Slots::new(2, Some(1));
         let key = slots.insert(session);
+        slots.note_own_end(key, end);
         assert_eq!(slots.source_limit_reached(requester.ip()), Some(1));
         assert!(slots.is_own_end(end));
         slots.remove(key);
         assert_eq!(slots.source_limit_reached(requester.ip()), None);
         assert!(!slots.is_own_end(end));
+    }
+
+    #[test]
+    fn an_end_that_two_connections_share_is_that_of_the_first_and_follows_its_session() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let stream = || TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let [first, second, requester]: [SocketAddr; 3] =
+            ["192.0.2.1:80", "192.0.2.2:80", "192.0.2.3:4000"].map(|address| address.parse().unwrap());
+        let [end, other_end] = [5000, 5001].map(|port| SocketAddr::from(([192, 0, 2, 9], port)));
+        let mut slots = Slots::new(2, None);
+        let [one, two] = [first, second].map(|target| {
+            let identity = Identity { serial: Serial::MIN, requester, target };
+            let key = slots.insert(Session::new(identity, stream(), Some(stream()), Instant::now()));
+            slots.note_own_end(key, end);
+            key
+        });
+        slots.check();
+        assert!(slots.has_connection(end, first) && !slots.has_connection(end, second));
+        drop(slots.remove(two));
+        assert!(slots.is_own_end(end));
+
+        // The session goes on to another target.
+        slots.forget_own_end(one);
+        assert!(!slots.is_own_end(end));
+        slots.note_own_end(one, other_end);
+        assert!(slots.is_own_end(other_end) && slots.has_connection(other_end, first));
+        slots.check();
+        drop(slots.remove(one));
+        assert!(!slots.is_own_end(other_end));
     }
 }

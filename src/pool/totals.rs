@@ -1,11 +1,9 @@
 //! The counts since the start.
 
-use serde::Serialize;
-
 use crate::session::ended::{Cause, Ended};
 
-/// What has happened since the start. Its fields are the JSON log's, too.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+/// What has happened since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Connections that passed the ACL.
     pub accepted: u64,
@@ -18,10 +16,8 @@ pub struct Totals {
     /// Connections dropped after the ACL for lack of a slot, a socket or a share of the pool.
     pub dropped: u64,
     /// Bytes delivered to the target.
-    #[serde(rename = "bytes_to_target")]
     pub to_target: u64,
     /// Bytes delivered to the requester.
-    #[serde(rename = "bytes_to_requester")]
     pub to_requester: u64,
 }
 

@@ -1,5 +1,6 @@
 //! Accepting: who is let in, who is turned away, and when accepting pauses or ends.
 
+use std::io;
 use std::mem;
 use std::net::SocketAddr;
 
@@ -14,9 +15,11 @@ use crate::relay::edge::LISTENER;
 use crate::relay::listener::{self, Accepted};
 use crate::relay::{Doors, Relay, target};
 use crate::session::Session;
-use crate::session::ended::{Identity, Serial};
+use crate::session::connecting::Tried;
+use crate::session::ended::{Cause, Identity, Serial, Unreached};
 use crate::session::stream::Stream as _;
-use crate::sys::net::{canonical, has_destination};
+use crate::sys::errno;
+use crate::sys::net::has_destination;
 
 impl<S: Sink> Relay<S> {
     /// Returns whether a connection may be waiting.
@@ -92,38 +95,43 @@ impl<S: Sink> Relay<S> {
         }
         self.pool.totals.accepted += 1;
         self.sink.message(&Message::Accepted { requester: address });
-        match self.target_socket(&requester, address) {
-            Ok(socket) => self.allocate(requester, address, socket),
-            Err(message) => {
-                self.pool.totals.dropped += 1;
-                self.turn_away(requester, &message);
-                if matches!(message, Message::TargetSocket { errno, .. } if listener::is_shortage(errno.0)) {
+        if let Some(message) = self.refusal(&requester, address) {
+            return self.drop_accepted(requester, &message);
+        }
+        let target = self.choice.next(Tried::default(), self.now);
+        match target.map(target::socket).transpose() {
+            Err(error) if listener::is_shortage(errno(&error)) || !self.choice.has_alternatives() => {
+                let (errno, target) = (Errno::from(&error), target.unwrap_or(self.config.target()));
+                self.drop_accepted(requester, &Message::TargetSocket { requester: address, target, errno });
+                if listener::is_shortage(errno.0) {
                     self.pause_accepting();
                 }
             }
+            socket => self.allocate(requester, address, target, socket),
         }
     }
 
-    /// Returns a socket for the session of a requester that the ACL admits.
-    ///
-    /// # Errors
-    /// The message that says why there is no session for it: 19, 21, 106 or 107.
-    fn target_socket(&self, requester: &TcpStream, address: SocketAddr) -> Result<target::Socket, Message> {
-        let target = self.config.target;
+    /// Returns the message that says why there is no session for a requester that the ACL admits: 21, 106
+    /// or 107; `None`: there is one.
+    fn refusal(&self, requester: &TcpStream, address: SocketAddr) -> Option<Message> {
         let slots = self.pool.slots();
-        if slots.is_own_end(address) && has_destination(requester, target) {
-            return Err(Message::OwnConnection { requester: address, target });
+        if slots.is_own_end(address) {
+            let targets = self.choice.targets().iter().map(|target| target.address);
+            let mut asked_for = targets.filter(|&target| has_destination(requester, target));
+            if let Some(target) = asked_for.find(|&target| slots.has_connection(address, target)) {
+                return Some(Message::OwnConnection { requester: address, target });
+            }
         }
         if let Some(limit) = slots.source_limit_reached(address.ip()) {
-            return Err(Message::SourceLimit { requester: address, limit });
+            return Some(Message::SourceLimit { requester: address, limit });
         }
-        if slots.is_full() {
-            return Err(Message::PoolExhausted { requester: address });
-        }
-        target::socket(target).map_err(|error| {
-            let errno = Errno::from(&error);
-            Message::TargetSocket { requester: address, target, errno }
-        })
+        slots.is_full().then_some(Message::PoolExhausted { requester: address })
+    }
+
+    /// Drops a connection that the ACL admits.
+    fn drop_accepted(&mut self, requester: TcpStream, message: &Message) {
+        self.pool.totals.dropped += 1;
+        self.turn_away(requester, message);
     }
 
     /// Resets a connection that gets no session, as a refused connect would.
@@ -132,19 +140,25 @@ impl<S: Sink> Relay<S> {
         requester.reset_on_close();
     }
 
-    /// Takes a slot and begins to connect.
-    fn allocate(&mut self, requester: TcpStream, address: SocketAddr, socket: target::Socket) {
+    /// Takes a slot and begins to connect. Without a target, the session waits for one.
+    fn allocate(
+        &mut self,
+        requester: TcpStream,
+        address: SocketAddr,
+        target: Option<SocketAddr>,
+        socket: io::Result<Option<target::Socket>>,
+    ) {
         self.last_serial += 1;
         let serial = Serial::new(self.last_serial).unwrap_or(Serial::MIN);
-        let identity = Identity { serial, requester: address, target: self.config.target };
+        let target = target.unwrap_or(self.config.target());
+        let identity = Identity { serial, requester: address, target };
         self.sink.message(&Message::Allocated { session: identity });
-        let begun = target::begin_connect(&socket, self.config.target, self.config.source);
-        let target = TcpStream::from_std(socket.into());
-        let own_end = self.pool.slots().watches_for_loops().then(|| target.local_addr());
-        let mut session = Session::new(identity, requester, target, self.now);
-        if let Some(Ok(end)) = own_end {
-            session.note_own_end(canonical(end));
-        }
+        let socket = socket.map_err(|error| Unreached::new(Cause::TargetRefused, &error));
+        let begun = socket.as_ref().map_err(|unreached| *unreached).and_then(|socket| {
+            socket.iter().try_for_each(|socket| target::begin_connect(socket, &self.config, identity))
+        });
+        let stream = socket.ok().flatten().map(|socket| TcpStream::from_std(socket.into()));
+        let session = Session::new(identity, requester, stream, self.now);
         let (pool, now, mut edge) = self.pool_and_edge();
         pool.open(session, begun, now, &mut edge);
     }

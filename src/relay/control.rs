@@ -1,4 +1,4 @@
-//! Requests from outside the loop: stop, drain, report, and questions. They come as signals or from an embedder.
+//! Requests from outside the loop: stop, drain, report, and questions.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -8,22 +8,20 @@ use std::time::Instant;
 use std::{fmt, mem};
 
 use mio::net::{TcpStream, UnixStream};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGXFSZ};
 
 use crate::pool::Pool;
 use crate::pool::totals::Totals;
 use crate::session::ended::Live;
-use crate::sys;
 
 /// A question that the relay answers between two turns.
 pub(crate) type Question = Box<dyn FnOnce(&Pool<TcpStream>, Instant) + Send>;
 
 /// What may be asked of a running relay. A request that is made again before it was seen is one.
 #[derive(Clone, Default)]
-struct Requests {
-    stop: Arc<AtomicBool>,
-    drain: Arc<AtomicBool>,
-    report: Arc<AtomicBool>,
+pub(super) struct Requests {
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) drain: Arc<AtomicBool>,
+    pub(super) report: Arc<AtomicBool>,
     ask: Arc<AtomicBool>,
     /// Those that wait for an answer; `None`: the relay is gone.
     questions: Arc<Mutex<Option<Vec<Question>>>>,
@@ -109,9 +107,9 @@ impl Handle {
 /// The relay's end: a socket that becomes readable, and what was asked.
 #[derive(Debug)]
 pub(crate) struct Control {
-    requests: Requests,
+    pub(super) requests: Requests,
     woken: UnixStream,
-    wake: Arc<StdUnixStream>,
+    pub(super) wake: Arc<StdUnixStream>,
 }
 
 impl Drop for Control {
@@ -141,21 +139,6 @@ impl Control {
 
     pub(crate) fn handle(&self) -> Handle {
         Handle { requests: self.requests.clone(), wake: Arc::clone(&self.wake) }
-    }
-
-    /// Lets signals ask, and keeps a log file at its size limit from killing the process.
-    pub(crate) fn listen_to_signals(&self) -> io::Result<()> {
-        let Requests { stop, drain, report, .. } = &self.requests;
-        // A closed terminal stops the relay, unless nohup(1) or its like has asked for the opposite.
-        let hang_up = (!sys::ignores(SIGHUP)).then_some((SIGHUP, stop));
-        let requests = [(SIGTERM, stop), (SIGINT, stop), (SIGQUIT, drain), (SIGUSR1, report)];
-        for (signal, request) in requests.into_iter().chain(hang_up) {
-            // In this order, so that the woken loop finds the request.
-            signal_hook::flag::register(signal, Arc::clone(request))?;
-            signal_hook::low_level::pipe::register(signal, self.wake.try_clone()?)?;
-        }
-        signal_hook::flag::register(SIGXFSZ, Arc::default())?;
-        Ok(())
     }
 
     /// Empties the socket, so that the next request wakes again.

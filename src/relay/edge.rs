@@ -1,17 +1,22 @@
 //! The relay as its pool sees it: tokens, registration, messages and the first bytes.
 
 use std::io;
+use std::net::SocketAddr;
+use std::time::Instant;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
-use crate::config::ProxyProtocol;
+use crate::config::Config;
 use crate::log::Sink;
 use crate::log::message::Message;
 use crate::pool::Host;
 use crate::relay::target;
+use crate::relay::target::choice::Choice;
 use crate::session::Side;
-use crate::session::ended::{Ended, Identity};
+use crate::session::connecting::Tried;
+use crate::session::ended::{Ended, Identity, Unreached};
+use crate::sys::net::canonical;
 
 // Tokens: these, and above them two for each session, by its key in the pool.
 pub(super) const LISTENER: Token = Token(0);
@@ -23,7 +28,9 @@ const FIRST_SESSION: usize = 4;
 pub(super) struct Edge<'a, S> {
     pub(super) registry: &'a Registry,
     pub(super) sink: &'a mut S,
-    pub(super) proxy_protocol: Option<ProxyProtocol>,
+    pub(super) config: &'a Config,
+    pub(super) choice: &'a mut Choice,
+    pub(super) now: Instant,
 }
 
 impl<S: Sink> Host<TcpStream> for Edge<'_, S> {
@@ -31,7 +38,32 @@ impl<S: Sink> Host<TcpStream> for Edge<'_, S> {
         self.registry.register(stream, token(key, side), interest())
     }
 
+    fn own_end(&mut self, target: &TcpStream) -> Option<SocketAddr> {
+        target.local_addr().ok().map(canonical)
+    }
+
+    fn next_target(
+        &mut self,
+        mut session: Identity,
+        mut unreached: Unreached,
+        tried: &mut Tried,
+    ) -> Result<(TcpStream, SocketAddr), Unreached> {
+        loop {
+            self.note_unreached(session.target, unreached, tried);
+            let Some(next_target) = self.choice.next(*tried, self.now) else { return Err(unreached) };
+            self.sink.message(&Message::NextTarget { session, unreached, next_target });
+            session.target = next_target;
+            match target::stream(self.config, session) {
+                Ok(stream) => return Ok((stream, next_target)),
+                Err(failure) => unreached = failure,
+            }
+        }
+    }
+
     fn connected(&mut self, session: Identity) {
+        if self.choice.answered(session.target) && self.choice.has_alternatives() {
+            self.sink.message(&Message::TargetBack { target: session.target });
+        }
         self.sink.message(&Message::Connected { session });
         self.sink.message(&Message::RelaysStarted { session });
     }
@@ -42,7 +74,7 @@ impl<S: Sink> Host<TcpStream> for Edge<'_, S> {
     }
 
     fn preface(&mut self, identity: Identity, requester: &TcpStream) -> Vec<u8> {
-        match self.proxy_protocol {
+        match self.config.proxy_protocol {
             Some(version) => target::proxy_header(version, requester, identity.requester),
             None => Vec::new(),
         }
@@ -50,6 +82,16 @@ impl<S: Sink> Host<TcpStream> for Edge<'_, S> {
 
     fn ended(&mut self, ended: Ended) {
         self.sink.message(&ended.into());
+    }
+}
+
+impl<S: Sink> Edge<'_, S> {
+    /// Notes that a session could not reach a target.
+    fn note_unreached(&mut self, target: SocketAddr, unreached: Unreached, tried: &mut Tried) {
+        let rests = self.choice.failed(target, unreached.into(), tried, self.now);
+        if rests && self.choice.has_alternatives() {
+            self.sink.message(&Message::TargetRests { target, unreached });
+        }
     }
 }
 

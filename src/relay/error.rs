@@ -6,7 +6,7 @@ use std::{fmt, io};
 
 use crate::config::error::ConfigError;
 use crate::log::message::Message;
-use crate::log::reason::ListenFailure;
+use crate::log::reason::{ListenFailure, OptionFailure};
 
 /// Why a relay cannot start. Its text is a message of the catalogue.
 #[derive(Debug)]
@@ -25,6 +25,13 @@ pub enum StartError {
     },
     /// Message 112: a value that this host cannot have.
     Config(ConfigError),
+    /// Message 132: the system lacks an option, or does not permit it.
+    OptionUnavailable {
+        /// The option.
+        option: &'static str,
+        /// The system's error.
+        source: io::Error,
+    },
     /// Message 113.
     OwnListener {
         /// The target.
@@ -50,6 +57,7 @@ pub enum StartError {
 
 /// The steps of a start that make system calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ListenStep {
     /// Make the socket, and set its options: message 11.
     Socket,
@@ -82,6 +90,9 @@ impl From<&StartError> for Message {
                 }
             }
             StartError::Config(error) => error.clone().into(),
+            StartError::OptionUnavailable { option, source } => {
+                Self::OptionUnavailable { failure: OptionFailure { option, errno: source.into() } }
+            }
             StartError::OwnListener { target } => Self::OwnListener { target: *target },
             StartError::PoolTooLarge { sessions, need } => {
                 Self::PoolTooLarge { sessions: *sessions, need: need.clone() }
@@ -123,7 +134,7 @@ impl StartError {
 impl Error for StartError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Listen { source, .. } => Some(source),
+            Self::Listen { source, .. } | Self::OptionUnavailable { source, .. } => Some(source),
             Self::Config(error) => Some(error),
             _ => None,
         }

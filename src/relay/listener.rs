@@ -20,6 +20,7 @@ use crate::config::host::Host;
 use crate::limits::{ACCEPT_FAILURES_PER_TURN, ACCEPTS_PER_TURN, BACKLOG};
 use crate::relay::error::{ListenStep, StartError};
 use crate::sys::net::{canonical, is_listening};
+use crate::sys::way::{has_interface, set_dscp, set_interface};
 use crate::sys::{errno, uninterrupted};
 
 const LEVEL_TRIGGERED: bool = cfg!(target_os = "linux");
@@ -72,8 +73,8 @@ impl Listener {
     /// # Errors
     /// Message 11, 12 or 13.
     pub(crate) fn bind(config: &Config) -> Result<Self, StartError> {
-        let address = config.listener();
-        let socket = bound(address, config.reuse_port)?;
+        let address = config.listen();
+        let socket = bound(config)?;
         socket.listen(BACKLOG).map_err(ListenStep::Listen.failed(address))?;
         Ok(Self::new(socket.into(), false))
     }
@@ -87,7 +88,7 @@ impl Listener {
         if !config.reuse_port {
             return Self::bind(config);
         }
-        Ok(Self::new(bound(config.listener(), true)?.into(), false))
+        Ok(Self::new(bound(config)?.into(), false))
     }
 
     /// Takes a listening socket from the process that started this one. It must be what `config` says.
@@ -99,10 +100,11 @@ impl Listener {
         let address = canonical(address.ok_or(StartError::InheritedSocket)?);
         let socket = SockRef::from(&listener);
         let shares_port = socket.reuse_port().unwrap_or(false);
-        if let Some(given) = contradiction(config, address, shares_port) {
+        let contradiction = contradiction(config, address, shares_port);
+        if let Some(given) = contradiction.or_else(|| other_interface(config, &socket)) {
             return Err(StartError::InheritedOtherwise { given, address });
         }
-        let prepared = socket.set_nonblocking(true).and_then(|()| set_inherited(&socket));
+        let prepared = socket.set_nonblocking(true).and_then(|()| set_inherited(&socket, address, config));
         prepared.map_err(ListenStep::Socket.failed(address))?;
         Ok(Self::new(listener, true))
     }
@@ -248,13 +250,20 @@ fn contradiction(config: &Config, address: SocketAddr, shares_port: bool) -> Opt
     (config.reuse_port && !shares_port).then(|| "--reuse-port".to_owned())
 }
 
-fn bound(address: SocketAddr, reuse_port: bool) -> Result<Socket, StartError> {
-    let socket = create(address, reuse_port).map_err(ListenStep::Socket.failed(address))?;
+/// Returns `--bind-interface` as it was given, where the socket is not bound to that interface.
+fn other_interface(config: &Config, socket: &Socket) -> Option<String> {
+    let name = config.way.bind_interface.as_ref().filter(|name| !has_interface(socket, name))?;
+    Some(format!("--bind-interface {name}"))
+}
+
+fn bound(config: &Config) -> Result<Socket, StartError> {
+    let address = config.listen();
+    let socket = create(address, config).map_err(ListenStep::Socket.failed(address))?;
     socket.bind(&address.into()).map_err(ListenStep::Bind.failed(address))?;
     Ok(socket)
 }
 
-fn create(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
+fn create(address: SocketAddr, config: &Config) -> io::Result<Socket> {
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
@@ -264,15 +273,22 @@ fn create(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
         // `::` serves IPv4 as well, whatever the system's default is.
         socket.set_only_v6(false)?;
     }
-    if reuse_port {
+    if config.reuse_port {
         socket.set_reuse_port(true)?;
     }
-    set_inherited(&socket)?;
+    if let Some(name) = &config.way.bind_interface {
+        set_interface(&socket, name)?;
+    }
+    set_inherited(&socket, address, config)?;
     Ok(socket)
 }
 
 /// Sets what every accepted socket inherits, so that no call is spent on it later.
-fn set_inherited(socket: &Socket) -> io::Result<()> {
+#[inline(never)]
+fn set_inherited(socket: &Socket, address: SocketAddr, config: &Config) -> io::Result<()> {
+    if let Some(dscp) = config.way.dscp {
+        set_dscp(socket, address, dscp)?;
+    }
     // Small messages go out at once.
     socket.set_tcp_nodelay(true)?;
     // Urgent bytes stay in the stream, where a relay must find them.

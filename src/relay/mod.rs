@@ -10,14 +10,18 @@ pub(crate) mod control;
 mod edge;
 pub(crate) mod error;
 mod listener;
-mod start;
+mod needs;
+pub(crate) mod privileges;
+#[cfg(feature = "signals")]
+mod signals;
+pub(crate) mod start;
 mod status;
-mod target;
+pub(crate) mod target;
 mod tcp;
+mod wait;
 
-use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
@@ -34,17 +38,18 @@ use crate::relay::control::{Control, Handle};
 use crate::relay::edge::{CONTROL, Edge, LISTENER, LOG, session_side};
 use crate::relay::error::WaitError;
 use crate::relay::listener::Listener;
-
+use crate::relay::target::choice::{Choice, TargetState};
 use crate::session::ended::Live;
 use crate::session::stream::Readiness;
 
-/// Reads the clock: the only place besides the wait.
+/// Reads the clock: the only place.
 fn now() -> Instant {
     Instant::now()
 }
 
 /// Why a relay stopped. Each is the last line of its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Outcome {
     /// Message 23.
     AbsoluteTimeout,
@@ -68,13 +73,17 @@ pub struct Relay<S = Log> {
     life: Life,
     doors: Doors,
     pool: Pool<TcpStream>,
+    choice: Choice,
     last_serial: u64,
+    /// Message 126, for the start; `None`: no privileges were given up.
+    given_up: Option<Message>,
     /// The part of the status that is logged next; `None`: none was asked for.
     report: Option<status::Report>,
     /// The log's descriptor while it is registered, because it is blocked.
     log_registered: Option<RawFd>,
     /// When the absolute timeout ends the relay; `None`: never.
     ends_at: Option<Instant>,
+    gathering: wait::Gathering,
     now: Instant,
 }
 
@@ -121,20 +130,16 @@ impl<S: Sink> Relay<S> {
         self.pool.totals
     }
 
+    /// Returns the state of each target, in their order.
+    #[must_use]
+    pub fn targets(&self) -> &[TargetState] {
+        self.choice.targets()
+    }
+
     /// Returns the live sessions.
     #[must_use]
     pub fn sessions(&self) -> Vec<Live> {
         control::live_sessions(&self.pool, self.now)
-    }
-
-    /// Lets the process's signals ask for the same things: SIGTERM, SIGINT and SIGHUP to stop, SIGQUIT
-    /// to drain, SIGUSR1 to report. A SIGHUP that was ignored stays ignored. SIGXFSZ no longer kills
-    /// the process.
-    ///
-    /// # Errors
-    /// No descriptor is left.
-    pub fn listen_to_signals(&self) -> io::Result<()> {
-        self.control.listen_to_signals()
     }
 
     /// Relays until the absolute timeout, a stop, or the end of a drain.
@@ -143,7 +148,7 @@ impl<S: Sink> Relay<S> {
     /// Waiting for events failed for good. The last message is about it.
     pub fn run(mut self) -> Result<Outcome, WaitError> {
         loop {
-            if let Some(outcome) = self.turn(None)? {
+            if let Some(outcome) = self.run_turn(None)? {
                 return Ok(outcome);
             }
         }
@@ -161,6 +166,15 @@ impl<S: Sink> Relay<S> {
     /// # Errors
     /// Waiting for events failed for good, and the relay has ended. The last message is about it.
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<Option<Outcome>, WaitError> {
+        let outcome = self.run_turn(timeout)?;
+        if outcome.is_none() {
+            // The caller may wait for other things before the next turn.
+            self.pass_lines_on();
+        }
+        Ok(outcome)
+    }
+
+    fn run_turn(&mut self, timeout: Option<Duration>) -> Result<Option<Outcome>, WaitError> {
         match self.life {
             Life::Bound => {
                 self.start();
@@ -187,10 +201,10 @@ impl<S: Sink> Relay<S> {
         if self.pool.take_freed() {
             self.resume_accepting();
         }
+        let last_serial = self.last_serial;
         self.accept();
         self.log_report();
-        self.sink.end_turn();
-        self.watch_log();
+        self.hold_lines(self.last_serial > last_serial);
         self.check();
         Ok(None)
     }
@@ -209,33 +223,7 @@ impl<S: Sink> Relay<S> {
         }
     }
 
-    // ----- wait and note
-
-    fn wait(&mut self, most: Option<Duration>) -> Result<(), WaitError> {
-        let mut timeout = self.sleep(most);
-        while let Err(error) = self.poll.poll(&mut self.events, timeout) {
-            if error.kind() != io::ErrorKind::Interrupted {
-                return Err(WaitError(error));
-            }
-            // A signal handler or a SIGSTOP may have taken long. Poll again without waiting, so that
-            // no session is called idle while its events are unread.
-            timeout = Some(Duration::ZERO);
-        }
-        self.now = Instant::now();
-        Ok(())
-    }
-
-    /// Returns how long the loop may sleep; `None`: until something happens.
-    fn sleep(&self, most: Option<Duration>) -> Option<Duration> {
-        let sleep = self.next_deadline().map(|at| match at.saturating_duration_since(self.now) {
-            Duration::ZERO => Duration::ZERO,
-            _ => at.saturating_duration_since(Instant::now()),
-        });
-        match (sleep, most) {
-            (Some(sleep), Some(most)) => Some(sleep.min(most)),
-            (sleep, most) => sleep.or(most),
-        }
-    }
+    // ----- note
 
     /// Notes the reports of this turn. Returns whether there may be more than could be taken.
     fn note(&mut self) -> bool {
@@ -268,8 +256,8 @@ impl<S: Sink> Relay<S> {
     /// Borrows the pool, and the rest as the pool sees it.
     fn pool_and_edge(&mut self) -> (&mut Pool<TcpStream>, Instant, Edge<'_, S>) {
         let registry = self.poll.registry();
-        let edge = Edge { registry, sink: &mut self.sink, proxy_protocol: self.config.proxy_protocol };
-        (&mut self.pool, self.now, edge)
+        let (sink, config, choice) = (&mut self.sink, &self.config, &mut self.choice);
+        (&mut self.pool, self.now, Edge { registry, sink, config, choice, now: self.now })
     }
 
     fn obey(&mut self) -> Option<Outcome> {
@@ -318,7 +306,7 @@ impl<S: Sink> Relay<S> {
     /// Watches the log's output while it is blocked. Outputs that cannot be watched, such as a full
     /// disk, are tried again with the next line.
     fn watch_log(&mut self) {
-        let blocked = self.sink.blocked_on();
+        let blocked = self.sink.blocked_on().map(|descriptor| descriptor.as_raw_fd());
         if blocked == self.log_registered {
             return;
         }
@@ -342,7 +330,7 @@ impl<S: Sink> Relay<S> {
     /// Looks for broken invariants at the end of a turn, in debug builds. A large pool is left alone:
     /// the look is at every slot.
     fn check(&self) {
-        if cfg!(debug_assertions) && self.config.pool() <= POOL_CHECK_MAX {
+        if cfg!(debug_assertions) && self.config.sessions() <= POOL_CHECK_MAX {
             self.pool.check();
         }
     }

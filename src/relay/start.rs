@@ -1,15 +1,14 @@
 //! The start: binding, inheriting, checking, and what the limits of the process give a pool.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use mio::net::TcpStream;
 use mio::{Events, Interest, Poll};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::config::Config;
 use crate::config::error::ConfigError;
-use crate::limits::{EVENTS_PER_TURN, OWN_DESCRIPTORS, PIPES_MAX, SHARE_ELSEWHERE, TICK};
+use crate::config::way::{Source, Way};
+use crate::config::{Config, Target};
+use crate::limits::{EVENTS_PER_TURN, TICK};
 use crate::log::Sink;
 use crate::log::message::Message;
 use crate::pool::{Pool, Settings, Timer};
@@ -17,11 +16,14 @@ use crate::relay::control::Control;
 use crate::relay::edge::{CONTROL, LISTENER};
 use crate::relay::error::{ListenStep, StartError};
 use crate::relay::listener::Listener;
+use crate::relay::needs::{Needs, pipe_bytes};
+use crate::relay::target::choice::Choice;
+use crate::relay::target::{can_serve, way};
+use crate::relay::wait::Gathering;
 use crate::relay::{Doors, Life, Relay, now};
-use crate::session::Session;
 use crate::session::turn::Timeouts;
 use crate::sys::clock_resolution;
-use crate::sys::net::{can_be_bound, canonical, is_broadcast, is_own};
+use crate::sys::net::{can_be_bound, canonical, comes_in_on, is_broadcast, is_own};
 
 impl<S: Sink> Relay<S> {
     /// Binds the listener. Messages go to `sink` once the relay runs. The time of the absolute timeout begins now.
@@ -61,10 +63,13 @@ impl<S: Sink> Relay<S> {
             life: Life::Bound,
             doors: Doors::Open(listener),
             pool: Pool::new(settings(&config), now),
+            choice: Choice::new(config.targets().map(Target::address)),
             last_serial: 0,
+            given_up: None,
             report: None,
             log_registered: None,
             ends_at: Some(config.absolute_timeout).filter(|time| !time.is_zero()).map(|time| now + time),
+            gathering: Gathering::default(),
             now,
             config,
         })
@@ -73,11 +78,11 @@ impl<S: Sink> Relay<S> {
     /// Logs that the relay is active, and arms the absolute timeout.
     #[cold]
     pub(super) fn start(&mut self) {
-        self.sink.message(&Message::Active { port: self.listen.port(), target: self.config.target });
+        self.sink.message(&Message::Active { port: self.listen.port(), target: self.config.target() });
         if self.listen.ip() != Ipv4Addr::UNSPECIFIED {
             self.sink.message(&Message::Listening { address: self.listen });
         }
-        for message in remarks(&self.config) {
+        for message in self.given_up.take().into_iter().chain(remarks(&self.config)) {
             self.sink.message(&message);
         }
         self.sink.flush();
@@ -88,10 +93,19 @@ impl<S: Sink> Relay<S> {
     }
 }
 
+/// A start that would succeed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Checked {
+    /// The address that the relay would listen on.
+    pub address: SocketAddr,
+    /// The messages that the start would log after 15 and 131: 105 and 104, where there is cause.
+    pub remarks: Vec<Message>,
+}
+
 impl Relay {
     /// Does all that a start does, and lets go of it again. `listener` is a socket as
-    /// [`with_listener`](Self::with_listener) takes it. Returns the messages that the start would log,
-    /// with 116 in place of 15 and 131.
+    /// [`with_listener`](Self::with_listener) takes it.
     ///
     /// Connections are never accepted. One that comes while the port is bound is reset, as it would be
     /// without a relay, and none is taken from a relay that shares its port.
@@ -101,24 +115,23 @@ impl Relay {
     pub fn check_start(
         config: &Config,
         listener: Option<std::net::TcpListener>,
-    ) -> Result<Vec<Message>, StartError> {
+    ) -> Result<Checked, StartError> {
         check_before(config)?;
         let mut listener = match listener {
             Some(listener) => Listener::inherit(listener, config)?,
             None => Listener::bind_for_check(config)?,
         };
         let (address, ..) = watch(config, &mut listener)?;
-        let mut messages = vec![Message::WouldRelay { address, command_line: config.to_string() }];
-        messages.extend(remarks(config));
-        Ok(messages)
+        Ok(Checked { address, remarks: remarks(config).collect() })
     }
 }
 
 /// Makes the poll instance, and registers what it watches from the start on. Returns the listener's
 /// address as well.
 fn watch(config: &Config, listener: &mut Listener) -> Result<(SocketAddr, Poll, Control), StartError> {
-    let address = listener.address().map_err(ListenStep::Poll.failed(config.listener()))?;
-    check_target(config, address)?;
+    let address = listener.address().map_err(ListenStep::Poll.failed(config.listen()))?;
+    check_targets(config, address)?;
+    check_source(config, address)?;
     let unavailable = ListenStep::Poll.failed(address);
     let poll = Poll::new().map_err(&unavailable)?;
     let mut control = Control::new().map_err(&unavailable)?;
@@ -128,16 +141,21 @@ fn watch(config: &Config, listener: &mut Listener) -> Result<(SocketAddr, Poll, 
 }
 
 /// Returns what is to be said of the pool and the limits: messages 105, where `--sessions` was given,
-/// and 104. Raises the descriptor limit.
+/// and 104. Raises the descriptor limit. Message 136 follows for each backup that cannot be tried.
 fn remarks(config: &Config) -> impl Iterator<Item = Message> {
-    let needs = needs(config);
+    let needs = Needs::of(config);
     let needed = config.sessions.map(|_| needs.message());
-    needed.into_iter().chain(needs.raise_descriptor_limit().err())
+    let untried = config.source.into_iter().flat_map(|source| {
+        let targets = config.targets().map(Target::address);
+        let others = targets.filter(move |&target| !can_serve(source, target));
+        others.map(move |target| Message::BackupOfOtherFamily { target, source: source.to_string() })
+    });
+    needed.into_iter().chain(needs.raise_descriptor_limit().err()).chain(untried)
 }
 
 fn settings(config: &Config) -> Settings {
     Settings {
-        sessions: config.pool(),
+        sessions: config.sessions(),
         buf: config.buf,
         timeouts: Timeouts { connect: config.connect_timeout, idle: config.idle_timeout },
         max_per_source: config.max_per_source,
@@ -145,25 +163,10 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-/// Returns the kernel memory that pipes may hold on this machine.
-fn pipe_bytes() -> usize {
-    #[cfg(target_os = "linux")]
-    {
-        use crate::limits::{PIPES_BYTES_MAX, PIPES_MEMORY_SHARE};
-
-        let info = rustix::system::sysinfo();
-        #[allow(clippy::useless_conversion)] // 32 bits wide on some systems.
-        let memory = u64::try_from(info.totalram).unwrap_or(u64::MAX).saturating_mul(info.mem_unit.into());
-        usize::try_from(memory / PIPES_MEMORY_SHARE).unwrap_or(usize::MAX).min(PIPES_BYTES_MAX)
-    }
-    #[cfg(not(target_os = "linux"))]
-    0
-}
-
 /// Checks everything that can be checked before a socket is bound.
 ///
 /// # Errors
-/// Message 1, 112 or 114.
+/// Message 1, 112, 114 or 132.
 fn check_before(config: &Config) -> Result<(), StartError> {
     check_clock(clock_resolution())?;
     let invalid = |option, given: &dyn ToString, allowed: &str| {
@@ -173,22 +176,58 @@ fn check_before(config: &Config) -> Result<(), StartError> {
     if let Some(bind) = config.bind.filter(|bind| is_broadcast(bind.ip())) {
         return invalid("--bind", &bind, "an address to listen on, not that of a broadcast");
     }
-    if let Some(source) = config.source.filter(|source| !can_be_bound(source.at(0))) {
+    if let Some(Source::Host(source)) = config.source
+        && !can_be_bound(source.at(0))
+    {
         return invalid("--source", &source, "an address of this host");
     }
+    if config.way != Way::default() || config.source == Some(Source::Requester) {
+        way::check(config)?;
+    }
     if config.sessions.is_some() {
-        needs(config).check()?;
+        Needs::of(config).check()?;
     }
     Ok(())
 }
 
-/// Checks that the target is not the relay's own listener at `listen`.
+/// Checks that no target is the relay's own listener at `listen`.
 ///
 /// # Errors
-/// Message 113.
-fn check_target(config: &Config, listen: SocketAddr) -> Result<(), StartError> {
-    let target = config.target;
-    if reaches(target, listen) { Err(StartError::OwnListener { target }) } else { Ok(()) }
+/// Message 113, or 112 for a backup.
+fn check_targets(config: &Config, listen: SocketAddr) -> Result<(), StartError> {
+    let comes_in = |target| config.bind_interface().is_none_or(|name| comes_in_on(target, name));
+    let leads_back = |target| reaches(target, listen) && comes_in(target);
+    let target = config.target();
+    if leads_back(target) {
+        return Err(StartError::OwnListener { target });
+    }
+    match config.backups.iter().find(|backup| leads_back(backup.address())) {
+        None => Ok(()),
+        Some(backup) => Err(StartError::Config(ConfigError::Option {
+            option: "--backup",
+            given: backup.to_string(),
+            allowed: "a target that is not where this relay itself listens".into(),
+        })),
+    }
+}
+
+/// Checks that requesters at `listen` can have an address of the target's family, where it becomes the source.
+///
+/// # Errors
+/// Message 112.
+fn check_source(config: &Config, listen: SocketAddr) -> Result<(), StartError> {
+    let listen = canonical(listen);
+    let takes_both = listen.ip() == Ipv6Addr::UNSPECIFIED;
+    match config.source {
+        Some(source @ Source::Requester) if !takes_both && listen.is_ipv4() != config.target().is_ipv4() => {
+            let family = config.target_family();
+            let allowed =
+                format!("an {family} address of this host, as no requester of {} has one", listen.ip());
+            let given = source.to_string();
+            Err(StartError::Config(ConfigError::Option { option: "--source", given, allowed }))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Returns whether a connection to `target` would reach a listener at `listen`.
@@ -207,81 +246,6 @@ fn reaches(target: SocketAddr, listen: SocketAddr) -> bool {
 /// Checks that the wheel's ticks can be told apart.
 fn check_clock(resolution: Duration) -> Result<(), StartError> {
     if resolution > TICK { Err(StartError::ClockTooCoarse) } else { Ok(()) }
-}
-
-fn needs(config: &Config) -> Needs {
-    let session_bytes = 2 * config.buf + size_of::<Session<TcpStream>>() + SHARE_ELSEWHERE;
-    Needs::of_pool(config.pool(), session_bytes)
-}
-
-/// What a pool needs at the most.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Needs {
-    pub(crate) sessions: usize,
-    pub(crate) descriptors: u64,
-    pub(crate) bytes: u64,
-}
-
-impl Needs {
-    /// Returns the needs of `sessions` sessions, each of which takes `session_bytes` bytes.
-    pub(crate) fn of_pool(sessions: usize, session_bytes: usize) -> Self {
-        let descriptors = 2 * sessions + 2 * PIPES_MAX + OWN_DESCRIPTORS;
-        Self { sessions, descriptors: descriptors as u64, bytes: (sessions * session_bytes) as u64 }
-    }
-
-    /// Returns message 105, which tells the needs.
-    pub(crate) fn message(self) -> Message {
-        let Self { sessions, descriptors, bytes } = self;
-        Message::PoolNeeds { sessions, descriptors, kib: bytes.div_ceil(1024) }
-    }
-
-    /// Whether the limits of the process can give that.
-    ///
-    /// # Errors
-    /// Message 114.
-    pub(crate) fn check(self) -> Result<(), StartError> {
-        let Self { sessions, descriptors, bytes } = self;
-        let most = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-        if descriptors > most {
-            let need = format!("{descriptors} descriptors, and the limit is {most}");
-            return Err(StartError::PoolTooLarge { sessions, need });
-        }
-        for resource in [Resource::As, Resource::Data] {
-            let most = getrlimit(resource).current.unwrap_or(u64::MAX);
-            if bytes > most {
-                let need = format!("{} KiB of memory, and the limit is {} KiB", bytes / 1024, most / 1024);
-                return Err(StartError::PoolTooLarge { sessions, need });
-            }
-        }
-        Ok(())
-    }
-
-    /// Raises the soft limit of descriptors as far as it is needed and may go.
-    ///
-    /// # Errors
-    /// Message 104, where not all sessions will have theirs.
-    pub(crate) fn raise_descriptor_limit(self) -> Result<(), Message> {
-        let limit = raise_descriptor_limit(self.descriptors);
-        let enough_for = limit.saturating_sub(OWN_DESCRIPTORS as u64) / 2;
-        if enough_for < self.sessions as u64 {
-            return Err(Message::DescriptorLimit { limit, enough_for, sessions: self.sessions });
-        }
-        Ok(())
-    }
-}
-
-/// Raises the soft limit towards `wanted`; the limit that is in force then.
-fn raise_descriptor_limit(wanted: u64) -> u64 {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let current = current.unwrap_or(u64::MAX);
-    if current >= wanted {
-        return current;
-    }
-    let raised = wanted.min(maximum.unwrap_or(u64::MAX));
-    match setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum }) {
-        Ok(()) => raised,
-        Err(_) => current,
-    }
 }
 
 #[cfg(test)]

@@ -32,10 +32,22 @@ impl<S: Sink> Relay<S> {
             Report::Totals => {
                 let (sessions, lines_dropped) = (self.pool.slots().len(), self.sink.dropped());
                 self.sink.message(&Message::Status { sessions, totals: self.pool.totals, lines_dropped });
+                self.log_targets();
                 Some(Report::Sessions(0))
             }
             Report::Sessions(first) => self.log_sessions(first),
         };
+    }
+
+    /// Logs the state of the targets, where there are several. They are few.
+    fn log_targets(&mut self) {
+        for target in self.choice.targets().iter().filter(|_| self.choice.has_alternatives()) {
+            let [refused, expired, unreachable, own_failures] = target.failures;
+            let (target, state) = (target.address, target.state());
+            let message =
+                Message::StatusTarget { target, state, refused, expired, unreachable, own_failures };
+            self.sink.message(&message);
+        }
     }
 
     /// Logs the sessions of the next slots, and returns the part that follows.
@@ -47,6 +59,6 @@ impl<S: Sink> Relay<S> {
             }
             self.sink.message(&Message::StatusSession { live: session.live(self.now) });
         }
-        (end < self.config.pool()).then_some(Report::Sessions(end))
+        (end < self.config.sessions()).then_some(Report::Sessions(end))
     }
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::limits::{ABORT_GRACE, ABORT_LOOK};
 use crate::session::channel::{Ends, Step};
+use crate::session::connecting::Connecting;
 use crate::session::ended::Cause;
 use crate::session::stream::{Readiness, Stream};
 use crate::session::turn::{Timeouts, Turn, Verdict, share};
@@ -36,7 +37,7 @@ impl<S: Stream> Session<S> {
         if let Some(Direction { channel, .. }) = self.direction(!dead) {
             channel.discard(turn.pipes);
         }
-        self.phase = match mem::replace(&mut self.phase, Phase::Connecting) {
+        self.phase = match mem::replace(&mut self.phase, Phase::Connecting(Connecting::new(turn.now))) {
             Phase::Relaying(channels) => Phase::Aborting(Abort {
                 dead,
                 channels,

@@ -1,10 +1,12 @@
 //! The facts about a session: which one it is, what it has done, and why it ended.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
 use crate::session::Side;
+use crate::sys;
 
 /// The number of an allocated session: from 1, rising by 1, never used again in a run.
 pub type Serial = NonZeroU64;
@@ -38,12 +40,34 @@ pub struct Summary {
 pub struct Live {
     /// Which one.
     pub identity: Identity,
-    /// `connecting`, `relaying` or `ending`.
-    pub phase: &'static str,
+    /// How far it has come.
+    pub phase: Progress,
     /// What it has done up to now; its duration is its age.
     pub summary: Summary,
     /// Time since a byte last moved.
     pub idle: Duration,
+}
+
+/// How far a live session has come. `Display` writes the word that the log uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Progress {
+    /// The target has not answered yet.
+    Connecting,
+    /// Bytes flow.
+    Relaying,
+    /// An abort delivers what is left.
+    Ending,
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connecting => "connecting",
+            Self::Relaying => "relaying",
+            Self::Ending => "ending",
+        })
+    }
 }
 
 /// Why a session ended.
@@ -65,6 +89,23 @@ pub enum Cause {
     ReadClosure(Side),
     /// Messages 35 and 39: writing to this side failed.
     WriteClosure(Side),
+}
+
+/// Why a session could not reach a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreached {
+    /// The cause of the session's end, if this was the last target.
+    pub cause: Cause,
+    /// The operating system's error number; `None`: no answer came in time.
+    pub errno: Option<i32>,
+}
+
+impl Unreached {
+    /// Returns the failure of a system call.
+    #[must_use]
+    pub fn new(cause: Cause, error: &std::io::Error) -> Self {
+        Self { cause, errno: Some(sys::errno(error)) }
+    }
 }
 
 /// A session that is gone.

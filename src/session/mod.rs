@@ -7,6 +7,7 @@
 mod abort;
 pub mod buffer;
 pub mod channel;
+pub mod connecting;
 pub mod ended;
 pub mod idle;
 pub mod pipes;
@@ -21,12 +22,13 @@ use std::time::Instant;
 use crate::session::abort::Abort;
 use crate::session::buffer::Buffer;
 use crate::session::channel::{Channel, Ends, Step};
-use crate::session::ended::{Cause, Ended, Identity, Live, Summary};
+use crate::session::connecting::Connecting;
+use crate::session::ended::{Cause, Ended, Identity, Live, Progress, Summary, Unreached};
 use crate::session::idle::IdleClock;
 use crate::session::pipes::Pipes;
 pub use crate::session::side::Side;
 use crate::session::socket::Socket;
-use crate::session::stream::{Connect, Readiness, Stream};
+use crate::session::stream::{Readiness, Stream};
 use crate::session::turn::{Timeouts, Turn, Verdict, share};
 
 /// A session over two streams.
@@ -36,7 +38,8 @@ pub struct Session<S> {
     /// The relay's end of the connection to the target, where the pool looks for a loop; `None`: nowhere.
     own_end: Option<SocketAddr>,
     requester: Socket<S>,
-    target: Socket<S>,
+    /// `None`: no target could be connected to yet. A session that relays has one.
+    target: Option<Socket<S>>,
     phase: Phase,
     started: Instant,
     idle: IdleClock,
@@ -48,8 +51,8 @@ pub struct Session<S> {
 
 #[derive(Debug)]
 enum Phase {
-    /// The target has not answered yet. The requester's bytes wait in its socket.
-    Connecting,
+    /// No target has answered yet. The requester's bytes wait in its socket.
+    Connecting(Connecting),
     /// Bytes move.
     Relaying(Channels),
     /// One side's connection is dead.
@@ -74,15 +77,15 @@ struct Direction<'a, S> {
 }
 
 impl<S: Stream> Session<S> {
-    /// Returns a session whose connect has begun.
+    /// Returns a session whose connect has begun. Without a target, it waits for one.
     #[must_use]
-    pub fn new(identity: Identity, requester: S, target: S, now: Instant) -> Self {
+    pub fn new(identity: Identity, requester: S, target: Option<S>, now: Instant) -> Self {
         Self {
             identity,
             own_end: None,
             requester: Socket::accepted(requester),
-            target: Socket::connecting(target),
-            phase: Phase::Connecting,
+            target: target.map(Socket::connecting),
+            phase: Phase::Connecting(Connecting::new(now)),
             started: now,
             idle: IdleClock::new(now),
             cause: None,
@@ -90,9 +93,9 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    /// Notes the relay's end of the connection to the target.
-    pub fn note_own_end(&mut self, end: SocketAddr) {
-        self.own_end = Some(end);
+    /// Notes the relay's end of the connection to the target, or that there is none.
+    pub fn note_own_end(&mut self, end: Option<SocketAddr>) {
+        self.own_end = end;
     }
 
     /// Returns that end, if it was noted.
@@ -107,12 +110,17 @@ impl<S: Stream> Session<S> {
         self.identity
     }
 
-    /// Returns the socket of one side.
-    pub fn socket(&mut self, side: Side) -> &mut Socket<S> {
+    /// Returns the socket of one side; `None`: there is no target yet.
+    pub fn socket(&mut self, side: Side) -> Option<&mut Socket<S>> {
         match side {
-            Side::Requester => &mut self.requester,
-            Side::Target => &mut self.target,
+            Side::Requester => Some(&mut self.requester),
+            Side::Target => self.target.as_mut(),
         }
+    }
+
+    /// Returns the requester's stream.
+    pub fn requester(&self) -> &S {
+        self.requester.stream()
     }
 
     /// Returns whether the traffic of either channel is bulk.
@@ -132,7 +140,9 @@ impl<S: Stream> Session<S> {
 
     /// Notes a report of the kernel on one side.
     pub fn note(&mut self, side: Side, readiness: Readiness) {
-        self.socket(side).note(readiness);
+        if let Some(socket) = self.socket(side) {
+            socket.note(readiness);
+        }
     }
 
     /// Starts relaying. The first bytes that the target gets are `preface`.
@@ -140,7 +150,7 @@ impl<S: Stream> Session<S> {
     /// # Errors
     /// The cause, if there is no memory for a buffer of `buf` bytes.
     pub fn start_relaying(&mut self, buf: usize, preface: &[u8], now: Instant) -> Result<(), Cause> {
-        debug_assert!(matches!(self.phase, Phase::Connecting));
+        debug_assert!(matches!(self.phase, Phase::Connecting(_)) && self.target.is_some());
         let buffer = |side, preface| Buffer::new(buf, preface).map_err(|_| Cause::NoBuffer(side));
         let to_target = Channel::new(buffer(Side::Requester, preface)?);
         let to_requester = Channel::new(buffer(Side::Target, &[])?);
@@ -160,7 +170,7 @@ impl<S: Stream> Session<S> {
     pub fn work(&mut self, turn: &mut Turn<'_>) -> Verdict {
         debug_assert!(turn.now >= self.started);
         match &self.phase {
-            Phase::Connecting => self.connect(),
+            Phase::Connecting(_) => self.connect(),
             Phase::Relaying(_) => self.relay(turn),
             Phase::Aborting(_) => self.deliver_remains(turn),
         }
@@ -170,7 +180,7 @@ impl<S: Stream> Session<S> {
     #[must_use]
     pub fn deadline(&self, timeouts: Timeouts) -> Instant {
         match &self.phase {
-            Phase::Connecting => self.started + timeouts.connect,
+            Phase::Connecting(Connecting { since, .. }) => *since + timeouts.connect,
             Phase::Relaying(_) => self.idle.deadline(timeouts.idle),
             Phase::Aborting(abort) => abort.look_at.min(abort.gives_up_at(timeouts)),
         }
@@ -191,7 +201,9 @@ impl<S: Stream> Session<S> {
             return Verdict::Wait;
         }
         match &self.phase {
-            Phase::Connecting => self.time_out(Cause::ConnectTimeout),
+            Phase::Connecting(_) => {
+                Verdict::Unreached(Unreached { cause: Cause::ConnectTimeout, errno: None })
+            }
             Phase::Relaying(_) => {
                 if self.idle.wants_look() {
                     let queued = self.bytes_queued();
@@ -200,7 +212,9 @@ impl<S: Stream> Session<S> {
                 if !self.idle.is_idle(timeouts.idle, now) {
                     return Verdict::Wait;
                 }
-                self.time_out(Cause::IdleTimeout)
+                // It is the cause even if one side had ended before, because the session would have gone on.
+                (self.cause, self.errno) = (Some(Cause::IdleTimeout), 0);
+                Verdict::End
             }
             Phase::Aborting(_) => self.deliver_remains(turn),
         }
@@ -226,8 +240,10 @@ impl<S: Stream> Session<S> {
     /// Closes both connections: by a reset on each side whose stream was cut.
     fn close(mut self, idle: bool, pipes: &mut Pipes) {
         for side in Side::BOTH {
-            if self.was_cut(side, idle) {
-                self.socket(side).stream_mut().reset_on_close();
+            if self.was_cut(side, idle)
+                && let Some(socket) = self.socket(side)
+            {
+                socket.stream_mut().reset_on_close();
             }
         }
         for side in Side::BOTH {
@@ -258,9 +274,9 @@ impl<S: Stream> Session<S> {
     #[must_use]
     pub fn live(&self, now: Instant) -> Live {
         let phase = match self.phase {
-            Phase::Connecting => "connecting",
-            Phase::Relaying(_) => "relaying",
-            Phase::Aborting(_) => "ending",
+            Phase::Connecting(_) => Progress::Connecting,
+            Phase::Relaying(_) => Progress::Relaying,
+            Phase::Aborting(_) => Progress::Ending,
         };
         Live { identity: self.identity, phase, summary: self.summary(now), idle: self.idle.idle_for(now) }
     }
@@ -276,7 +292,7 @@ impl<S: Stream> Session<S> {
 
     fn channels(&self) -> Option<&Channels> {
         match &self.phase {
-            Phase::Connecting => None,
+            Phase::Connecting(_) => None,
             Phase::Relaying(channels) | Phase::Aborting(Abort { channels, .. }) => Some(channels),
         }
     }
@@ -288,6 +304,7 @@ impl<S: Stream> Session<S> {
             return None;
         };
         let Channels { to_target, to_requester } = channels;
+        let target = target.as_mut()?;
         Some(match side {
             Side::Requester => {
                 Direction { channel: to_target, from: requester, to: target, last: to_requester.is_closed() }
@@ -296,29 +313,6 @@ impl<S: Stream> Session<S> {
                 Direction { channel: to_requester, from: target, to: requester, last: to_target.is_closed() }
             }
         })
-    }
-
-    // ----- connecting
-
-    fn connect(&mut self) -> Verdict {
-        if !self.target.is_writable() {
-            return Verdict::Wait;
-        }
-        match self.target.connect_state() {
-            Connect::Pending => Verdict::Wait,
-            Connect::Done => Verdict::Connected,
-            Connect::Failed(errno) => {
-                self.blame(Cause::TargetRefused, Some(errno));
-                Verdict::End
-            }
-        }
-    }
-
-    /// Ends the session by a timeout. It is the cause even if one side had ended before, because the
-    /// session would have gone on.
-    fn time_out(&mut self, cause: Cause) -> Verdict {
-        (self.cause, self.errno) = (Some(cause), 0);
-        Verdict::End
     }
 
     // ----- relaying
@@ -377,6 +371,6 @@ impl<S: Stream> Session<S> {
     /// Returns the bytes in both send queues; `None`: one of them is unknown.
     fn bytes_queued(&self) -> Option<u32> {
         let requester = self.requester.stream().unacknowledged()?;
-        Some(requester.saturating_add(self.target.stream().unacknowledged()?))
+        Some(requester.saturating_add(self.target.as_ref()?.stream().unacknowledged()?))
     }
 }

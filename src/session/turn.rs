@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::limits::{SHARE, SHARE_BESIDE_INTERACTIVE};
+use crate::session::ended::Unreached;
 use crate::session::pipes::Pipes;
 
 /// The timeouts of every session.
@@ -54,6 +55,8 @@ pub enum Verdict {
     Again,
     /// To be made ready for relaying: the target has answered.
     Connected,
+    /// To be given another target, or to be ended where there is no other: this one was not reached.
+    Unreached(Unreached),
     /// To be ended, with `Session::end`.
     End,
 }

@@ -4,6 +4,8 @@ pub(crate) mod net;
 pub(crate) mod output;
 pub(crate) mod outq;
 pub(crate) mod pipe;
+pub(crate) mod privileges;
+pub(crate) mod way;
 
 use std::io;
 use std::time::Duration;
@@ -43,13 +45,4 @@ pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::R
 /// Returns the resolution of the monotonic clock; zero where the kernel doesn't say.
 pub(crate) fn clock_resolution() -> Duration {
     nix::time::ClockId::CLOCK_MONOTONIC.res().map_or(Duration::ZERO, Duration::from)
-}
-
-/// Returns whether the process was started with this signal ignored, as nohup(1) does it. Where the
-/// system does not say, the answer is yes, so that the signal is left as it is.
-pub(crate) fn ignores(signal: i32) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    mask.is_none_or(|mask| mask >> (signal - 1) & 1 == 1)
 }

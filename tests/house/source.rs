@@ -16,7 +16,8 @@ pub struct Source {
 impl Source {
     pub fn new(path: &str, text: String) -> Self {
         let code = without_comments(&text);
-        let shipped = without_tests(&code);
+        let is_test = path.starts_with("src/") && (path.ends_with("/tests.rs") || path.contains("/tests/"));
+        let shipped = if is_test { String::new() } else { without_tests(&code) };
         Self { path: path.into(), text, code, shipped }
     }
 }

@@ -19,7 +19,7 @@ use crate::support::{PATIENCE, Relay, Run, STARTED, Start, free_port, run};
 /// Moves this test's thread, and what it starts from now on, to a network of its own, which this script sets
 /// up. False, with a word on why, where that is impossible.
 #[must_use]
-fn own_network(script: &str) -> bool {
+pub fn own_network(script: &str) -> bool {
     if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
         eprintln!("SKIPPED: no network namespace can be had here: {error}");
         return false;
@@ -64,7 +64,7 @@ fn a_target_that_leads_back_here_by_address_translation_does_not_eat_the_pool() 
         return;
     }
     let target: SocketAddr = ([192, 0, 2, 1], 80).into();
-    for options in ["", "--bind ::", "--source 127.0.0.1"] {
+    for options in ["", "--bind ::", "--source 127.0.0.1", "--source requester"] {
         let start = Start::to(target).options(&format!("--sessions 100 {options}"));
         let mut relay = start.start_on(relay_port).unwrap();
         let mut requester = relay.connect();

@@ -251,7 +251,7 @@ fn a_source_that_cannot_reach_the_target_is_refused_with_the_family_that_can() {
         let mut arguments = [&["--source", source], &RIGHT[..]].concat();
         arguments[3] = host;
         let run = run(&arguments);
-        let allowed = format!("one {family} address of this host, as <trg host> is {family}");
+        let allowed = format!("one {family} address of this host, as <trg host> is {family}, or requester");
         assert_eq!(run.stdout, format!("Error: --source cannot be {source:?}. It takes {allowed}.\n"));
         assert_eq!(run.code, Some(2));
     }

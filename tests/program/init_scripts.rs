@@ -12,11 +12,12 @@ fn dist(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/dist").join(path)
 }
 
-/// Returns every option that an init script must know: all but those that print and end.
+/// Returns every option that an init script must know: all but those that print and end, and those whose work the
+/// init system does before the start.
 fn configurable() -> Vec<String> {
     let command = cli::command();
     let options = command.get_arguments().filter_map(|argument| argument.get_long());
-    options.filter(|option| *option != "check").map(str::to_owned).collect()
+    options.filter(|option| !["check", "user", "chroot"].contains(option)).map(str::to_owned).collect()
 }
 
 /// Runs an init script of OpenWrt or OpenRC through its stubs in the shell of such systems, with the
@@ -80,8 +81,9 @@ web idle_timeout 30
 web absolute_timeout 600
 web buffer 100
 web interface wan
-web run_as relay
+web run_as nobody
 web bind ::
+web backup ::2 [::3]:81
 web source ::1
 web reuse_port 1
 web allow 10.0.0.0/8 2001:db8::/32
@@ -129,9 +131,9 @@ fn each_section_of_openwrt_becomes_an_instance_of_procd() {
     let Some(output) = ash("openwrt/stubs.sh", "start_service", &root.0, OPENWRT_SECTIONS) else { return };
     let program = env!("CARGO_BIN_EXE_tcprelay");
     let ssh = "2222|127.0.0.1|22|10.0.0.0/8|3|600|0|4000";
-    let web = "--bind|::|--source|::1|--reuse-port|--allow|10.0.0.0/8|--allow|2001:db8::/32|--deny|10.6.6.0/24|\
+    let web = "--bind|::|--backup|::2|--backup|[::3]:81|--source|::1|--reuse-port|--allow|10.0.0.0/8|--allow|2001:db8::/32|--deny|10.6.6.0/24|\
         --max-per-source|5|--sessions|1000|--proxy-protocol|v1|--log-format|json|--timestamps|\
-        80|::1|8080|ANY|1|30|600|100";
+        --user|nobody|80|::1|8080|ANY|1|30|600|100";
     let refusal = "Error: Invalid IP address specified for <trg host>.";
     let lines = lines(&output);
     assert_eq!(
@@ -176,10 +178,26 @@ fn a_jail_of_openwrt_leaves_the_privilege_for_low_ports() {
         lines[jail + 1..jail + 4],
         [
             "procd_set_param|capabilities|/etc/capabilities/tcprelay.json",
-            "procd_set_param|user|relay",
-            "procd_set_param|group|relay"
+            "procd_set_param|user|nobody",
+            "procd_set_param|group|nobody"
         ]
     );
+}
+
+#[test]
+fn without_a_jail_of_openwrt_the_program_keeps_what_it_needs_and_becomes_the_user_itself() {
+    for (option, user) in
+        [("", false), ("mark 7", true), ("source requester", true), ("source 127.0.0.1", false)]
+    {
+        let section = "web enabled 1\nweb forward_port 8080\nweb target_host 127.0.0.1\nweb target_port 80\n\
+                       web acl ANY\nweb run_as nobody\n";
+        let option = if option.is_empty() { String::new() } else { format!("web {option}\n") };
+        let input = format!("{section}{option}");
+        let Some(output) = ash("openwrt/stubs.sh", "start_service", Path::new("/"), &input) else { return };
+        let lines = lines(&output);
+        assert_eq!(lines.iter().any(|line| line.contains("|--user|nobody|8080|")), user, "{lines:?}");
+        assert_eq!(lines.contains(&"procd_set_param|user|nobody"), !user, "{lines:?}");
+    }
 }
 
 #[test]
@@ -208,13 +226,14 @@ fn a_file_of_openrc_becomes_a_command_line() {
         .filter(|line| line.split_once('=').is_some_and(|(name, _)| !name.contains(' ')))
         .filter(|line| knows_log_level || !line.starts_with("log_level"))
         // The program takes only an address of this machine.
-        .map(|line| line.replace("source=192.168.1.1", "source=127.0.0.1"))
+        .map(|line| line.replace("source=192.168.1.1", "source=127.0.0.1").replace("=eth0", "=lo"))
         .collect::<Vec<_>>()
         .join("\n");
     let Some(output) = ash("openrc/stubs.sh", "tcprelay", Path::new("/"), &file) else { return };
     let level = if knows_log_level { "--log-level ends " } else { "" };
     let arguments = format!(
-        "--bind 192.168.1.1 --source 127.0.0.1 --reuse-port --allow 10.0.0.0/8 --allow 172.16.0.0/12 \
+        "--bind 192.168.1.1 --backup 192.168.1.11 --backup 192.168.1.12:8080 --source 127.0.0.1 \
+         --source-interface lo --bind-interface lo --mark 7 --dscp 46 --reuse-port --allow 10.0.0.0/8 --allow 172.16.0.0/12 \
          --deny 10.6.6.0/24 --max-per-source 50 --sessions 500 --proxy-protocol v2 --log-format json \
          {level}--timestamps --no-splice 8080 192.168.1.10 80 192.168.1.0/24 3 600 0 4000"
     );
@@ -225,7 +244,7 @@ fn a_file_of_openrc_becomes_a_command_line() {
         [
             &format!("command_args|{arguments}"),
             "command_user|tcprelay:tcprelay",
-            "capabilities|",
+            "capabilities|^cap_net_admin",
             "supervisor|supervise-daemon",
             "command_background|",
             "retry|SIGQUIT/15/SIGTERM/5"
@@ -245,6 +264,19 @@ fn openrc_refuses_a_wrong_file_and_leaves_a_relay_alone_that_ends_by_itself() {
     assert!(!output.status.success(), "{found:?}");
     assert_eq!(found[2..5], ["capabilities|^cap_net_bind_service", "supervisor|", "command_background|yes"]);
     assert_eq!(found[6], "eerror|Error: Invalid IP address specified for <trg host>.");
+}
+
+#[test]
+fn openrc_leaves_a_relay_the_privileges_that_it_needs_and_no_other() {
+    for (file, capabilities) in [
+        ("forward_port=8080 source=192.0.2.1", ""),
+        ("forward_port=80", "^cap_net_bind_service"),
+        ("forward_port=8080 source=requester", "^cap_net_admin"),
+        ("forward_port=80 mark=7", "^cap_net_bind_service,^cap_net_admin"),
+    ] {
+        let Some(output) = ash("openrc/stubs.sh", "tcprelay", Path::new("/"), file) else { return };
+        assert_eq!(lines(&output)[2], format!("capabilities|{capabilities}"));
+    }
 }
 
 #[test]

@@ -13,11 +13,12 @@ mod support;
 mod acl;
 #[cfg(target_os = "linux")]
 mod admission;
+#[cfg(target_os = "linux")]
+mod backups;
 mod clock;
 mod command_line;
 mod dist;
 mod edges;
-mod embedding;
 mod endings;
 mod figure_one;
 mod init_scripts;
@@ -25,7 +26,11 @@ mod levels;
 mod log;
 mod matrix;
 mod messages;
+#[cfg(target_os = "linux")]
+mod networks;
 mod options;
+#[cfg(target_os = "linux")]
+mod privileges;
 mod readme;
 mod service;
 mod signals;
@@ -33,3 +38,5 @@ mod starts;
 mod streams;
 mod terminal;
 mod timers;
+#[cfg(target_os = "linux")]
+mod ways;

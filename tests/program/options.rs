@@ -501,7 +501,7 @@ fn the_status_of_many_sessions_comes_whole_through_a_small_pipe_that_is_read_lat
 fn a_check_prints_a_command_line_that_means_the_same() {
     let port = support::free_port();
     let all = format!(
-        "--bind :: --source 127.0.0.1 --reuse-port --allow 10.1.2.3/8 --allow any --deny fe80::1/10 \
+        "--bind :: --source 127.0.0.1 --source-interface lo --bind-interface lo --dscp 46 --reuse-port --allow 10.1.2.3/8 --allow any --deny fe80::1/10 \
          --max-per-source 3 --proxy-protocol v2 --log-level ends --timestamps --no-splice --check {port} \
          127.0.0.1 80 192.168.1.7/255.255.255.0 1 30 0 4000"
     );
@@ -626,7 +626,7 @@ fn what_cannot_start_here_is_told_by_a_check_as_by_the_start() {
 fn a_source_is_of_the_targets_family() {
     for (host, source, family) in [("192.0.2.7", "::1", "IPv4"), ("2001:db8::7", "127.0.0.1", "IPv6")] {
         let run = run(&["--source", source, "8080", host, "80", "ANY", "1", "30", "1", "4000"]);
-        let takes = format!("one {family} address of this host, as <trg host> is {family}");
+        let takes = format!("one {family} address of this host, as <trg host> is {family}, or requester");
         assert_eq!(run.stdout, format!("Error: --source cannot be {source:?}. It takes {takes}.\n"));
         assert_eq!(run.code, Some(2));
     }
@@ -634,7 +634,7 @@ fn a_source_is_of_the_targets_family() {
 
 #[test]
 fn a_wrong_value_of_an_option_gets_one_line_with_the_option_the_value_and_what_is_allowed() {
-    let wrong: [(&str, &[&str], &[&str]); 12] = [
+    let wrong: [(&str, &[&str], &[&str]); 17] = [
         ("--bind", &["", "x", "localhost", "127.0.0.1:80", "[::1]", "-1"], &["IPv4", "IPv6"]),
         ("--bind", &["224.0.0.1", "255.255.255.255", "ff02::1", "ff02::1%lo"], &["to listen on"]),
         (
@@ -649,6 +649,15 @@ fn a_wrong_value_of_an_option_gets_one_line_with_the_option_the_value_and_what_i
         ("--max-per-source", &["", "0", "-1", "+1", "1.5", "100001", "1e3"], &["1", "100000"]),
         ("--sessions", &["", "0", "-1", "+1", "100001", "99999999999999999999999"], &["1", "100000"]),
         ("--proxy-protocol", &["", "v3", "1", "V1", "-"], &["v1", "v2"]),
+        ("--mark", &["", "0", "-1", "0x7", "4294967296"], &["1", "4294967295"]),
+        ("--dscp", &["", "64", "-1", "EF"], &["0", "63"]),
+        (
+            "--user",
+            &["", "root", "0", "no-such-user", "65534:", "1:4294967295"],
+            &["other than root", "UID:GID"],
+        ),
+        ("--chroot", &["", "tmp", "/no/such/directory", "/etc/passwd"], &["directory"]),
+        ("--source-interface", &["", "a/b", "a b", "longer-than-ifname"], &["interface", "ip link"]),
         ("--log-format", &["", "xml", "JSON", "-"], &["text", "json"]),
         ("--log-level", &["", "none", "ENDS", "-"], &["all", "ends", "problems"]),
     ];

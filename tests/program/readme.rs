@@ -7,8 +7,10 @@ use std::num::NonZeroU64;
 
 use serde_json::Value;
 use tcprelay::cli::{Request, parse};
-use tcprelay::internal::message::{Errno, Given, Identity, ListenFailure, Live, Message, Summary, Totals};
-use tcprelay::{Log, LogFormat, LogStyle, Sink as _};
+use tcprelay::internal::message::{
+    Cause, Errno, Given, Identity, ListenFailure, Live, Message, OptionFailure, Summary, Totals, Unreached,
+};
+use tcprelay::{Log, LogFormat, LogStyle, Progress, Sink as _};
 
 const README: &str = include_str!("../../README.md");
 
@@ -22,7 +24,7 @@ fn catalogue() -> Vec<Message> {
     let address = "0.0.0.0:40000".parse().unwrap();
     let failure = ListenFailure { address, errno };
     let given = Given { text: "value".into(), example: "example" };
-    vec![
+    let mut messages = vec![
         Message::ClockTooCoarse {},
         Message::InvalidFwdPort { given: given.clone() },
         Message::InvalidTrgHost { given: given.clone() },
@@ -70,32 +72,8 @@ fn catalogue() -> Vec<Message> {
         Message::PoolNeeds { sessions: 90005, descriptors: 90005, kib: 90005 },
         Message::OwnConnection { requester, target },
         Message::SourceLimit { requester, limit: 90005 },
-        Message::Status {
-            sessions: 90005,
-            totals: Totals {
-                accepted: 90005,
-                rejected: 90005,
-                refused: 90005,
-                expired: 90005,
-                dropped: 90005,
-                to_target: 90005,
-                to_requester: 90005,
-            },
-            lines_dropped: 90005,
-        },
-        Message::StatusSession {
-            live: Live {
-                identity: session,
-                phase: "relaying",
-                summary: Summary {
-                    to_target: 90005,
-                    to_requester: 90005,
-                    duration: std::time::Duration::from_secs(90005),
-                    errno: None,
-                },
-                idle: std::time::Duration::from_secs(90005),
-            },
-        },
+        Message::Status { sessions: 90005, totals: totals(), lines_dropped: 90005 },
+        Message::StatusSession { live: live(session) },
         Message::WaitFailed { errno },
         Message::InvalidAbsoluteTimeout { given: given.clone() },
         Message::InvalidOption {
@@ -110,7 +88,52 @@ fn catalogue() -> Vec<Message> {
         Message::ValueGiven { given },
         Message::StartReason { failure },
         Message::ConnectionReason { requester, errno },
+    ];
+    messages.extend(catalogue_of_targets(session));
+    messages
+}
+
+/// Those behind them.
+fn catalogue_of_targets(session: Identity) -> [Message; 9] {
+    let target = session.target;
+    let unreached = Unreached { cause: Cause::TargetRefused, errno: Some(80004) };
+    let at = |address: &str| address.parse().unwrap();
+    [
+        Message::NextTarget { session, unreached, next_target: at("198.51.100.9:60002") },
+        Message::TargetRests { target, unreached },
+        Message::TargetBack { target },
+        Message::PrivilegesDropped { uid: 90005, gid: 90005, root: "/".into(), capabilities: "none" },
+        Message::InheritedOtherwise { given: "an argument".into(), address: at("0.0.0.0:40000") },
+        Message::Listening { address: at("192.0.2.9:40000") },
+        Message::OptionUnavailable { failure: OptionFailure { option: "--option", errno: Errno(80004) } },
+        Message::StatusTarget {
+            target,
+            state: "resting",
+            refused: 90005,
+            expired: 90005,
+            unreachable: 90005,
+            own_failures: 90005,
+        },
+        Message::BackupOfOtherFamily { target, source: "2001:db8::9".into() },
     ]
+}
+
+fn totals() -> Totals {
+    Totals {
+        accepted: 90005,
+        rejected: 90005,
+        refused: 90005,
+        expired: 90005,
+        dropped: 90005,
+        to_target: 90005,
+        to_requester: 90005,
+    }
+}
+
+fn live(identity: Identity) -> Live {
+    let duration = std::time::Duration::from_secs(90005);
+    let summary = Summary { to_target: 90005, to_requester: 90005, duration, errno: None };
+    Live { identity, phase: Progress::Relaying, summary, idle: duration }
 }
 
 #[test]
@@ -143,7 +166,9 @@ fn count_of(object: &Value, wanted: &Value) -> usize {
 fn as_json_every_message_is_one_object_with_the_values_of_its_text() {
     for message in catalogue() {
         let (mut written, output) = pipe().unwrap();
-        let mut log = Log::to(output.into(), LogStyle { format: LogFormat::Json, ..LogStyle::default() });
+        let mut style = LogStyle::default();
+        style.format = LogFormat::Json;
+        let mut log = Log::to(output.into(), style);
         log.message(&message);
         log.flush();
         drop(log);
@@ -180,7 +205,8 @@ fn as_json_every_message_is_one_object_with_the_values_of_its_text() {
 #[test]
 fn every_message_of_the_catalogue_is_in_its_place() {
     let numbers: Vec<_> = catalogue().iter().map(Message::number).collect();
-    let expected: Vec<_> = (1..=39).chain(100..=119).collect();
+    let own = (100..=119).chain(122..=124).chain([126]).chain(130..=132).chain(135..=136);
+    let expected: Vec<_> = (1..=39).chain(own).collect();
     assert_eq!(numbers, expected);
     let mut events: Vec<_> = catalogue().iter().map(Message::event).collect();
     events.sort_unstable();

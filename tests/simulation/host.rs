@@ -3,15 +3,19 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use tcprelay::internal::message::{Cause, Ended, Identity, Summary};
+use tcprelay::internal::choice::Choice;
+use tcprelay::internal::message::{Cause, Ended, Identity, Summary, Unreached};
 use tcprelay::internal::pool::Host;
-use tcprelay::internal::session::Side;
+use tcprelay::internal::session::{Side, Tried};
 use tcprelay_model::kernel::{PREFACE, Random, Scripted};
 use tcprelay_model::world::{SIDES, Stage, World};
+
+use crate::verdict;
 
 /// A session's socket.
 pub type Socket = Scripted<World>;
@@ -21,8 +25,11 @@ pub struct Edge {
     pub stage: Rc<Stage>,
     pub cases: BTreeMap<u64, Case>,
     pub random: Random,
-    /// One registration in so many fails; 0: none does.
-    pub unwatchable: u64,
+    /// The start of the time.
+    pub origin: Instant,
+    pub choice: Choice,
+    /// One connect in so many cannot begin, and one registration in so many fails; 0: none.
+    pub faults: u64,
     /// Sessions that have ended, with those that were stopped.
     pub ended: u64,
     /// The sums over the sessions that have ended.
@@ -42,6 +49,8 @@ pub struct Sums {
 pub struct Case {
     pub world: Rc<RefCell<World>>,
     pub history: History,
+    /// The targets that the relay has tried, in their order.
+    pub tried: Vec<SocketAddr>,
     /// Its slot, while it has one.
     pub key: Option<usize>,
     /// It is among the sessions to be polled.
@@ -53,8 +62,8 @@ pub struct Case {
 /// What the relay has done for a session, and when.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct History {
-    /// The session was opened.
-    pub opened: Duration,
+    /// The last connect began.
+    pub connecting: Duration,
     /// The relaying has begun.
     pub relays: bool,
     /// A byte moved through the relay, or the relaying began.
@@ -94,7 +103,7 @@ pub struct End {
 impl Case {
     pub fn new(world: World) -> Self {
         let world = Rc::new(RefCell::new(world));
-        Self { world, history: History::default(), key: None, is_ready: false, end: None }
+        Self { world, history: History::default(), tried: Vec::new(), key: None, is_ready: false, end: None }
     }
 
     /// Notes the end.
@@ -146,6 +155,31 @@ impl Edge {
         self.stage.now.get()
     }
 
+    fn has_fault(&mut self) -> bool {
+        self.faults > 0 && self.random.once_in(self.faults)
+    }
+
+    /// Begins to connect a session, after it has chosen a target.
+    pub fn begin_connect(&mut self, serial: u64, target: SocketAddr) -> Result<(), Unreached> {
+        let (now, has_fault) = (self.now(), self.has_fault());
+        let case = self.cases.get_mut(&serial).expect("the session is known");
+        case.history.connecting = now;
+        assert!(!case.tried.contains(&target), "{target} is tried twice");
+        case.tried.push(target);
+        let mut world = case.world.borrow_mut();
+        if case.tried.len() > 1 {
+            world.begin_another_connect();
+        } else {
+            world.begin_connect();
+        }
+        if has_fault {
+            world.connection_mut(Side::Target).fail(Errno::ADDRNOTAVAIL);
+            let reason = self.random.pick(&[Cause::ConnectNotStarted, Cause::TargetRefused]);
+            return Err(Unreached { cause: reason, errno: Some(Errno::ADDRNOTAVAIL.raw_os_error()) });
+        }
+        Ok(())
+    }
+
     /// Bytes that the relay has moved for a session.
     pub fn movement_of(&self, serial: u64) -> u64 {
         self.cases[&serial].world.borrow().movement()
@@ -174,7 +208,7 @@ impl Edge {
 
 impl Host<Socket> for Edge {
     fn watch(&mut self, key: usize, _: Side, stream: &mut Socket) -> io::Result<()> {
-        if self.unwatchable > 0 && self.random.once_in(self.unwatchable) {
+        if self.has_fault() {
             return Err(Errno::NOMEM.into());
         }
         let serial = stream.sockets().borrow().serial;
@@ -182,7 +216,39 @@ impl Host<Socket> for Edge {
         Ok(())
     }
 
-    fn connected(&mut self, _: Identity) {}
+    fn own_end(&mut self, target: &Socket) -> Option<SocketAddr> {
+        // Some connections have the same one.
+        let port = 1 + target.sockets().borrow().serial % 20;
+        Some(SocketAddr::from(([10, 9, 9, 9], port as u16)))
+    }
+
+    fn next_target(
+        &mut self,
+        mut session: Identity,
+        mut unreached: Unreached,
+        tried: &mut Tried,
+    ) -> Result<(Socket, SocketAddr), Unreached> {
+        let (serial, now) = (session.serial.get(), self.origin + self.now());
+        let world = Rc::clone(&self.cases[&serial].world);
+        loop {
+            verdict::judge_unreached(&self.cases[&serial], unreached, self.now());
+            self.choice.failed(session.target, unreached.into(), tried, now);
+            let Some(target) = self.choice.next(*tried, now) else { return Err(unreached) };
+            match self.begin_connect(serial, target) {
+                Ok(()) => {
+                    world.borrow_mut().touch();
+                    return Ok((Socket::new(&world, Side::Target), target));
+                }
+                // Such a session ends.
+                Err(unreached) if unreached.cause == Cause::ConnectNotStarted => return Err(unreached),
+                Err(failure) => (session.target, unreached) = (target, failure),
+            }
+        }
+    }
+
+    fn connected(&mut self, session: Identity) {
+        self.choice.answered(session.target);
+    }
 
     fn relaying(&mut self, _: Identity) {}
 

@@ -106,7 +106,7 @@ fn relaying(requester: Fake, target: Fake, now: Instant) -> Session<Fake> {
     let mut session = Session::new(
         Identity { serial: Serial::MIN, requester: ADDRESS, target: ADDRESS },
         requester,
-        target,
+        Some(target),
         now,
     );
     session.start_relaying(100, &[], now).unwrap();
@@ -228,10 +228,10 @@ fn the_last_bytes_and_the_end_go_out_together() {
     session.note(Side::Requester, Readiness { eof: true, ..READY });
     session.note(Side::Target, Readiness { writable: true, ..Readiness::default() });
     assert_eq!(work(&mut session, now, false), Verdict::Wait);
-    let target = session.socket(Side::Target).stream();
+    let target = session.socket(Side::Target).unwrap().stream();
     assert_eq!((target.eof_follows.as_slice(), target.ends), ([false, false, true].as_slice(), 1));
     // Three reads, and none for the end alone.
-    assert_eq!(session.socket(Side::Requester).stream().calls, 3);
+    assert_eq!(session.socket(Side::Requester).unwrap().stream().calls, 3);
 }
 
 #[test]
@@ -258,13 +258,13 @@ fn little_of_a_bulk_stream_waits_unsent_beside_interactive_traffic() {
     for _ in 0..4 {
         assert_eq!(work(&mut session, now, true), Verdict::Again);
     }
-    assert_eq!(session.socket(Side::Target).stream().limited, [true]);
+    assert_eq!(session.socket(Side::Target).unwrap().stream().limited, [true]);
     for _ in 0..3 {
         assert_eq!(work(&mut session, now, false), Verdict::Again);
     }
-    assert_eq!(session.socket(Side::Target).stream().limited, [true, false]);
+    assert_eq!(session.socket(Side::Target).unwrap().stream().limited, [true, false]);
     // Nothing bulky goes to the requester.
-    assert_eq!(session.socket(Side::Requester).stream().limited, [false; 0]);
+    assert_eq!(session.socket(Side::Requester).unwrap().stream().limited, [false; 0]);
 }
 
 #[test]

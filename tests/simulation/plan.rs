@@ -29,6 +29,8 @@ pub struct Plan {
     pub gap: u64,
     /// The kinds of sessions.
     pub loads: &'static [Load],
+    /// Targets beside the first one.
+    pub backups: u8,
     /// Different sources of connections.
     pub sources: u64,
     /// Reports that one turn takes.
@@ -87,6 +89,7 @@ impl Plan {
             arrivals,
             gap: random.pick(&[1, 1_000, 100_000, 3_000_000]),
             loads,
+            backups: random.pick(&[0, 0, 0, 1, 2, 7]),
             sources: 1 + random.below(4),
             events_per_turn: random.pick(&[1, 2, 7, EVENTS_PER_TURN]),
             accepts_per_turn: random.pick(&[1, 64]),
@@ -145,6 +148,7 @@ impl Plan {
             arrivals,
             gap,
             loads: &BUSY,
+            backups: random.pick(&[0, 2]),
             sources: 50,
             events_per_turn: random.pick(&[16, EVENTS_PER_TURN]),
             accepts_per_turn: 64,

@@ -59,7 +59,7 @@ impl Run {
         let identity = Identity { serial: Serial::MIN, requester: address, target: address };
         let [requester, target] = Side::BOTH.map(|side| Scripted::new(&pair, side));
         let origin = Instant::now();
-        let session = Session::new(identity, requester, target, origin);
+        let session = Session::new(identity, requester, Some(target), origin);
         let timeouts = Timeouts { connect: SECOND, idle };
         Self { pair, session: Some(session), pipes: Pipes::new(0), origin, now: Duration::ZERO, timeouts }
     }

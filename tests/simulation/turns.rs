@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use tcprelay::Progress;
 use tcprelay::internal::limits::{
     INTERACTIVE_BYTES_PER_TURN, INTERACTIVE_LINGER, PIPE_BYTES_MAX, SHARE, SHARE_BESIDE_INTERACTIVE,
 };
@@ -58,7 +59,7 @@ impl Queued {
     /// It has met the death of a side in this turn.
     fn aborts_now(&self, pool: &Pool<Socket>, edge: &Edge) -> bool {
         let (case, session) = (&edge.cases[&self.serial], pool.slots().get(self.key));
-        let is_over = case.end.is_some() || session.is_some_and(|session| phase(session) == "ending");
+        let is_over = case.end.is_some() || session.is_some_and(|session| phase(session) == Progress::Ending);
         is_over && case.history.aborted.is_none()
     }
 
@@ -73,7 +74,7 @@ impl Queued {
 }
 
 /// What a session does: connecting, relaying, ending.
-pub fn phase(session: &Session<Socket>) -> &'static str {
+pub fn phase(session: &Session<Socket>) -> Progress {
     session.live(Instant::now()).phase
 }
 

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use rustix::io::Errno;
+use tcprelay::Progress;
 use tcprelay::internal::limits::{ABORT_GRACE, ABORT_LOOK, DELAYED_ACK_MAX, LATE_MAX};
-use tcprelay::internal::message::Cause;
+use tcprelay::internal::message::{Cause, Unreached};
 use tcprelay::internal::session::Side;
 use tcprelay::internal::splice::Pipes;
 use tcprelay_model::kernel::{Closed, Connection, Seen};
@@ -20,17 +21,17 @@ pub const LATEST: Duration = Duration::from_millis(100);
 
 /// A relay that waits must have nothing to do for a session: no further event may be needed for what
 /// could be done now.
-pub fn at_rest(world: &World, phase: &str) {
+pub fn at_rest(world: &World, phase: Progress) {
     for side in SIDES {
         let (from, to) = (world.connection(side), world.connection(!side));
-        if phase == "connecting" {
+        if phase == Progress::Connecting {
             continue;
         }
-        if phase == "relaying" {
+        if phase == Progress::Relaying {
             assert!(!from.has_unseen_error(), "the {side:?} has been reset, and nobody looks");
         }
         // An aborted session delivers what the dead side had sent, and nothing to the dead side.
-        if from.is_dead() != (phase == "ending") {
+        if from.is_dead() != (phase == Progress::Ending) {
             continue;
         }
         let held = to.preface() + from.taken() - to.written();
@@ -40,7 +41,7 @@ pub fn at_rest(world: &World, phase: &str) {
             assert!(to.owes_report_of_room(), "{held} bytes to the {:?} are held, but there is room", !side);
         } else {
             assert!(!unread, "bytes from the {side:?} are not read");
-            if phase == "ending" {
+            if phase == Progress::Ending {
                 continue;
             }
             assert!(!from.end_arrived() || end_known, "the end of the {side:?} is not known");
@@ -50,11 +51,15 @@ pub fn at_rest(world: &World, phase: &str) {
 }
 
 /// Judges a session that is over, with its peers.
-pub fn judge(case: &Case) {
+pub fn judge(case: &Case, targets: usize) {
     let world = case.world.borrow();
     let end = case.end.as_ref().expect("it has ended");
     let _named = Named(case);
     judge_cause(&world, end);
+    // Only the last target names the cause.
+    if let Some(cause @ (Cause::ConnectTimeout | Cause::TargetRefused)) = end.cause {
+        assert_eq!(case.tried.len(), targets, "{cause:?} after {:?}", case.tried);
+    }
     judge_time(&world, &case.history, end);
     if let Some(summary) = end.summary {
         let written = SIDES.map(|side| world.connection(side).written());
@@ -63,6 +68,22 @@ pub fn judge(case: &Case) {
     for side in SIDES {
         judge_side(&world, &case.history, end, side);
     }
+}
+
+/// Judges that a target was not reached.
+pub fn judge_unreached(case: &Case, unreached: Unreached, now: Duration) {
+    let world = case.world.borrow();
+    if unreached.cause == Cause::ConnectTimeout {
+        assert_eq!(world.answered, None, "the target has answered");
+        let due = case.history.connecting + world.timeouts.connect;
+        assert!((due..=due + LATEST).contains(&now), "no answer at {now:?}");
+        return;
+    }
+    // A target that answers and dies at once may be taken for one that refuses. But a reset or a broken
+    // pipe says that there was a connection.
+    let target = world.connection(Side::Target);
+    assert!(target.is_dead() && target.written() + target.taken() == 0, "the target has not refused");
+    assert!(!matches!(unreached.errno, Some(EPIPE | ECONNRESET)), "the target had answered");
 }
 
 /// Names the session whose judgement fails.
@@ -101,15 +122,15 @@ fn judge_cause(world: &World, end: &End) {
     };
     let hidden = |&(_, _, seen): &(u64, Side, Seen)| matches!(seen, Seen::Hidden(_) | Seen::Told);
     match cause {
-        None | Some(Cause::IdleTimeout | Cause::ConnectNotStarted | Cause::RelayNotStarted(_)) => {}
-        Some(Cause::ConnectTimeout) => assert_eq!(world.answered, None, "the target has answered"),
-        Some(Cause::TargetRefused) => {
-            // A target that answers and dies at once may be taken for one that refuses. But a reset
-            // or a broken pipe says that there was a connection.
-            let target = world.connection(Side::Target);
-            assert!(target.is_dead() && target.written() + target.taken() == 0, "the target has not refused");
-            assert!(!matches!(errno, Some(EPIPE | ECONNRESET)), "the target had answered");
-        }
+        // A connect that failed was judged when it did.
+        None
+        | Some(
+            Cause::ConnectTimeout
+            | Cause::TargetRefused
+            | Cause::IdleTimeout
+            | Cause::ConnectNotStarted
+            | Cause::RelayNotStarted(_),
+        ) => {}
         Some(Cause::ReadClosure(_) | Cause::WriteClosure(_)) => {
             // What was hidden may show later than what was not.
             let may_be =
@@ -129,10 +150,6 @@ fn judge_time(world: &World, history: &History, end: &End) {
             assert_eq!(end.left_behind, None, "idle, but bytes have arrived");
             assert!(at >= history.moved + idle, "idle at {at:?}, but a byte moved at {:?}", history.moved);
             judge_kernel_time(world, history, at);
-        }
-        Some(Cause::ConnectTimeout) => {
-            let due = history.opened + world.timeouts.connect;
-            assert!((due..=due + LATEST).contains(&at), "no answer at {at:?}");
         }
         Some(Cause::ReadClosure(_) | Cause::WriteClosure(_)) => {
             if let Some(aborted) = history.aborted {
@@ -164,7 +181,8 @@ fn judge_grace(world: &World, history: &History, at: Duration, aborted: Duration
     let grace = ABORT_GRACE.min(world.timeouts.idle);
     let arrived = world.acknowledged.into_iter().max().unwrap_or_default();
     let moved = history.moved.max(arrived).max(world.acknowledged_end).max(aborted);
-    let latest = moved + grace + ABORT_LOOK + LATEST;
+    // The look that saw it may have waited for its turn, and the end as well.
+    let latest = moved + grace + ABORT_LOOK + 2 * LATEST;
     assert!(at <= latest, "aborted at {aborted:?}, moved at {moved:?}, ended at {at:?}");
 }
 

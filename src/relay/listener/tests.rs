@@ -5,10 +5,9 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::*;
-use crate::cli::{Request, parse};
 
 fn listener() -> Listener {
-    let socket = create((Ipv4Addr::LOCALHOST, 0).into(), false).unwrap();
+    let socket = create((Ipv4Addr::LOCALHOST, 0).into(), &Config::without_addresses()).unwrap();
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
     socket.listen(BACKLOG).unwrap();
     Listener::new(socket.into(), false)
@@ -148,20 +147,25 @@ fn a_connection_in_every_turn_costs_an_accept_and_a_half() {
 
 #[test]
 fn an_inherited_socket_contradicts_only_what_was_given() {
+    // The address of `--bind`, the port, whether `--reuse-port` was given, and the socket.
     let cases = [
-        ("80 192.0.2.7 80 ANY 1 30 0 4000", "127.0.0.1:80", None),
-        ("--bind 127.0.0.1 80 192.0.2.7 80 ANY 1 30 0 4000", "127.0.0.1:80", None),
-        ("--bind 127.0.0.1 80 192.0.2.7 80 ANY 1 30 0 4000", "0.0.0.0:80", Some("--bind 127.0.0.1")),
-        ("--bind 0.0.0.0 80 192.0.2.7 80 ANY 1 30 0 4000", "127.0.0.1:80", Some("--bind 0.0.0.0")),
-        ("--bind :: 80 192.0.2.7 80 ANY 1 30 0 4000", "0.0.0.0:80", Some("--bind ::")),
-        ("81 192.0.2.7 80 ANY 1 30 0 4000", "127.0.0.1:80", Some("<fwd port> 81")),
-        ("--reuse-port 80 192.0.2.7 80 ANY 1 30 0 4000", "127.0.0.1:80", Some("--reuse-port")),
+        (None, 80, false, "127.0.0.1:80", None),
+        (Some("127.0.0.1"), 80, false, "127.0.0.1:80", None),
+        (Some("127.0.0.1"), 80, false, "0.0.0.0:80", Some("--bind 127.0.0.1")),
+        (Some("0.0.0.0"), 80, false, "127.0.0.1:80", Some("--bind 0.0.0.0")),
+        (Some("::"), 80, false, "0.0.0.0:80", Some("--bind ::")),
+        (None, 81, false, "127.0.0.1:80", Some("<fwd port> 81")),
+        (None, 80, true, "127.0.0.1:80", Some("--reuse-port")),
     ];
-    for (line, socket, expected) in cases {
-        let Ok(Request::Run(config)) = parse(line.split(' ').map(Into::into)) else { panic!("{line}") };
+    for (bind, port, shares, socket, expected) in cases {
+        let mut config = Config::without_addresses();
+        config.set_port(port).set_reuse_port(shares);
+        if let Some(bind) = bind {
+            config.set_bind(bind.parse().unwrap()).unwrap();
+        }
         let given = contradiction(&config, socket.parse().unwrap(), false);
-        assert_eq!(given.as_deref(), expected, "{line} on {socket}");
-        if config.reuse_port {
+        assert_eq!(given.as_deref(), expected, "{bind:?} {port} on {socket}");
+        if shares {
             assert_eq!(contradiction(&config, socket.parse().unwrap(), true), None);
         }
     }

@@ -1,5 +1,8 @@
 //! The way to the target: its socket, the connect, and the header that may go first.
 
+pub(crate) mod choice;
+pub(super) mod way;
+
 use std::io;
 use std::net::SocketAddr;
 
@@ -9,11 +12,11 @@ use rustix::io::Errno;
 pub(crate) use socket2::Socket;
 use socket2::{Domain, Protocol, Type};
 
-use crate::config::ProxyProtocol;
-use crate::config::host::Host;
-use crate::session::ended::Cause;
+use crate::config::way::Source;
+use crate::config::{Config, ProxyProtocol};
+use crate::session::ended::{Cause, Identity, Unreached};
 use crate::sys::net::canonical;
-use crate::sys::uninterrupted;
+use crate::sys::{NO_SUCH_FAMILY, uninterrupted};
 
 /// A non-blocking socket for a connection to `target`.
 pub(crate) fn socket(target: SocketAddr) -> io::Result<Socket> {
@@ -26,27 +29,47 @@ pub(crate) fn socket(target: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Begins to connect, from `source` if that is given.
+/// Begins to connect a session to its target, as `config` says.
 ///
 /// # Errors
-/// What ends the session: the socket cannot be prepared, or the kernel refuses at once.
-pub(crate) fn begin_connect(
-    socket: &Socket,
-    target: SocketAddr,
-    source: Option<Host>,
-) -> Result<(), (Cause, io::Error)> {
+/// The socket cannot be prepared, or the kernel refuses at once.
+pub(crate) fn begin_connect(socket: &Socket, config: &Config, session: Identity) -> Result<(), Unreached> {
     // Urgent bytes stay in the stream, where a relay must find them.
-    socket.set_out_of_band_inline(true).map_err(|error| (Cause::ConnectNotStarted, error))?;
-    connect(socket, target, source).map_err(|error| (Cause::TargetRefused, error))
+    socket.set_out_of_band_inline(true).map_err(|error| Unreached::new(Cause::ConnectNotStarted, &error))?;
+    connect(socket, config, session).map_err(|error| Unreached::new(Cause::TargetRefused, &error))
 }
 
-fn connect(socket: &Socket, target: SocketAddr, source: Option<Host>) -> io::Result<()> {
-    if let Some(source) = source {
+/// Returns a stream whose connect to the target of `session` has begun.
+///
+/// # Errors
+/// There is no socket for it, or those of [`begin_connect`].
+pub(crate) fn stream(config: &Config, session: Identity) -> Result<TcpStream, Unreached> {
+    let socket = socket(session.target).map_err(|error| Unreached::new(Cause::TargetRefused, &error))?;
+    begin_connect(&socket, config, session)?;
+    Ok(TcpStream::from_std(socket.into()))
+}
+
+/// Returns whether a connection to `target` can come from `source`, for one requester at least.
+pub(crate) fn can_serve(source: Source, target: SocketAddr) -> bool {
+    match source {
+        Source::Host(host) => host.ip().is_ipv4() == target.is_ipv4(),
+        Source::Requester => true,
+    }
+}
+
+fn connect(socket: &Socket, config: &Config, session: Identity) -> io::Result<()> {
+    let Identity { requester, target, .. } = session;
+    way::prepare(socket, config, target).map_err(|(_, error)| error)?;
+    if let Some(source) = config.source {
+        let source = source.of(requester);
+        if source.is_ipv4() != target.is_ipv4() {
+            return Err(io::Error::from_raw_os_error(NO_SUCH_FAMILY));
+        }
         // The kernel chooses the port when it knows the target, so that ports last longer. A kernel without
         // this option chooses at once.
         #[cfg(target_os = "linux")]
         let _ = nix::sys::socket::setsockopt(socket, nix::sys::socket::sockopt::IpBindAddressNoPort, &true);
-        socket.bind(&source.at(0).into())?;
+        socket.bind(&source.into())?;
     }
     match uninterrupted(|| socket.connect(&target.into())) {
         Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => Ok(()),

@@ -2,8 +2,9 @@
 //!
 //! An input is the arguments, one a line; they need not be UTF-8.
 
+use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt;
 
@@ -70,8 +71,8 @@ pub fn check(input: &[u8]) {
 fn expect(arguments: &[OsString]) -> Option<Expected> {
     let (options, arguments) = arguments.split_at_checked(arguments.len().checked_sub(8)?)?;
     // Negative numbers are arguments like others; what else begins with a hyphen is an option.
-    let number = |bytes: &[u8]| bytes.iter().all(u8::is_ascii_digit);
-    if arguments.iter().any(|text| text.as_bytes().strip_prefix(b"-").is_some_and(|rest| !number(rest))) {
+    let is_number = |bytes: &[u8]| bytes.iter().all(u8::is_ascii_digit);
+    if arguments.iter().any(|text| text.as_bytes().strip_prefix(b"-").is_some_and(|rest| !is_number(rest))) {
         return None;
     }
     // The zones of link-local addresses are this machine's interfaces.
@@ -84,7 +85,8 @@ fn expect(arguments: &[OsString]) -> Option<Expected> {
         Ok(text) => text,
         Err(line) => return Some(Expected::Refused(line.into())),
     };
-    Some(match options.text(host(words[1])?.is_ipv4()) {
+    let port = number(words[2], 1..=65535)?.try_into().ok()?;
+    Some(match options.text((host(words[1])?, port).into()) {
         Ok(options) => Expected::Accepted(options + &text),
         Err((option, given)) => Expected::Refused(format!("Error: {option} cannot be {given:?}. It takes ")),
     })
@@ -134,11 +136,40 @@ fn host(word: Option<&str>) -> Option<IpAddr> {
     })
 }
 
+/// A host with or without a port.
+fn target(word: &str, port_of_first: u16) -> Option<SocketAddr> {
+    let (host_word, port_word) = match word.rsplit_once(':') {
+        Some((six, port)) if six.starts_with('[') && six.ends_with(']') => (six, Some(port)),
+        Some((four, port)) if !four.contains(':') => (four, Some(port)),
+        _ => (word, None),
+    };
+    let inside = host_word.strip_prefix('[').and_then(|word| word.strip_suffix(']'));
+    if inside.is_some_and(|word| !word.contains(':')) {
+        return None;
+    }
+    let port = match port_word {
+        Some(word) => number(Some(word), 1..=65535)?.try_into().ok()?,
+        None => port_of_first,
+    };
+    Some((host(Some(inside.unwrap_or(host_word)))?, port).into())
+}
+
+/// The requester's address, or one that a target of this family can be reached from.
+fn source(word: Option<&str>, ipv4: bool) -> Option<String> {
+    if word == Some("requester") {
+        return word.map(str::to_owned);
+    }
+    host(word).filter(|address| address.is_ipv4() == ipv4).map(|address| address.to_string())
+}
+
 /// The values of the options, as they were given.
 #[derive(Default)]
 struct Options<'a> {
     bind: Option<&'a OsStr>,
+    backup: Vec<&'a OsStr>,
     source: Option<&'a OsStr>,
+    mark: Option<&'a OsStr>,
+    dscp: Option<&'a OsStr>,
     reuse_port: bool,
     allow: Vec<&'a OsStr>,
     deny: Vec<&'a OsStr>,
@@ -172,11 +203,17 @@ impl<'a> Options<'a> {
             let slot = match option.to_str()? {
                 "--bind" => &mut options.bind,
                 "--source" => &mut options.source,
+                "--mark" => &mut options.mark,
+                "--dscp" => &mut options.dscp,
                 "--max-per-source" => &mut options.max_per_source,
                 "--sessions" => &mut options.sessions,
                 "--proxy-protocol" => &mut options.proxy_protocol,
                 "--log-format" => &mut options.log_format,
                 "--log-level" => &mut options.log_level,
+                "--backup" => {
+                    options.backup.push(arguments.next()?);
+                    continue;
+                }
                 "--allow" => {
                     options.allow.push(arguments.next()?);
                     continue;
@@ -196,10 +233,20 @@ impl<'a> Options<'a> {
 
     /// The text of the options that say something else than the defaults, or the first wrong one. An address to
     /// listen on says something even where it is the default: an inherited socket must have it.
-    fn text(&self, ipv4: bool) -> Result<String, (&'static str, String)> {
+    fn text(&self, first: SocketAddr) -> Result<String, (&'static str, String)> {
+        let ipv4 = first.is_ipv4();
         let bind = given("--bind", self.bind, address)?;
-        let source =
-            given("--source", self.source, |word| host(word).filter(|address| address.is_ipv4() == ipv4))?;
+        let targets = RefCell::new(vec![first]);
+        let backup = all("--backup", &self.backup, |word| {
+            let target = target(word?, first.port())?;
+            let mut targets = targets.borrow_mut();
+            let is_taken = !targets.contains(&target) && targets.len() < 8;
+            targets.push(target);
+            is_taken.then(|| target.to_string())
+        })?;
+        let source = given("--source", self.source, |word| source(word, ipv4))?;
+        let mark = given("--mark", self.mark, |word| number(word, 1..=4_294_967_295))?;
+        let dscp = given("--dscp", self.dscp, |word| number(word, 0..=63))?;
         let net = |word: Option<&str>| Some(Meaning::read(word?)?.text());
         let allow = all("--allow", &self.allow, net)?;
         let deny = all("--deny", &self.deny, net)?;
@@ -221,7 +268,10 @@ impl<'a> Options<'a> {
         let flag = |name: &str, on| if on { format!("{name} ") } else { String::new() };
         let parts = [
             bind.unwrap_or_default(),
+            backup,
             source.unwrap_or_default(),
+            mark.unwrap_or_default(),
+            dscp.unwrap_or_default(),
             flag("--reuse-port", self.reuse_port),
             allow,
             deny,

@@ -4,7 +4,6 @@
 //! what happens, and how much of it.
 
 use std::cell::RefCell;
-use std::io;
 use std::rc::Rc;
 
 use rustix::io::Errno;
@@ -15,52 +14,19 @@ use tcprelay::internal::session::Side;
 use tcprelay::internal::splice::{Pipe, Pipes};
 use tcprelay::internal::stream::{Readiness, Socket};
 
-use super::kernel::{Call, Connection, PREFACE, Scripted, Seen, Sockets};
+use super::kernel::{Connection, PREFACE, Scripted, Seen};
+use super::pair::Pair;
 
 /// Sizes of what the kernel holds in one direction, in bytes.
 const SIZES: [u64; 6] = [1, 90, 700, 5_000, 70_000, 5_000_000];
 const BUFS: [usize; 4] = [100, 101, 1_000, 4_000];
 
-/// The connection that the channel reads from, and the one that it writes to.
-struct Bench {
-    from: Connection,
-    to: Connection,
-    /// What the next calls come to.
-    interruptions: u8,
-    refusal: Option<Errno>,
-    calls: u64,
-}
-
-impl Sockets for Bench {
-    fn connection_of(&mut self, side: Side) -> &mut Connection {
-        match side {
-            Side::Requester => &mut self.from,
-            Side::Target => &mut self.to,
-        }
-    }
-
-    fn meddle(&mut self, _: Side, call: Call) -> io::Result<()> {
-        self.calls += 1;
-        if call != Call::ShutdownWrite && self.interruptions > 0 {
-            self.interruptions -= 1;
-            return Err(io::ErrorKind::Interrupted.into());
-        }
-        match self.refusal {
-            Some(errno) if matches!(call, Call::Fill | Call::Drain) => Err(errno.into()),
-            _ => Ok(()),
-        }
-    }
-
-    fn clock(&self) -> u64 {
-        self.calls
-    }
-}
-
 /// A channel with its sockets.
 struct Run {
-    bench: Rc<RefCell<Bench>>,
-    from: Socket<Scripted<Bench>>,
-    to: Socket<Scripted<Bench>>,
+    /// The requester's connection is the one that the channel reads from.
+    pair: Rc<RefCell<Pair>>,
+    from: Socket<Scripted<Pair>>,
+    to: Socket<Scripted<Pair>>,
     channel: Channel,
     last: bool,
     cut: bool,
@@ -111,18 +77,15 @@ pub fn check(input: &[u8]) {
 fn run(buf: usize, sizes: usize, preface: usize, operations: &[u8], pipes: &mut Pipes) {
     let preface = vec![PREFACE; if preface < 128 { 0 } else { preface - 127 }];
     let (window, room) = (SIZES[sizes % SIZES.len()], SIZES[sizes / SIZES.len() % SIZES.len()]);
-    let bench = Rc::new(RefCell::new(Bench {
-        from: Connection::new(Side::Requester, false, window, room, 0),
-        to: Connection::new(Side::Target, false, window, room, preface.len() as u64),
-        interruptions: 0,
-        refusal: None,
-        calls: 0,
-    }));
+    let pair = Rc::new(RefCell::new(Pair::new([
+        Connection::new(Side::Requester, false, window, room, 0),
+        Connection::new(Side::Target, false, window, room, preface.len() as u64),
+    ])));
     let buffer = Buffer::new(BUFS[buf], &preface).expect("there is memory");
     let mut run = Run {
-        from: Socket::accepted(Scripted::new(&bench, Side::Requester)),
-        to: Socket::accepted(Scripted::new(&bench, Side::Target)),
-        bench,
+        from: Socket::accepted(Scripted::new(&pair, Side::Requester)),
+        to: Socket::accepted(Scripted::new(&pair, Side::Target)),
+        pair,
         channel: Channel::new(buffer),
         last: false,
         cut: false,
@@ -142,22 +105,22 @@ impl Run {
         if what % 12 == 11 {
             return self.pump(pipes);
         }
-        let mut bench = self.bench.borrow_mut();
-        let bench = &mut *bench;
+        let pair = &mut *self.pair.borrow_mut();
         let some = u64::from(amount % 128) + 1;
         let count = if amount < 128 { some } else { some * some * some };
-        let sends = !bench.from.end_arrived() && !bench.from.is_dead();
+        let [from, to] = &mut pair.connections;
+        let sends = !from.end_arrived() && !from.is_dead();
         match what % 12 {
-            0 | 1 if sends => bench.from.arrive(count.min(bench.from.window()), false),
-            2 if sends => bench.from.arrive(count.min(bench.from.window()), true),
-            3 if sends => bench.from.arrive_end(),
-            4 => bench.from.fail(Errno::CONNRESET),
-            5 => bench.to.fail(Errno::TIMEDOUT),
-            6 => bench.to.acknowledge(count.min(bench.to.unacknowledged())),
-            7 => self.last = !bench.to.is_write_shut(),
-            8 => bench.to.fail_amid_drain(count, Errno::CONNRESET),
-            9 => bench.refusal = [Some(Errno::INVAL), Some(Errno::NOMEM), None][usize::from(amount % 3)],
-            10 => bench.interruptions = amount % 8,
+            0 | 1 if sends => from.arrive(count.min(from.window()), false),
+            2 if sends => from.arrive(count.min(from.window()), true),
+            3 if sends => from.arrive_end(),
+            4 => from.fail(Errno::CONNRESET),
+            5 => to.fail(Errno::TIMEDOUT),
+            6 => to.acknowledge(count.min(to.unacknowledged())),
+            7 => self.last = !to.is_write_shut(),
+            8 => to.fail_amid_drain(count, Errno::CONNRESET),
+            9 => pair.refuse_splices(amount),
+            10 => pair.interrupt(amount),
             _ => {}
         }
         false
@@ -167,13 +130,13 @@ impl Run {
     /// if it has ended.
     fn pump(&mut self, pipes: &mut Pipes) -> bool {
         let (from, to) = {
-            let mut bench = self.bench.borrow_mut();
-            (bench.from.report(), bench.to.report())
+            let [from, to] = &mut self.pair.borrow_mut().connections;
+            (from.report(), to.report())
         };
         self.from.note(from.unwrap_or_default());
         self.to.note(to.unwrap_or_default());
         loop {
-            let taken = self.bench.borrow().from.taken();
+            let taken = self.taken();
             let step = self.channel.pump(Ends {
                 from: &mut self.from,
                 to: &mut self.to,
@@ -181,7 +144,7 @@ impl Run {
                 share: SHARE,
                 last: self.last,
             });
-            let moved = self.bench.borrow().from.taken() - taken;
+            let moved = self.taken() - taken;
             assert!(moved < (SHARE + PIPE_BYTES_MAX) as u64, "{moved} bytes are more than a share");
             self.check(step, moved);
             match step {
@@ -199,9 +162,12 @@ impl Run {
         }
     }
 
+    fn taken(&self) -> u64 {
+        self.pair.borrow().connections[Side::Requester.index()].taken()
+    }
+
     fn check(&self, step: Step, moved: u64) {
-        let bench = self.bench.borrow();
-        let (from, to) = (&bench.from, &bench.to);
+        let [from, to] = &self.pair.borrow().connections;
         let held = to.preface() + from.taken() - to.written();
         let unread = from.arrived() - from.taken();
         assert_eq!(self.channel.delivered(), to.written(), "what was delivered is miscounted");

@@ -215,6 +215,13 @@ impl Connection {
         }
     }
 
+    /// Another connection of the same sizes, to another peer on the same side. It connects.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        let anew = Self::new(self.side, true, self.window, self.room, self.preface);
+        Self { queue_unknown: self.queue_unknown, ..anew }
+    }
+
     /// The kernel never says how long the send queue is.
     pub fn hide_queue(&mut self) {
         self.queue_unknown = true;

@@ -9,10 +9,14 @@
 #![cfg(target_os = "linux")]
 
 pub mod acl;
+#[cfg(feature = "cli")]
 pub mod args;
 pub mod channel;
+pub mod dns;
 pub mod kernel;
 pub mod log;
+pub mod pair;
+pub mod resolver;
 pub mod session;
 pub mod wheel;
 pub mod world;

@@ -13,46 +13,17 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use tcprelay::internal::limits::{PIPE_BYTES_MIN, TICK};
-use tcprelay::internal::message::{Cause, Ended, Identity, Serial};
+use tcprelay::internal::message::{Cause, Ended, Identity, Serial, Unreached};
 use tcprelay::internal::pool::{Host, Pool, Settings, Wake};
-use tcprelay::internal::session::{Session, Side, Timeouts};
+use tcprelay::internal::session::{Session, Side, Timeouts, Tried};
 
-use super::kernel::{Call, Closed, Connection, PREFACE, Scripted, Sockets};
+use super::kernel::{Closed, Connection, PREFACE, Scripted, Sockets};
+use super::pair::Pair;
 
 /// Sizes of what the kernel holds in one direction, in bytes.
 const SIZES: [u64; 5] = [7, 90, 5_000, 70_000, 300_000];
 const BUFS: [usize; 4] = [100, 101, 1_000, 4_000];
 const IDLE: Duration = Duration::from_secs(3);
-
-/// Both connections, and what the next calls come to.
-struct Pair {
-    connections: [Connection; 2],
-    interruptions: u8,
-    refusal: Option<Errno>,
-    calls: u64,
-}
-
-impl Sockets for Pair {
-    fn connection_of(&mut self, side: Side) -> &mut Connection {
-        &mut self.connections[side.index()]
-    }
-
-    fn meddle(&mut self, _: Side, call: Call) -> io::Result<()> {
-        self.calls += 1;
-        if call != Call::ShutdownWrite && self.interruptions > 0 {
-            self.interruptions -= 1;
-            return Err(io::ErrorKind::Interrupted.into());
-        }
-        match self.refusal {
-            Some(errno) if matches!(call, Call::Fill | Call::Drain) => Err(errno.into()),
-            _ => Ok(()),
-        }
-    }
-
-    fn clock(&self) -> u64 {
-        self.calls
-    }
-}
 
 /// The owner of the pool.
 struct Edge {
@@ -63,6 +34,19 @@ struct Edge {
 impl Host<Scripted<Pair>> for Edge {
     fn watch(&mut self, _: usize, _: Side, _: &mut Scripted<Pair>) -> io::Result<()> {
         Ok(())
+    }
+
+    fn own_end(&mut self, _: &Scripted<Pair>) -> Option<SocketAddr> {
+        None
+    }
+
+    fn next_target(
+        &mut self,
+        _: Identity,
+        unreached: Unreached,
+        _: &mut Tried,
+    ) -> Result<(Scripted<Pair>, SocketAddr), Unreached> {
+        Err(unreached)
     }
 
     fn connected(&mut self, _: Identity) {}
@@ -119,8 +103,7 @@ impl Run {
             }
             connection
         });
-        let pair = Pair { connections, interruptions: 0, refusal: None, calls: 0 };
-        let pair = Rc::new(RefCell::new(pair));
+        let pair = Rc::new(RefCell::new(Pair::new(connections)));
         let settings = Settings {
             sessions: 1,
             buf: BUFS[shape % BUFS.len()],
@@ -138,7 +121,7 @@ impl Run {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         let identity = Identity { serial: Serial::MIN, requester: address, target: address };
         let [requester, target] = Side::BOTH.map(|side| Scripted::new(&pair, side));
-        run.pool.open(Session::new(identity, requester, target, now), Ok(()), now, &mut run.edge);
+        run.pool.open(Session::new(identity, requester, Some(target), now), Ok(()), now, &mut run.edge);
         run
     }
 
@@ -178,8 +161,8 @@ impl Run {
             5 => connection.fail(Errno::TIMEDOUT),
             6 | 7 => connection.acknowledge(count.min(connection.unacknowledged())),
             8 if connection.is_established() => connection.fail_amid_drain(count, Errno::CONNRESET),
-            9 => pair.refusal = [Some(Errno::INVAL), Some(Errno::NOMEM), None][usize::from(amount % 3)],
-            10 => pair.interruptions = amount % 8,
+            9 => pair.refuse_splices(amount),
+            10 => pair.interrupt(amount),
             _ => {}
         }
     }

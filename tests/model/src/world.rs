@@ -89,6 +89,8 @@ struct Odds {
 pub struct Terms {
     pub timeouts: Timeouts,
     pub splicing: bool,
+    /// There are other targets: more of them do not answer.
+    pub has_backups: bool,
     pub load: Load,
 }
 
@@ -122,6 +124,7 @@ impl Stage {
     }
 }
 
+#[allow(clippy::struct_excessive_bools)] // Independent facts.
 #[derive(Debug)]
 pub struct World {
     pub random: Random,
@@ -142,6 +145,7 @@ pub struct World {
     answer: Option<Errno>,
     /// How long the target takes to answer.
     answers_after: Duration,
+    has_backups: bool,
     /// When the target answered.
     pub answered: Option<Duration>,
     /// When a byte arrived last at each peer, while there was a session.
@@ -260,9 +264,6 @@ impl World {
         let calm = random.once_in(3);
         let peers = SIDES.map(|side| Peer::random(&mut random, terms.load, &sizes, side, calm));
         let odds = Odds::random(&mut random, terms.splicing);
-        let answer =
-            (!calm && random.once_in(20)).then(|| random.pick(&[Errno::CONNREFUSED, Errno::HOSTUNREACH]));
-        let answers_after = Duration::from_millis(random.pick(&[0, 0, 0, 1, 40, 300, 950, 2_500]));
         Self {
             random,
             serial,
@@ -275,8 +276,9 @@ impl World {
             refusing: false,
             calls: 0,
             is_touched: false,
-            answer,
-            answers_after,
+            answer: None,
+            answers_after: Duration::ZERO,
+            has_backups: terms.has_backups,
             answered: None,
             acknowledged: [Duration::ZERO; 2],
             acknowledged_end: Duration::ZERO,
@@ -291,8 +293,33 @@ impl World {
         self.plan_death(Side::Requester);
     }
 
+    /// The relay begins to connect to another target. It has closed the connection to the one before.
+    pub fn begin_another_connect(&mut self) {
+        let target = self.connection_mut(Side::Target);
+        assert!(target.is_dead() || target.closed().is_some(), "the old connection is not closed");
+        assert_eq!(target.written() + target.taken(), 0, "the old target had bytes");
+        *target = target.anew();
+        let at = index(Side::Target);
+        let peer = &mut self.peers[at];
+        (peer.has_ended, peer.saw, self.answered) = (false, None, None);
+        for act in &mut self.agenda {
+            act[at] = None;
+        }
+        self.begin_connect();
+    }
+
     /// The relay begins to connect to the target.
     pub fn begin_connect(&mut self) {
+        let refuses =
+            if self.has_backups { self.random.once_in(3) } else { !self.calm && self.random.once_in(20) };
+        let answer = self.random.pick(&[Errno::CONNREFUSED, Errno::HOSTUNREACH]);
+        self.answer = refuses.then_some(answer);
+        let times: &[u64] = &[0, 0, 0, 1, 40, 300, 950, 2_500];
+        self.answers_after = Duration::from_millis(self.random.pick(times));
+        if self.has_backups && self.random.once_in(8) {
+            // Not before the connect timeout.
+            self.answers_after = Duration::from_secs(100);
+        }
         self.plan(Act::Answer, Side::Target, self.answers_after);
         self.plan_death(Side::Target);
     }

@@ -1,18 +1,15 @@
 //! Who is let in, who is turned away, and when accepting pauses.
 
-use std::cell::RefCell;
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
-use rustix::io::Errno;
 use tcprelay::internal::limits::ACCEPT_PAUSE;
-use tcprelay::internal::message::{Cause, Identity, Serial};
+use tcprelay::internal::message::{Identity, Serial};
 use tcprelay::internal::pool::Timer;
-use tcprelay::internal::session::{Session, Side};
+use tcprelay::internal::session::{Session, Side, Tried};
 use tcprelay::internal::stream::Stream as _;
 use tcprelay_model::kernel::{Closed, Scripted};
-use tcprelay_model::world::{SIDES, World};
+use tcprelay_model::world::SIDES;
 
 use super::{Doors, Gateway, LARGE, verdict};
 
@@ -62,25 +59,15 @@ impl Gateway {
             return self.turn_away(serial);
         }
         let world = Rc::clone(&self.edge.cases[&serial].world);
-        let begun = self.begin_connect(&world);
+        let now = self.now();
+        let target = self.edge.choice.next(Tried::default(), now).expect("there are targets");
+        let begun = self.edge.begin_connect(serial, target);
         let [requester_socket, target_socket] = SIDES.map(|side| Scripted::new(&world, side));
         let serial_number = Serial::new(serial).expect("they begin with 1");
-        let identity = Identity { serial: serial_number, requester, target: requester };
-        let now = self.now();
-        if let Some(case) = self.edge.cases.get_mut(&serial) {
-            case.history.opened = self.edge.stage.now.get();
-        }
-        let session = Session::new(identity, requester_socket, target_socket, now);
+        let identity = Identity { serial: serial_number, requester, target };
+        let session = Session::new(identity, requester_socket, Some(target_socket), now);
         self.pool.open(session, begun, now, &mut self.edge);
         world.borrow_mut().touch();
-    }
-
-    fn begin_connect(&mut self, world: &RefCell<World>) -> Result<(), (Cause, io::Error)> {
-        if self.plan.faults > 0 && self.random.once_in(self.plan.faults) {
-            return Err((Cause::ConnectNotStarted, Errno::ADDRNOTAVAIL.into()));
-        }
-        world.borrow_mut().begin_connect();
-        Ok(())
     }
 
     /// Resets a connection that gets no session.

@@ -5,9 +5,12 @@ mod accept;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use tcprelay::Progress;
+use tcprelay::internal::choice::Choice;
 use tcprelay::internal::pool::{Pool, Settings, Timer, Wake};
 use tcprelay::internal::session::Side;
 use tcprelay::internal::stream::Readiness;
@@ -79,7 +82,9 @@ impl Gateway {
             stage: Rc::new(Stage::default()),
             cases: BTreeMap::new(),
             random: Random(random.0 ^ 1),
-            unwatchable: plan.faults,
+            origin,
+            choice: Choice::new((0..=plan.backups).map(|place| SocketAddr::from(([10, 8, 8, place], 80)))),
+            faults: plan.faults,
             ended: 0,
             sums: Sums::default(),
         };
@@ -210,7 +215,8 @@ impl Gateway {
         let (serial, bits) = (self.arrived, self.random.bits());
         let load = self.random.pick(self.plan.loads);
         let Settings { timeouts, pipe_bytes, .. } = self.plan.settings;
-        let terms = Terms { timeouts, splicing: pipe_bytes > 0, load };
+        let has_backups = self.plan.backups > 0;
+        let terms = Terms { timeouts, splicing: pipe_bytes > 0, has_backups, load };
         let mut world = World::random(Random(bits), serial, terms, &self.edge.stage);
         world.begin();
         world.touch();
@@ -347,7 +353,7 @@ impl Gateway {
         }
         if case.end.is_some() {
             if next.is_none() {
-                verdict::judge(case);
+                verdict::judge(case, self.edge.choice.targets().len());
                 self.edge.cases.remove(&serial);
             }
             return;
@@ -355,7 +361,7 @@ impl Gateway {
         let Some(key) = case.key else { return };
         let session = self.pool.slots().get(key).expect("it has a slot");
         let phase = session.live(self.origin + now).phase;
-        if phase == "ending" {
+        if phase == Progress::Ending {
             case.history.aborted.get_or_insert(now);
         }
         let is_woken = case.world.borrow().is_woken();

@@ -1,0 +1,172 @@
+//! The way that packets take, where it is not left to the system.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::str::FromStr;
+
+use crate::config::Config;
+use crate::config::error::ConfigError;
+use crate::config::host::{Host, InvalidHost};
+use crate::config::setters::invalid;
+use crate::limits::DSCP_MAX;
+use crate::sys::net::is_interface;
+
+/// The value of `--source` that stands for the requester's own address.
+const REQUESTER: &str = "requester";
+/// The values that the interface options take.
+pub(crate) const INTERFACE_TAKES: &str = "an interface of this host: see 'ip link'";
+/// The values that `--dscp` takes.
+pub(crate) const DSCP_TAKES: &str = "a number from 0 to 63";
+
+/// The interfaces, and the marks of packets. None: the system's choice.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Way {
+    /// `--source-interface`, by name.
+    pub(crate) source_interface: Option<String>,
+    /// `--bind-interface`, by name.
+    pub(crate) bind_interface: Option<String>,
+    /// `--mark`.
+    pub(crate) mark: Option<NonZeroU32>,
+    /// `--dscp`.
+    pub(crate) dscp: Option<u8>,
+}
+
+/// The address that connections to the target come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// An address of this host.
+    Host(Host),
+    /// The requester's own, with a port of the system's choice.
+    Requester,
+}
+
+/// From an address of this host.
+impl<T: Into<Host>> From<T> for Source {
+    fn from(host: T) -> Self {
+        Self::Host(host.into())
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(host) => host.fmt(f),
+            Self::Requester => f.write_str(REQUESTER),
+        }
+    }
+}
+
+/// From a value of `--source`.
+impl FromStr for Source {
+    type Err = InvalidHost;
+
+    fn from_str(text: &str) -> Result<Self, InvalidHost> {
+        if text == REQUESTER { Ok(Self::Requester) } else { text.parse().map(Self::Host) }
+    }
+}
+
+impl Source {
+    /// Returns where a connection for `requester` comes from.
+    pub(crate) fn of(self, requester: SocketAddr) -> SocketAddr {
+        match self {
+            Self::Host(host) => host.at(0),
+            Self::Requester => Host::from(requester).at(0),
+        }
+    }
+}
+
+impl Config {
+    /// Sets the address that connections to the target come from: `--source`.
+    ///
+    /// # Errors
+    /// No connection to the target can come from it.
+    pub fn set_source(&mut self, source: impl Into<Source>) -> Result<&mut Self, ConfigError> {
+        let source = source.into();
+        if let Source::Host(host) = source {
+            // Of a target that was not read nothing is known.
+            let target = self.target.host.ip();
+            let suits = target.is_unspecified() || host.ip().is_ipv4() == target.is_ipv4();
+            if !host.can_be_connected_to() || !suits {
+                return Err(invalid("--source", &host, self.source_taken()));
+            }
+        }
+        self.source = Some(source);
+        Ok(self)
+    }
+
+    /// Returns the values that `--source` takes.
+    pub(crate) fn source_taken(&self) -> String {
+        let family = self.target_family();
+        format!("one {family} address of this host, as <trg host> is {family}, or {REQUESTER}")
+    }
+
+    /// Returns the name of the target's address family.
+    pub(crate) fn target_family(&self) -> &'static str {
+        if self.target.host.ip().is_ipv4() { "IPv4" } else { "IPv6" }
+    }
+
+    /// Reaches the target through this interface alone: `--source-interface`.
+    ///
+    /// # Errors
+    /// This host has no interface of this name.
+    pub fn set_source_interface(&mut self, name: &str) -> Result<&mut Self, ConfigError> {
+        self.way.source_interface = Some(interface("--source-interface", name)?);
+        Ok(self)
+    }
+
+    /// Listens on this interface alone: `--bind-interface`.
+    ///
+    /// # Errors
+    /// This host has no interface of this name.
+    pub fn set_bind_interface(&mut self, name: &str) -> Result<&mut Self, ConfigError> {
+        self.way.bind_interface = Some(interface("--bind-interface", name)?);
+        Ok(self)
+    }
+
+    /// Marks the packets to the target, for rules of routing and netfilter: `--mark`. None: no mark.
+    pub fn set_mark(&mut self, mark: Option<NonZeroU32>) -> &mut Self {
+        self.way.mark = mark;
+        self
+    }
+
+    /// Sets the DSCP of the packets to both sides, 0 to 63: `--dscp`.
+    ///
+    /// # Errors
+    /// It is out of this range.
+    pub fn set_dscp(&mut self, dscp: u8) -> Result<&mut Self, ConfigError> {
+        if dscp > DSCP_MAX {
+            return Err(invalid("--dscp", &dscp, DSCP_TAKES.into()));
+        }
+        self.way.dscp = Some(dscp);
+        Ok(self)
+    }
+
+    /// Returns the interface through which the target is reached. None: the system chooses.
+    #[must_use]
+    pub fn source_interface(&self) -> Option<&str> {
+        self.way.source_interface.as_deref()
+    }
+
+    /// Returns the interface that is listened on. None: all of them.
+    #[must_use]
+    pub fn bind_interface(&self) -> Option<&str> {
+        self.way.bind_interface.as_deref()
+    }
+
+    /// Returns the mark of packets to the target. None: they have none.
+    #[must_use]
+    pub fn mark(&self) -> Option<NonZeroU32> {
+        self.way.mark
+    }
+
+    /// Returns the DSCP of packets to both sides. None: the system's.
+    #[must_use]
+    pub fn dscp(&self) -> Option<u8> {
+        self.way.dscp
+    }
+}
+
+fn interface(option: &'static str, name: &str) -> Result<String, ConfigError> {
+    if is_interface(name) { Ok(name.into()) } else { Err(invalid(option, &name, INTERFACE_TAKES.into())) }
+}

@@ -1,0 +1,100 @@
+//! The needs of a pool, and what the limits of the process and the memory of the machine give.
+
+use mio::net::TcpStream;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::config::Config;
+use crate::limits::{OWN_DESCRIPTORS, PIPES_MAX, SHARE_ELSEWHERE};
+use crate::log::message::Message;
+use crate::relay::error::StartError;
+use crate::session::Session;
+
+/// What a pool needs at the most.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Needs {
+    pub(super) sessions: usize,
+    pub(super) descriptors: u64,
+    pub(super) bytes: u64,
+}
+
+impl Needs {
+    pub(super) fn of(config: &Config) -> Self {
+        let session_bytes = 2 * config.buf + size_of::<Session<TcpStream>>() + SHARE_ELSEWHERE;
+        Self::of_pool(config.sessions(), session_bytes)
+    }
+
+    /// Returns the needs of `sessions` sessions, each of which takes `session_bytes` bytes.
+    pub(super) fn of_pool(sessions: usize, session_bytes: usize) -> Self {
+        let descriptors = 2 * sessions + 2 * PIPES_MAX + OWN_DESCRIPTORS;
+        Self { sessions, descriptors: descriptors as u64, bytes: (sessions * session_bytes) as u64 }
+    }
+
+    /// Returns message 105, which tells the needs.
+    pub(super) fn message(self) -> Message {
+        let Self { sessions, descriptors, bytes } = self;
+        Message::PoolNeeds { sessions, descriptors, kib: bytes.div_ceil(1024) }
+    }
+
+    /// Whether the limits of the process can give that.
+    ///
+    /// # Errors
+    /// Message 114.
+    pub(super) fn check(self) -> Result<(), StartError> {
+        let Self { sessions, descriptors, bytes } = self;
+        let most = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+        if descriptors > most {
+            let need = format!("{descriptors} descriptors, and the limit is {most}");
+            return Err(StartError::PoolTooLarge { sessions, need });
+        }
+        for resource in [Resource::As, Resource::Data] {
+            let most = getrlimit(resource).current.unwrap_or(u64::MAX);
+            if bytes > most {
+                let need = format!("{} KiB of memory, and the limit is {} KiB", bytes / 1024, most / 1024);
+                return Err(StartError::PoolTooLarge { sessions, need });
+            }
+        }
+        Ok(())
+    }
+
+    /// Raises the soft limit of descriptors as far as it is needed and may go.
+    ///
+    /// # Errors
+    /// Message 104, where not all sessions will have theirs.
+    pub(super) fn raise_descriptor_limit(self) -> Result<(), Message> {
+        let limit = raise_descriptor_limit(self.descriptors);
+        let enough_for = limit.saturating_sub(OWN_DESCRIPTORS as u64) / 2;
+        if enough_for < self.sessions as u64 {
+            return Err(Message::DescriptorLimit { limit, enough_for, sessions: self.sessions });
+        }
+        Ok(())
+    }
+}
+
+/// Raises the soft limit towards `wanted`; the limit that is in force then.
+fn raise_descriptor_limit(wanted: u64) -> u64 {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let current = current.unwrap_or(u64::MAX);
+    if current >= wanted {
+        return current;
+    }
+    let raised = wanted.min(maximum.unwrap_or(u64::MAX));
+    match setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum }) {
+        Ok(()) => raised,
+        Err(_) => current,
+    }
+}
+
+/// Returns the kernel memory that pipes may hold on this machine.
+pub(super) fn pipe_bytes() -> usize {
+    #[cfg(target_os = "linux")]
+    {
+        use crate::limits::{PIPES_BYTES_MAX, PIPES_MEMORY_SHARE};
+
+        let info = rustix::system::sysinfo();
+        #[allow(clippy::useless_conversion)] // 32 bits wide on some systems.
+        let memory = u64::try_from(info.totalram).unwrap_or(u64::MAX).saturating_mul(info.mem_unit.into());
+        usize::try_from(memory / PIPES_MEMORY_SHARE).unwrap_or(usize::MAX).min(PIPES_BYTES_MAX)
+    }
+    #[cfg(not(target_os = "linux"))]
+    0
+}

@@ -1,0 +1,44 @@
+//! Requests that come as signals of the process.
+
+use std::io;
+use std::sync::Arc;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGXFSZ};
+
+use crate::log::Sink;
+use crate::relay::Relay;
+use crate::relay::control::Requests;
+
+impl<S: Sink> Relay<S> {
+    /// Lets the process's signals ask for the same as a [`Handle`](crate::Handle): SIGTERM, SIGINT and SIGHUP to
+    /// stop, SIGQUIT to drain, SIGUSR1 to report. A SIGHUP that was ignored stays ignored. SIGXFSZ no longer
+    /// kills the process, so that a log file at its size limit does not.
+    ///
+    /// A signal asks every relay of the process that has called this. Without a call, the library leaves
+    /// the signals as they are.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn listen_to_signals(&self) -> io::Result<()> {
+        let Requests { stop, drain, report, .. } = &self.control.requests;
+        // A closed terminal stops the relay, unless nohup(1) or its like has asked for the opposite.
+        let hang_up = (!ignores(SIGHUP)).then_some((SIGHUP, stop));
+        let requests = [(SIGTERM, stop), (SIGINT, stop), (SIGQUIT, drain), (SIGUSR1, report)];
+        for (signal, request) in requests.into_iter().chain(hang_up) {
+            // In this order, so that the woken loop finds the request.
+            signal_hook::flag::register(signal, Arc::clone(request))?;
+            signal_hook::low_level::pipe::register(signal, self.control.wake.try_clone()?)?;
+        }
+        signal_hook::flag::register(SIGXFSZ, Arc::default())?;
+        Ok(())
+    }
+}
+
+/// Returns whether the process was started with this signal ignored, as nohup(1) does it. Where the
+/// system does not say, the answer is yes, so that the signal is left as it is.
+fn ignores(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_none_or(|mask| mask >> (signal - 1) & 1 == 1)
+}

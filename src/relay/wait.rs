@@ -1,0 +1,192 @@
+//! Waiting for events, and what goes out before the loop sleeps: the lines of turns that follow each
+//! other at once go out together.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::limits::{LINES_HELD_MAX, LOOKS_SKIPPED_MAX};
+use crate::log::Sink;
+use crate::relay::error::WaitError;
+use crate::relay::{Relay, now};
+
+impl<S: Sink> Relay<S> {
+    pub(super) fn wait(&mut self, most: Option<Duration>) -> Result<(), WaitError> {
+        let timeout = self.sleep(most);
+        if self.gathering.is_holding() {
+            match self.gathering.next(timeout, self.now) {
+                Next::Hold => {}
+                Next::Look => {
+                    self.poll(Some(Duration::ZERO))?;
+                    if self.gathering.looked(!self.events.is_empty()) {
+                        return Ok(());
+                    }
+                    self.pass_lines_on();
+                }
+                Next::PassOn => self.pass_lines_on(),
+            }
+        }
+        self.poll(timeout)
+    }
+
+    fn poll(&mut self, mut timeout: Option<Duration>) -> Result<(), WaitError> {
+        while let Err(error) = self.poll.poll(&mut self.events, timeout) {
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(WaitError(error));
+            }
+            // A signal handler or a SIGSTOP may have taken long. Poll again without waiting, so that
+            // no session is called idle while its events are unread.
+            timeout = Some(Duration::ZERO);
+        }
+        self.now = now();
+        Ok(())
+    }
+
+    /// Returns how long the loop may sleep; `None`: until something happens.
+    fn sleep(&self, most: Option<Duration>) -> Option<Duration> {
+        let sleep = self.next_deadline().map(|at| match at.saturating_duration_since(self.now) {
+            Duration::ZERO => Duration::ZERO,
+            _ => at.saturating_duration_since(now()),
+        });
+        match (sleep, most) {
+            (Some(sleep), Some(most)) => Some(sleep.min(most)),
+            (sleep, most) => sleep.or(most),
+        }
+    }
+
+    /// Keeps the lines of a turn for those of the next one, if that follows at once.
+    pub(super) fn hold_lines(&mut self, has_opened: bool) {
+        if self.sink.is_gathering() {
+            self.gathering.hold(has_opened, self.now);
+        } else {
+            self.pass_lines_on();
+        }
+    }
+
+    /// Has the sink pass on the lines of this turn and of those before it.
+    pub(super) fn pass_lines_on(&mut self) {
+        self.gathering.since = None;
+        self.sink.end_turn();
+        self.watch_log();
+    }
+}
+
+/// The lines that wait for those of the next turn, and whether a look for events pays before they go.
+#[derive(Debug, Default)]
+pub(super) struct Gathering {
+    /// When the first of them was held; `None`: there are none.
+    since: Option<Instant>,
+    /// The last turn has opened a session, whose target may have answered by now.
+    has_opened: bool,
+    /// Looks after turns that opened no session, and after those that did.
+    looks: [Look; 2],
+}
+
+/// Becomes rare while it finds nothing.
+#[derive(Clone, Copy, Debug, Default)]
+struct Look {
+    /// Turns to go without one.
+    skip: u8,
+    /// The turns that the last failure cost.
+    skipped: u8,
+}
+
+/// What happens to the lines that are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// The next turn comes at once: they wait for its lines.
+    Hold,
+    /// They wait if there are events already.
+    Look,
+    /// They go out.
+    PassOn,
+}
+
+impl Gathering {
+    fn is_holding(&self) -> bool {
+        self.since.is_some()
+    }
+
+    fn hold(&mut self, has_opened: bool, now: Instant) {
+        self.since = self.since.or(Some(now));
+        self.has_opened = has_opened;
+    }
+
+    fn next(&mut self, timeout: Option<Duration>, now: Instant) -> Next {
+        if self.since.is_none_or(|since| since + LINES_HELD_MAX <= now) {
+            return Next::PassOn;
+        }
+        if timeout == Some(Duration::ZERO) {
+            return Next::Hold;
+        }
+        let look = self.look();
+        if look.skip > 0 {
+            look.skip -= 1;
+            return Next::PassOn;
+        }
+        Next::Look
+    }
+
+    /// Notes whether a look found events, and returns it.
+    fn looked(&mut self, found: bool) -> bool {
+        let look = self.look();
+        look.skipped = if found { 0 } else { (2 * look.skipped).clamp(1, LOOKS_SKIPPED_MAX) };
+        look.skip = look.skipped;
+        found
+    }
+
+    fn look(&mut self) -> &mut Look {
+        &mut self.looks[usize::from(self.has_opened)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_wait_for_turns_that_follow_at_once_but_no_longer_than_their_bound() {
+        let start = Instant::now();
+        let mut gathering = Gathering::default();
+        gathering.hold(false, start);
+        assert_eq!(gathering.next(Some(Duration::ZERO), start), Next::Hold);
+        gathering.hold(false, start + LINES_HELD_MAX / 2);
+        assert_eq!(gathering.next(Some(Duration::ZERO), start + LINES_HELD_MAX / 2), Next::Hold);
+        assert_eq!(gathering.next(Some(Duration::ZERO), start + LINES_HELD_MAX), Next::PassOn);
+        assert_eq!(gathering.next(None, start + LINES_HELD_MAX), Next::PassOn);
+    }
+
+    #[test]
+    fn looks_that_find_nothing_become_rare_and_one_that_finds_events_brings_them_back() {
+        let start = Instant::now();
+        let mut gathering = Gathering::default();
+        let mut looks = |turns: usize, found: bool| {
+            (0..turns)
+                .filter(|_| {
+                    gathering.hold(true, start);
+                    let looks = gathering.next(None, start) == Next::Look;
+                    if looks {
+                        gathering.looked(found);
+                    }
+                    looks
+                })
+                .count()
+        };
+        // After 1, 2, 4, 8, 16, 32 turns without, and then after every 64.
+        assert_eq!(looks(1 + 2 + 3 + 5 + 9 + 17 + 33, false), 7);
+        assert_eq!(looks(650, false), 10);
+        assert_eq!(looks(65, true), 1);
+        assert_eq!(looks(100, true), 100);
+    }
+
+    #[test]
+    fn looks_after_turns_that_opened_a_session_stand_for_themselves() {
+        let start = Instant::now();
+        let mut gathering = Gathering::default();
+        gathering.hold(false, start);
+        assert_eq!(gathering.next(None, start), Next::Look);
+        gathering.looked(false);
+        assert_eq!(gathering.next(None, start), Next::PassOn);
+        gathering.hold(true, start);
+        assert_eq!(gathering.next(None, start), Next::Look);
+    }
+}

@@ -1,0 +1,309 @@
+//! A stub resolver without I/O: host names to addresses, by the hosts file and DNS.
+//!
+//! ```text
+//! Resolver      what its driver calls: questions, bytes, time; what to send; reports
+//! └─ Held       a name, its addresses, and when to look it up again
+//!    └─ Lookup  one lookup: each search domain in turn, both families at once
+//!       └─ Exchange  one family: a try after the other, UDP or TCP, server by server
+//! wire, hosts, conf  the formats: messages, the hosts file, resolv.conf
+//! ```
+//!
+//! **The driver** owns sockets, files, clock and randomness. After each call of a method that takes
+//! `now`, it takes actions and reports until there are none, and then sleeps until
+//! [`Resolver::wakes_at`]. A lookup begins only when a session asks for addresses, so a relay
+//! without sessions sends nothing and does not wake.
+//!
+//! **Addresses serve until there are others.** A question past their time to live begins a lookup
+//! and is answered with the old ones. A lookup that fails changes nothing but the time of the next.
+//!
+//! **An answer counts** if it comes from the socket of the try that waits for it, which is connected
+//! to the server, and repeats its id and question. Anything else is ignored, and the try waits on.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+pub mod conf;
+mod exchange;
+mod held;
+pub mod hosts;
+mod lookup;
+mod name;
+pub mod wire;
+
+use conf::Conf;
+use held::{Held, Phase};
+use lookup::Lookup;
+pub use name::{InvalidName, Name};
+
+/// Names that are resolved, and what was read of the files.
+#[derive(Debug)]
+pub struct Resolver {
+    names: Vec<Held>,
+    hosts_version: Option<Version>,
+    conf_version: Option<Version>,
+    conf: Conf,
+    /// Gives the index of an interface by its name, for servers with a zone.
+    zone: fn(&str) -> Option<u32>,
+    /// Lookups that have begun; the next server is the first one with `options rotate`.
+    lookups: usize,
+    /// The sockets that the driver has open.
+    open: Vec<Key>,
+    /// The serial number of the last socket.
+    serial: u64,
+}
+
+/// One of the names of a resolver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Id(usize);
+
+/// A socket of one try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Below twice the number of names. A slot has one socket at a time.
+    pub slot: usize,
+    /// Never the same again.
+    pub serial: u64,
+}
+
+/// A number that is another one when a file has changed; 0 if there is no file.
+pub type Version = u128;
+
+/// The next step of the driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Look at the files, and call [`Resolver::files_read`] before the next action is taken.
+    ReadFiles {
+        /// The version of the hosts file that is known.
+        hosts: Option<Version>,
+        /// The version of resolv.conf that is known.
+        conf: Option<Version>,
+    },
+    /// Open a socket with a random port, connect it to the server, and send the bytes.
+    Open {
+        /// Names the socket from now on.
+        key: Key,
+        /// The server to ask.
+        server: SocketAddr,
+        /// The kind of the socket.
+        transport: Transport,
+        /// One datagram, or the whole of what goes into the stream.
+        bytes: Vec<u8>,
+    },
+    /// Close this socket. Each one that was opened is closed by this.
+    Close(Key),
+}
+
+/// How to reach a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// A connected UDP socket.
+    Udp,
+    /// A TCP connection.
+    Tcp,
+}
+
+/// News of a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The name.
+    pub id: Id,
+    /// The result of its lookup.
+    pub outcome: Outcome,
+}
+
+/// The result of a lookup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Other addresses than before, or the same after a reported failure.
+    Resolved {
+        /// At least one.
+        addresses: Vec<IpAddr>,
+    },
+    /// Another failure than the last one reported.
+    Failed {
+        /// The reason.
+        why: Why,
+        /// The addresses that still serve, from before.
+        kept: Vec<IpAddr>,
+    },
+}
+
+/// Why a name could not be resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The name does not exist.
+    NoSuchName,
+    /// The name exists, but has no address that can be connected to.
+    NoAddress,
+    /// No server has answered in time.
+    TimedOut,
+    /// The last server asked has answered with this response code.
+    Refused(u8),
+    /// The last server asked has answered against the rules.
+    Malformed,
+    /// The last server asked could not be reached.
+    Unreachable(io::ErrorKind),
+}
+
+impl Resolver {
+    /// Makes a resolver without names; `zone` gives the index of an interface by its name.
+    #[must_use]
+    pub fn new(zone: fn(&str) -> Option<u32>) -> Self {
+        Self {
+            names: Vec::new(),
+            hosts_version: None,
+            conf_version: None,
+            conf: Conf::default(),
+            zone,
+            lookups: 0,
+            open: Vec::new(),
+            serial: 0,
+        }
+    }
+
+    /// Adds a name. Its first lookup begins when a session asks for it.
+    pub fn add(&mut self, name: Name) -> Id {
+        self.names.push(Held::new(name));
+        // The addresses of a hosts file that was read already.
+        self.hosts_version = None;
+        Id(self.names.len() - 1)
+    }
+
+    /// Returns the name of an id.
+    #[must_use]
+    pub fn name(&self, id: Id) -> &Name {
+        &self.names[id.0].name
+    }
+
+    /// Returns the addresses of a name for a session that waits until `until`, if there are none.
+    /// It begins a lookup, if one is due. A report says when there are others.
+    pub fn addresses(&mut self, id: Id, now: Instant, until: Instant) -> &[IpAddr] {
+        let held = &mut self.names[id.0];
+        held.ask(now, until);
+        &held.addresses
+    }
+
+    /// Begins a lookup, as none of the addresses could be connected to. It does so at most once a
+    /// second.
+    pub fn ask_now(&mut self, id: Id, now: Instant) {
+        self.names[id.0].ask_now(now);
+    }
+
+    /// Begins a lookup of each name, also if one is under way or not due.
+    pub fn ask_all(&mut self, now: Instant) {
+        for held in &mut self.names {
+            held.begin(now);
+        }
+    }
+
+    /// Returns what to do next. A query that this sends has `random` as its id.
+    pub fn next_action(&mut self, random: u16, now: Instant) -> Option<Action> {
+        if let Some(index) = self.open.iter().position(|key| !self.waits_for(*key)) {
+            return Some(Action::Close(self.open.swap_remove(index)));
+        }
+        if self.names.iter().any(|held| matches!(held.phase, Phase::Files)) {
+            return Some(Action::ReadFiles { hosts: self.hosts_version, conf: self.conf_version });
+        }
+        for (index, held) in self.names.iter_mut().enumerate() {
+            let Phase::Asking(lookup) = &mut held.phase else { continue };
+            for family in 0..2 {
+                let key = Key { slot: 2 * index + family, serial: self.serial + 1 };
+                if let Some(action) = lookup.open(family, &self.conf, (key, random), now) {
+                    self.serial += 1;
+                    self.open.push(key);
+                    return Some(action);
+                }
+            }
+        }
+        None
+    }
+
+    /// Takes the files that have changed since the versions that the action named: the new version
+    /// and the text, which is empty without a file.
+    pub fn files_read(
+        &mut self,
+        hosts: Option<(Version, &str)>,
+        conf: Option<(Version, &str)>,
+        now: Instant,
+    ) {
+        if let Some((version, text)) = hosts {
+            self.hosts_version = Some(version);
+            self.names.iter_mut().for_each(|held| held.read_hosts(text));
+        }
+        if let Some((version, text)) = conf {
+            self.conf_version = Some(version);
+            self.conf = Conf::parse(text, self.zone);
+        }
+        for held in self.names.iter_mut().filter(|held| matches!(held.phase, Phase::Files)) {
+            let first_server = if self.conf.rotate { self.lookups } else { 0 };
+            self.lookups = self.lookups.wrapping_add(1);
+            held.files_read(&self.conf, first_server, now);
+        }
+    }
+
+    /// Takes a datagram, or the next bytes of a stream.
+    pub fn received(&mut self, key: Key, bytes: &[u8], now: Instant) {
+        self.lookup(key, now, |lookup, conf| lookup.received(conf, key, bytes, now));
+    }
+
+    /// A socket could not be opened or has failed, or a stream has ended.
+    pub fn failed(&mut self, key: Key, error: io::ErrorKind, now: Instant) {
+        self.lookup(key, now, |lookup, conf| lookup.failed(conf, key, Why::Unreachable(error)));
+    }
+
+    /// Ends the waits that are over.
+    pub fn expire(&mut self, now: Instant) {
+        for held in &mut self.names {
+            held.expire(&self.conf, now);
+            held.conclude(now);
+        }
+    }
+
+    /// Returns when to call [`Resolver::expire`]; never, if nothing is under way.
+    #[must_use]
+    pub fn wakes_at(&self) -> Option<Instant> {
+        self.names.iter().filter_map(Held::wakes_at).min()
+    }
+
+    /// Returns the next report; of a name, the latest that was not taken. Sessions that wait for a
+    /// name can go on with its addresses.
+    pub fn next_report(&mut self) -> Option<Report> {
+        let mut names = self.names.iter_mut().enumerate();
+        names.find_map(|(index, held)| Some(Report { id: Id(index), outcome: held.news.take()? }))
+    }
+
+    fn lookup(&mut self, key: Key, now: Instant, act: impl FnOnce(&mut Lookup, &Conf)) {
+        let Some(held) = self.names.get_mut(key.slot / 2) else { return };
+        if let Phase::Asking(lookup) = &mut held.phase {
+            act(lookup, &self.conf);
+            held.conclude(now);
+        }
+    }
+
+    fn waits_for(&self, key: Key) -> bool {
+        match self.names.get(key.slot / 2) {
+            Some(Held { phase: Phase::Asking(lookup), .. }) => lookup.waits_for(key),
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSuchName => f.write_str("no such name"),
+            Self::NoAddress => f.write_str("no usable address"),
+            Self::TimedOut => f.write_str("no answer in time"),
+            Self::Refused(2) => f.write_str("server failure"),
+            Self::Refused(5) => f.write_str("refused by the server"),
+            Self::Refused(rcode) => write!(f, "response code {rcode}"),
+            Self::Malformed => f.write_str("malformed answer"),
+            Self::Unreachable(kind) => write!(f, "server unreachable: {kind}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! A session on its way to a target: it waits for an answer, and goes on to another target without one.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use crate::limits::TARGETS_MAX;
+use crate::session::ended::{Cause, Unreached};
+use crate::session::socket::Socket;
+use crate::session::stream::{Connect, Stream};
+use crate::session::turn::Verdict;
+use crate::session::{Phase, Session};
+
+/// The targets that a session could not reach, by their places in the list of targets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tried(u64);
+
+impl Tried {
+    /// Adds a place, which must be below [`TARGETS_MAX`].
+    pub fn add(&mut self, place: usize) {
+        debug_assert!(place < TARGETS_MAX);
+        self.0 |= 1 << place;
+    }
+
+    /// Returns whether a place was added.
+    #[must_use]
+    pub fn contains(self, place: usize) -> bool {
+        self.0 >> place & 1 == 1
+    }
+}
+
+// Each place has a bit.
+const _: () = assert!(TARGETS_MAX <= u64::BITS as usize);
+
+/// The search for a target that answers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Connecting {
+    /// When the connect to this target began, or the wait for a target.
+    pub(super) since: Instant,
+    pub(super) tried: Tried,
+}
+
+impl Connecting {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { since: now, tried: Tried::default() }
+    }
+}
+
+impl<S: Stream> Session<S> {
+    /// Closes the connection to a target that was not reached. Returns the targets tried before it.
+    pub fn leave_target(&mut self) -> Tried {
+        if let Some(mut target) = self.target.take() {
+            target.stream_mut().reset_on_close();
+        }
+        match self.phase {
+            Phase::Connecting(Connecting { tried, .. }) => tried,
+            _ => Tried::default(),
+        }
+    }
+
+    /// Goes on to another target, to which a connect has begun. Its socket is a new one: no report about
+    /// the old one is noted for it.
+    pub fn retarget(&mut self, stream: S, address: SocketAddr, tried: Tried, now: Instant) {
+        debug_assert!(self.target.is_none() && matches!(self.phase, Phase::Connecting(_)));
+        self.identity.target = address;
+        self.target = Some(Socket::connecting(stream));
+        self.phase = Phase::Connecting(Connecting { since: now, tried });
+    }
+
+    pub(super) fn connect(&mut self) -> Verdict {
+        let Some(target) = self.target.as_mut().filter(|target| target.is_writable()) else {
+            return Verdict::Wait;
+        };
+        match target.connect_state() {
+            Connect::Pending => Verdict::Wait,
+            Connect::Done => Verdict::Connected,
+            Connect::Failed(errno) => {
+                Verdict::Unreached(Unreached { cause: Cause::TargetRefused, errno: Some(errno) })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_tried_once_it_was_added_and_no_other_is() {
+        let mut tried = Tried::default();
+        tried.add(0);
+        tried.add(TARGETS_MAX - 1);
+        let places: Vec<_> = (0..TARGETS_MAX).filter(|&place| tried.contains(place)).collect();
+        assert_eq!(places, [0, TARGETS_MAX - 1]);
+    }
+}

@@ -1,0 +1,64 @@
+//! The relay inside another program, with no feature and with all.
+
+// A test that cannot go on says so by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
+
+#[path = "../support/net.rs"]
+#[allow(dead_code)] // Other tests use the rest.
+mod net;
+
+mod requests;
+mod several;
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::mpsc::{self, Receiver};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tcprelay::{Config, Handle, Message, Outcome, Relay, WaitError};
+
+/// How long something that must happen may take. Long, for a busy machine: only a failing test waits for all
+/// of it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A relay in a thread of this process.
+struct Embedded {
+    address: SocketAddr,
+    handle: Handle,
+    messages: Receiver<Message>,
+    run: JoinHandle<Result<Outcome, WaitError>>,
+}
+
+impl Embedded {
+    fn start(target: &TcpListener) -> Self {
+        let (sender, messages) = mpsc::channel();
+        // A test that has seen enough no longer listens.
+        let sink = move |message: &Message| _ = sender.send(message.clone());
+        let relay = Relay::bind(config(target), sink).unwrap();
+        let (address, handle) = (relay.local_addr(), relay.handle());
+        Self { address, handle, messages, run: thread::spawn(move || relay.run()) }
+    }
+
+    /// Waits for a message, and returns it.
+    #[track_caller]
+    fn wait(&self, number: u16) -> Message {
+        loop {
+            let message = self.messages.recv_timeout(PATIENCE);
+            match message {
+                Ok(message) if message.number() == number => return message,
+                Ok(_) => {}
+                Err(error) => panic!("no message {number}: {error}"),
+            }
+        }
+    }
+
+    /// Returns how the run has ended.
+    fn outcome(self) -> Outcome {
+        self.run.join().unwrap().unwrap()
+    }
+}
+
+/// A relay on a free port of the loopback address.
+fn config(target: &TcpListener) -> Config {
+    Config::new((Ipv4Addr::LOCALHOST, 0).into(), net::address(target)).unwrap()
+}

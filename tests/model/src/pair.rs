@@ -1,0 +1,56 @@
+//! The two connections of one session or channel, and what an input lets their next calls come to.
+
+use std::io;
+
+use rustix::io::Errno;
+use tcprelay::internal::session::Side;
+
+use super::kernel::{Call, Connection, Sockets};
+
+/// Both connections, by [`Side::index`].
+pub struct Pair {
+    pub connections: [Connection; 2],
+    /// Calls that are interrupted from now on.
+    interruptions: u8,
+    /// The error of every splice.
+    refusal: Option<Errno>,
+    calls: u64,
+}
+
+impl Pair {
+    pub fn new(connections: [Connection; 2]) -> Self {
+        Self { connections, interruptions: 0, refusal: None, calls: 0 }
+    }
+
+    /// Interrupts up to seven of the next calls.
+    pub fn interrupt(&mut self, amount: u8) {
+        self.interruptions = amount % 8;
+    }
+
+    /// Has every splice refused, for good, for lack of memory, or not at all.
+    pub fn refuse_splices(&mut self, amount: u8) {
+        self.refusal = [Some(Errno::INVAL), Some(Errno::NOMEM), None][usize::from(amount % 3)];
+    }
+}
+
+impl Sockets for Pair {
+    fn connection_of(&mut self, side: Side) -> &mut Connection {
+        &mut self.connections[side.index()]
+    }
+
+    fn meddle(&mut self, _: Side, call: Call) -> io::Result<()> {
+        self.calls += 1;
+        if call != Call::ShutdownWrite && self.interruptions > 0 {
+            self.interruptions -= 1;
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        match self.refusal {
+            Some(errno) if matches!(call, Call::Fill | Call::Drain) => Err(errno.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn clock(&self) -> u64 {
+        self.calls
+    }
+}

@@ -1,0 +1,229 @@
+//! The relay as a gateway between two networks: the target sees the requester's own address.
+//!
+//! A network namespace takes root. Without it a test says so and proves nothing.
+
+use std::io::Read as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::{iter, thread};
+
+use nix::net::if_::if_nametoindex;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tcprelay::{Config, Entry, Message, Outcome, Relay, Source};
+
+use crate::admission::own_network;
+use crate::support::net::{self, End};
+use crate::support::{Start, free_port, run};
+use crate::ways::{Neighbour, set_up, twins};
+
+/// The networks of a requester, at `10.1.0.2` and `2001:db8:1::2`, and of a target, at `10.2.0.2` and
+/// `2001:db8:2::2`. This host is between them.
+struct Gateway {
+    requester: Neighbour,
+    target: Neighbour,
+}
+
+/// Sets up the routing on this host as the README says, for either family.
+fn route_as_the_readme_says() -> bool {
+    let readme = include_str!("../../README.md");
+    let lines = readme.lines().filter_map(|line| line.strip_prefix("    ip ")?.strip_suffix("# here"));
+    let lines = lines.map(|line| line.replace("sport 80 ", "sport 9000 "));
+    let commands: Vec<_> = lines.flat_map(|line| [format!("ip {line}"), format!("ip -6 {line}")]).collect();
+    assert_eq!(commands.len(), 4, "{commands:?}");
+    set_up(&commands.join("\n"))
+}
+
+impl Gateway {
+    fn new() -> Option<Self> {
+        let script = "for wire in wan lan; do
+                          ip link add ${wire}0 type veth peer name ${wire}1
+                          ip link set ${wire}0 up
+                      done
+                      ip addr add 10.1.0.1/24 dev wan0
+                      ip addr add 10.2.0.1/24 dev lan0
+                      ip addr add 2001:db8:1::1/64 dev wan0 nodad
+                      ip addr add 2001:db8:2::1/64 dev lan0 nodad
+                      ip addr add fe80::1/64 dev wan0 nodad
+                      ip addr add fe80::1/64 dev lan0 nodad";
+        if !own_network(script) {
+            return None;
+        }
+        let neighbour = |wire: &str, net: u8| {
+            let script = format!(
+                "ip link set {wire}1 up
+                 ip addr add 10.{net}.0.2/24 dev {wire}1
+                 ip addr add 2001:db8:{net}::2/64 dev {wire}1 nodad
+                 ip addr add fe80::2/64 dev {wire}1 nodad
+                 ip route add default via 10.{net}.0.1
+                 ip -6 route add default via 2001:db8:{net}::1"
+            );
+            Neighbour::at(&format!("{wire}1"), &script)
+        };
+        Some(Self { requester: neighbour("wan", 1)?, target: neighbour("lan", 2)? })
+    }
+
+    /// A listener of the target.
+    fn listen(&self, address: &str) -> TcpListener {
+        self.target.run(|| net::listen_on(address.parse().unwrap(), 16))
+    }
+
+    /// A connection of the requester.
+    fn connect(&self, to: &str) -> TcpStream {
+        self.requester.run(|| net::connect(to.parse().unwrap()))
+    }
+}
+
+#[test]
+fn the_target_sees_the_requesters_own_address() {
+    let Some(gateway) = Gateway::new() else { return };
+    if !route_as_the_readme_says() {
+        return;
+    }
+    for (target, to, from, family) in [
+        ("10.2.0.2:9000", "10.1.0.1:8000", "10.1.0.2", 4),
+        ("[2001:db8:2::2]:9000", "[2001:db8:1::1]:8000", "2001:db8:1::2", 6),
+    ] {
+        let listener = gateway.listen(target);
+        let start = Start::to(target.parse().unwrap());
+        let options = "--bind :: --source requester --proxy-protocol v1 --user 65534:65534";
+        let start = start.options(options);
+        let mut relay = start.start_on(8000).unwrap();
+        let mut requester = gateway.connect(to);
+        let mut far = net::accept(&listener);
+        assert_eq!(far.peer_addr().unwrap().ip().to_string(), from);
+        let (own, to) = (requester.local_addr().unwrap(), requester.peer_addr().unwrap());
+        let header = format!("PROXY TCP{family} {from} {} {} 8000\r\n", to.ip(), own.port());
+        assert_eq!(net::read_exactly(&mut far, header.len()), header.as_bytes());
+        net::assert_passes(&mut requester, &mut far, b"there");
+        net::assert_passes(&mut far, &mut requester, b"and back");
+        drop(requester);
+        assert_eq!(net::read_all(&mut far), (Vec::new(), End::Clean));
+        drop(far);
+        relay.log.wait(34, 1);
+    }
+}
+
+#[test]
+fn without_the_way_back_a_session_ends_as_one_whose_target_does_not_answer() {
+    let Some(gateway) = Gateway::new() else { return };
+    let listener = gateway.listen("10.2.0.2:9000");
+    let start = Start::to(net::address(&listener)).connect_timeout(1).options("--source requester");
+    let mut relay = start.start_on(8000).unwrap();
+    let mut requester = gateway.connect("10.1.0.1:8000");
+    relay.log.wait_text(" has been terminated due to an expired target connection attempt.");
+    assert_eq!(net::read_all(&mut requester), (Vec::new(), End::Reset));
+}
+
+#[test]
+fn a_requester_whose_address_cannot_be_the_source_is_told_and_the_next_is_served() {
+    let Some(gateway) = Gateway::new() else { return };
+    if !route_as_the_readme_says() {
+        return;
+    }
+    let scope = gateway.requester.run(|| if_nametoindex("wan1").unwrap());
+    let link_local = format!("[fe80::1%{scope}]:8000");
+    for (target, to, reason) in [
+        ("10.2.0.2:9000", "[2001:db8:1::1]:8000", "2001:db8:1::2 failed: Address family not supported"),
+        ("[2001:db8:2::2]:9000", "10.1.0.1:8000", "10.1.0.2 failed: Address family not supported"),
+        // Its link has no way to the target.
+        ("[2001:db8:2::2]:9000", &link_local, "fe80::2 failed: Network is unreachable"),
+    ] {
+        let listener = gateway.listen(target);
+        let target: SocketAddr = target.parse().unwrap();
+        let start = Start::to(target).options("--bind :: --source requester");
+        let mut relay = start.start_on(8000).unwrap();
+        let mut requester = gateway.connect(to);
+        relay.log.wait_text(&format!("The connection from {reason}"));
+        assert_eq!(net::read_all(&mut requester), (Vec::new(), End::Reset));
+        let to = if target.is_ipv4() { "10.1.0.1:8000" } else { "[2001:db8:1::1]:8000" };
+        net::assert_passes(&mut gateway.connect(to), &mut net::accept(&listener), b"served");
+    }
+}
+
+#[test]
+fn a_listener_that_no_fitting_requester_can_reach_is_refused() {
+    let cases =
+        [("0.0.0.0", "2001:db8::7", "IPv6"), ("::1", "192.0.2.7", "IPv4"), ("127.0.0.1", "::1", "IPv6")];
+    for (bind, host, family) in cases {
+        let port = free_port().to_string();
+        let options = ["--source", "requester", "--bind", bind, &port, host];
+        let run = run(&[&options[..], &["80", "ANY", "1", "30", "1", "4000"]].concat());
+        let takes = format!("an {family} address of this host, as no requester of {bind} has one");
+        assert_eq!(run.stdout, format!("Error: --source cannot be \"requester\". It takes {takes}.\n"));
+        assert_eq!(run.code, Some(2));
+    }
+}
+
+#[test]
+fn a_gateway_that_takes_connections_on_their_way_is_seen_by_neither_side() {
+    let Some(gateway) = Gateway::new() else { return };
+    let script = "nft 'table ip t { chain prerouting { type filter hook prerouting priority mangle;
+                      socket transparent 1 meta mark set 1;
+                      iif wan0 tcp dport 9000 tproxy to 127.0.0.1:8000 meta mark set 1; }; }'
+                  ip rule add fwmark 1 lookup 100
+                  ip route add local default dev lo table 100";
+    if !set_up(script) {
+        return;
+    }
+    let listener = gateway.listen("10.2.0.2:9000");
+    // As a unit with Transparent=yes passes it in.
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 8000)).unwrap();
+    SockRef::from(&socket).set_ip_transparent_v4(true).unwrap();
+    let mut config = Config::new(net::address(&socket), net::address(&listener)).unwrap();
+    config.set_acl(Entry::Any).set_source(Source::Requester).unwrap();
+    let relay = Relay::with_listener(config, |_: &Message| (), socket).unwrap();
+    let handle = relay.handle();
+    let running = thread::spawn(move || relay.run());
+    let mut requester = gateway.connect("10.2.0.2:9000");
+    let mut far = net::accept(&listener);
+    assert_eq!(far.peer_addr().unwrap().ip(), requester.local_addr().unwrap().ip());
+    net::assert_passes(&mut requester, &mut far, b"unseen");
+    net::assert_passes(&mut far, &mut requester, b"both ways");
+    assert_eq!(handle.totals().unwrap().accepted, 1);
+    handle.stop();
+    assert_eq!(running.join().unwrap().unwrap(), Outcome::Stopped);
+}
+
+#[test]
+fn a_mark_chooses_the_route() {
+    let Some(twins) = twins() else { return };
+    let script = "ip addr add 10.9.0.1/24 dev a0
+                  ip rule add fwmark 7 lookup 100
+                  ip route add 10.9.0.0/24 dev b0 src 10.9.0.1 table 100
+                  ip rule add iif b0 lookup 100";
+    if !set_up(script) {
+        return;
+    }
+    for (options, (_, listener)) in ["", "--mark 7"].iter().zip(&twins) {
+        let relay = Start::to(([10, 9, 0, 2], 9000).into()).options(options).start();
+        let (mut requester, mut target) = relay.session(listener);
+        net::assert_passes(&mut requester, &mut target, b"routed");
+    }
+}
+
+#[test]
+fn a_capture_sees_the_class_of_service_in_every_packet_to_either_side() {
+    let Some(gateway) = Gateway::new() else { return };
+    let listener = gateway.listen("10.2.0.2:9000");
+    let raw = || Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP)).unwrap();
+    let captures = [gateway.requester.run(raw), gateway.target.run(raw)];
+    let start = Start::to(net::address(&listener)).options("--dscp 46");
+    let _relay = start.start_on(8000).unwrap();
+    let mut requester = gateway.connect("10.1.0.1:8000");
+    let mut far = net::accept(&listener);
+    net::assert_passes(&mut requester, &mut far, b"there");
+    net::assert_passes(&mut far, &mut requester, b"and back");
+    for capture in captures {
+        capture.set_nonblocking(true).unwrap();
+        let classes: Vec<_> = iter::from_fn(|| class_of_service(&capture)).collect();
+        // A handshake, bytes and their acknowledgements.
+        assert!(classes.len() > 2, "{classes:?}");
+        assert!(classes.iter().all(|&class| class == 46), "{classes:?}");
+    }
+}
+
+/// The code point of the next packet, which begins with its IPv4 header.
+fn class_of_service(mut capture: &Socket) -> Option<u8> {
+    let mut packet = [0; 2048];
+    let length = capture.read(&mut packet).ok()?;
+    Some(packet[..length][1] >> 2)
+}
