@@ -12,7 +12,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::config::acl::{Acl, Entry};
 use crate::config::error::{Argument, ConfigError, Given, shown};
-use crate::config::host::Host;
+use crate::config::host::{Host, TargetHost};
 use crate::config::way::Way;
 use crate::config::{Config, LogStyle, ProxyProtocol, Target};
 use crate::limits::{
@@ -28,7 +28,7 @@ pub(crate) const BIND_TAKES: &str =
 pub(crate) fn backup_taken() -> String {
     format!(
         "up to {BACKUPS_MAX} targets, each another IPv4 or IPv6 address, with a port as in 192.0.2.8:80 or \
-         [2001:db8::8]:80, a link-local one as in [fe80::1%eth0]:80"
+         [2001:db8::8]:80, a link-local one as in [fe80::1%eth0]:80, or a name with --resolve"
     )
 }
 
@@ -66,6 +66,7 @@ impl Config {
             bind: None,
             target: (Ipv4Addr::UNSPECIFIED, 0).into(),
             backups: Vec::new(),
+            resolve: false,
             acl: Acl { admit: LOOPBACK.map(Entry::Net).to_vec(), deny: Vec::new() },
             connect_timeout: CONNECT_DEFAULT,
             idle_timeout: IDLE_DEFAULT,
@@ -103,7 +104,7 @@ impl Config {
         Ok(self)
     }
 
-    /// Sets the target: `<trg host>` and `<trg port>`.
+    /// Sets the target: `<trg host>` and `<trg port>`. One by name turns `--resolve` on.
     ///
     /// # Errors
     /// It is an unspecified, multicast or broadcast address, or link-local without its zone. Or the port is 0.
@@ -112,12 +113,12 @@ impl Config {
         self.set_target_host(host)?.set_target_port(port)
     }
 
-    pub(crate) fn set_target_host(&mut self, host: Host) -> Result<&mut Self, ConfigError> {
-        if !host.can_be_connected_to() {
+    pub(crate) fn set_target_host(&mut self, host: TargetHost) -> Result<&mut Self, ConfigError> {
+        if !can_be_connected_to(&host) {
             return Err(refused(Argument::TrgHost, &host));
         }
         self.target.host = host;
-        Ok(self)
+        Ok(self.set_resolve(self.resolve))
     }
 
     pub(crate) fn set_target_port(&mut self, port: u16) -> Result<&mut Self, ConfigError> {
@@ -135,13 +136,20 @@ impl Config {
     pub fn add_backup(&mut self, target: impl Into<Target>) -> Result<&mut Self, ConfigError> {
         let target = target.into();
         // A backup has the port of a target that was not read, as its own.
-        let suits = target.host.can_be_connected_to() && (target.port != 0 || self.target.port == 0);
-        let is_new = self.targets().all(|other| other != target);
+        let suits = can_be_connected_to(&target.host) && (target.port != 0 || self.target.port == 0);
+        let is_new = self.targets().all(|other| *other != target);
         if !suits || !is_new || self.backups.len() == BACKUPS_MAX {
             return Err(invalid("--backup", &target, backup_taken()));
         }
         self.backups.push(target);
-        Ok(self)
+        Ok(self.set_resolve(self.resolve))
+    }
+
+    /// Lets targets be names, which the relay looks up, and SIGHUP look them up at once: `--resolve`. It stays
+    /// on while a target is a name.
+    pub fn set_resolve(&mut self, resolves: bool) -> &mut Self {
+        self.resolve = resolves || self.targets().any(|target| target.address().is_none());
+        self
     }
 
     /// Admits this network instead of those admitted so far: `<ACL>`.
@@ -243,6 +251,11 @@ impl Config {
         self.splice = splices;
         self
     }
+}
+
+/// Returns whether a connection can reach the host. Of a name that is not known yet.
+fn can_be_connected_to(host: &TargetHost) -> bool {
+    host.address().is_none_or(Host::can_be_connected_to)
 }
 
 // A command line can say only whole seconds.

@@ -8,21 +8,25 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use crate::config::Config;
+use crate::limits::NAME_SOCKETS_MAX;
 use crate::log::Sink;
 use crate::log::message::Message;
-use crate::pool::Host;
+use crate::pool::{Host, Next};
 use crate::relay::target;
 use crate::relay::target::choice::Choice;
+use crate::relay::target::names::Names;
 use crate::session::Side;
 use crate::session::connecting::Tried;
-use crate::session::ended::{Ended, Identity, Unreached};
+use crate::session::ended::{Cause, Destination, Ended, Identity, Unreached};
 use crate::sys::net::canonical;
 
-// Tokens: these, and above them two for each session, by its key in the pool.
+// Tokens: these, then those of the sockets that ask name servers, by their slots, and above them two for
+// each session, by its key in the pool.
 pub(super) const LISTENER: Token = Token(0);
 pub(super) const CONTROL: Token = Token(1);
 pub(super) const LOG: Token = Token(2);
-const FIRST_SESSION: usize = 4;
+const FIRST_NAME_SOCKET: usize = 32;
+const FIRST_SESSION: usize = FIRST_NAME_SOCKET + NAME_SOCKETS_MAX;
 
 /// The relay as its pool sees it.
 pub(super) struct Edge<'a, S> {
@@ -30,6 +34,7 @@ pub(super) struct Edge<'a, S> {
     pub(super) sink: &'a mut S,
     pub(super) config: &'a Config,
     pub(super) choice: &'a mut Choice,
+    pub(super) names: &'a mut Names,
     pub(super) now: Instant,
 }
 
@@ -45,17 +50,24 @@ impl<S: Sink> Host<TcpStream> for Edge<'_, S> {
     fn next_target(
         &mut self,
         mut session: Identity,
-        mut unreached: Unreached,
+        mut unreached: Option<Unreached>,
         tried: &mut Tried,
-    ) -> Result<(TcpStream, SocketAddr), Unreached> {
+    ) -> Result<Next<TcpStream>, Unreached> {
         loop {
-            self.note_unreached(session.target, unreached, tried);
-            let Some(next_target) = self.choice.next(*tried, self.now) else { return Err(unreached) };
-            self.sink.message(&Message::NextTarget { session, unreached, next_target });
+            if let Some(unreached) = unreached {
+                self.note_unreached(session.target, unreached, tried);
+            }
+            let Some(next_target) = self.choice.next(*tried, self.now) else {
+                return Err(unreached.unwrap_or(Unreached { cause: Cause::ConnectTimeout, errno: None }));
+            };
+            if let Some(unreached) = unreached {
+                self.sink.message(&Message::NextTarget { session, unreached, next_target });
+            }
+            let Some(address) = next_target.address() else { return Ok(Next::Waiting(next_target)) };
             session.target = next_target;
-            match target::stream(self.config, session) {
-                Ok(stream) => return Ok((stream, next_target)),
-                Err(failure) => unreached = failure,
+            match target::stream(self.config, session.requester, address) {
+                Ok(stream) => return Ok(Next::Connecting(stream, address)),
+                Err(failure) => unreached = Some(failure),
             }
         }
     }
@@ -87,16 +99,29 @@ impl<S: Sink> Host<TcpStream> for Edge<'_, S> {
 
 impl<S: Sink> Edge<'_, S> {
     /// Notes that a session could not reach a target.
-    fn note_unreached(&mut self, target: SocketAddr, unreached: Unreached, tried: &mut Tried) {
+    fn note_unreached(&mut self, target: Destination, unreached: Unreached, tried: &mut Tried) {
         let rests = self.choice.failed(target, unreached.into(), tried, self.now);
         if rests && self.choice.has_alternatives() {
             self.sink.message(&Message::TargetRests { target, unreached });
+        }
+        if let Some(index) = self.choice.is_spent(target, *tried) {
+            self.names.ask_now(index, self.registry, self.now);
         }
     }
 }
 
 fn token(key: usize, side: Side) -> Token {
     Token(FIRST_SESSION + 2 * key + side.index())
+}
+
+/// Returns the token of a socket that asks a name server.
+pub(super) fn name_socket_token(slot: usize) -> Token {
+    debug_assert!(slot < NAME_SOCKETS_MAX);
+    Token(FIRST_NAME_SOCKET + slot)
+}
+
+pub(super) fn name_socket(token: Token) -> Option<usize> {
+    token.0.checked_sub(FIRST_NAME_SOCKET).filter(|&slot| slot < NAME_SOCKETS_MAX)
 }
 
 pub(super) fn session_side(token: Token) -> Option<(usize, Side)> {
