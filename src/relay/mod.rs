@@ -11,6 +11,7 @@ mod edge;
 pub(crate) mod error;
 mod listener;
 mod needs;
+pub(crate) mod privileges;
 mod resolving;
 #[cfg(feature = "signals")]
 mod signals;
@@ -79,6 +80,8 @@ pub struct Relay<S = Log> {
     /// The slot from which sessions that wait for a target's address look for it; `None`: there is no news.
     look_from: Option<usize>,
     last_serial: u64,
+    /// Message 126, for the start; `None`: no privileges were given up.
+    given_up: Option<Message>,
     /// The part of the status that is logged next; `None`: none was asked for.
     report: Option<status::Report>,
     /// The log's descriptor while it is registered, because it is blocked.

@@ -12,7 +12,7 @@ use crate::log::Sink;
 use crate::log::message::Message;
 use crate::log::reason::Addresses;
 use crate::relay::Relay;
-use crate::relay::start::reaches;
+use crate::relay::start::leads_back;
 use crate::relay::target::can_serve;
 use crate::resolve::Outcome;
 
@@ -70,7 +70,7 @@ impl<S: Sink> Relay<S> {
     fn usable(&self, target: &Target, addresses: &[IpAddr]) -> Vec<SocketAddr> {
         let is_usable = |address: &SocketAddr| {
             let suits = self.config.source.is_none_or(|source| can_serve(source, *address));
-            suits && !reaches(*address, self.listen)
+            suits && !leads_back(*address, &self.config, self.listen)
         };
         let addresses = addresses.iter().map(|&address| SocketAddr::from((address, target.port)));
         addresses.filter(is_usable).take(ADDRESSES_TRIED_MAX).collect()

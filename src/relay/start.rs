@@ -27,7 +27,7 @@ use crate::resolve::Name;
 use crate::session::ended::Destination;
 use crate::session::turn::Timeouts;
 use crate::sys::clock_resolution;
-use crate::sys::net::{LOOPBACK, can_be_bound, canonical, is_broadcast, is_own};
+use crate::sys::net::{can_be_bound, canonical, comes_in_on, is_broadcast, is_own};
 
 impl<S: Sink> Relay<S> {
     /// Binds the listener. Messages go to `sink` once the relay runs. The time of the absolute timeout begins now.
@@ -71,6 +71,7 @@ impl<S: Sink> Relay<S> {
             names: Names::new(Files::default(), names(&config)),
             look_from: None,
             last_serial: 0,
+            given_up: None,
             report: None,
             log_registered: None,
             ends_at: Some(config.absolute_timeout).filter(|time| !time.is_zero()).map(|time| now + time),
@@ -87,7 +88,7 @@ impl<S: Sink> Relay<S> {
         if self.listen.ip() != Ipv4Addr::UNSPECIFIED {
             self.sink.message(&Message::Listening { address: self.listen });
         }
-        for message in remarks(&self.config) {
+        for message in self.given_up.take().into_iter().chain(remarks(&self.config)) {
             self.sink.message(&message);
         }
         self.sink.flush();
@@ -222,12 +223,7 @@ fn check_before(config: &Config) -> Result<(), StartError> {
 /// # Errors
 /// Message 113, or 112 for a backup.
 fn check_targets(config: &Config, listen: SocketAddr) -> Result<(), StartError> {
-    // This host's own connections come in on loopback, and on no other interface. Where that is wrong, the
-    // relay knows its own connections all the same, when they come.
-    if config.way.bind_interface.as_ref().is_some_and(|name| name != LOOPBACK) {
-        return Ok(());
-    }
-    let is_own = |target: &SocketAddr| reaches(*target, listen);
+    let is_own = |target: &SocketAddr| leads_back(*target, config, listen);
     if let Some(target) = config.target.address().filter(is_own) {
         return Err(StartError::OwnListener { target });
     }
@@ -262,8 +258,13 @@ fn check_source(config: &Config, listen: SocketAddr) -> Result<(), StartError> {
     }
 }
 
+/// Returns whether a connection to `target` would come in at the relay's own listener at `listen`.
+pub(super) fn leads_back(target: SocketAddr, config: &Config, listen: SocketAddr) -> bool {
+    reaches(target, listen) && config.bind_interface().is_none_or(|name| comes_in_on(target, name))
+}
+
 /// Returns whether a connection to `target` would reach a listener at `listen`.
-pub(super) fn reaches(target: SocketAddr, listen: SocketAddr) -> bool {
+fn reaches(target: SocketAddr, listen: SocketAddr) -> bool {
     let listen = canonical(listen);
     if target.port() != listen.port() {
         return false;

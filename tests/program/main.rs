@@ -13,6 +13,8 @@ mod support;
 mod acl;
 #[cfg(target_os = "linux")]
 mod admission;
+#[cfg(target_os = "linux")]
+mod backups;
 mod clock;
 mod command_line;
 mod dist;
@@ -33,6 +35,8 @@ mod names;
 #[cfg(target_os = "linux")]
 mod networks;
 mod options;
+#[cfg(target_os = "linux")]
+mod privileges;
 mod readme;
 mod service;
 mod signals;
