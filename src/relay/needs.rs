@@ -20,7 +20,11 @@ pub(super) struct Needs {
 impl Needs {
     pub(super) fn of(config: &Config) -> Self {
         let session_bytes = 2 * config.buf + size_of::<Session<TcpStream>>() + SHARE_ELSEWHERE;
-        Self::of_pool(config.sessions(), session_bytes)
+        let mut needs = Self::of_pool(config.sessions(), session_bytes);
+        // Each name asks for addresses of both families at once.
+        let names = config.targets().filter(|target| target.address().is_none()).count();
+        needs.descriptors += 2 * names as u64;
+        needs
     }
 
     /// Returns the needs of `sessions` sessions, each of which takes `session_bytes` bytes.
