@@ -74,6 +74,7 @@
 //!
 //!   relay      the edge: Poll, tokens, clock; start, accept, listener, target, status, control
 //!     ├─ log       lines out, never blocking ◄── message   the catalogue: a row a message
+//!     ├─ resolve   names to addresses: a machine that gets bytes and time, and has no sockets
 //!     └─ pool      all sessions, and the scheduler that runs them; asks its Host for I/O
 //!          ├─ slots, sources, own    who is in, from where, and whose connection comes back
 //!          ├─ queues                 who can go on: interactive before bulk
@@ -122,6 +123,10 @@
 //!
 //! **Unknown is not empty.** Whether bytes still wait in a send queue, the very socket is asked
 //! (`sys::outq`). Where it does not say, the relay acts as if there were some.
+//!
+//! **Names** are resolved in the loop by a stub resolver of our own (`resolve`), which `relay::target::names`
+//! drives. A session that is let in asks, and gets the addresses that are known, old ones too. Where there are
+//! none yet, it waits in its slot within the connect timeout. Nobody else asks, so an idle relay sends nothing.
 //!
 //! **Time** is an argument. The wheel rounds deadlines up to 10 ms and lets the loop sleep until the
 //! earliest, so an idle relay makes no wake-ups. Traffic does not touch it: a session notes when a byte
@@ -227,7 +232,7 @@ pub use ipnet::IpNet;
 
 pub use config::acl::{Acl, Entry, InvalidEntry};
 pub use config::error::{Argument, ConfigError, Given};
-pub use config::host::{Host, InvalidHost};
+pub use config::host::{Host, InvalidHost, TargetHost};
 pub use config::privileges::{InvalidUser, User};
 pub use config::status::{InvalidStatusAddress, StatusAddress};
 pub use config::way::Source;
@@ -243,4 +248,5 @@ pub use relay::privileges::give_up_privileges;
 pub use relay::start::Checked;
 pub use relay::target::choice::{Failure, TargetState};
 pub use relay::{Outcome, Relay};
-pub use session::ended::{Identity, Live, Progress, Serial, Summary};
+pub use resolve::{InvalidName, Name};
+pub use session::ended::{Destination, Identity, Live, Progress, Serial, Summary};

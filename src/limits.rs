@@ -145,6 +145,9 @@ pub const LINES_HELD_MAX: Duration = Duration::from_millis(10);
 /// Turns without a look for events before lines go out, while such looks find none.
 pub const LOOKS_SKIPPED_MAX: u8 = 64;
 
+/// Slots in which one turn looks for sessions that wait for the address of their target.
+pub const WAITING_SLOTS_PER_TURN: usize = 64;
+
 /// Slots that one turn looks at for the status.
 pub const STATUS_SLOTS_PER_TURN: usize = 64;
 
@@ -205,13 +208,31 @@ pub const SHARE_ELSEWHERE: usize = 64 + 2 * 5 * 33;
 pub const LOG_BYTES: usize = 32 << 10;
 
 /// The longest line of the log, in bytes, in either format.
-pub const LINE_BYTES: usize = 1024;
+pub const LINE_BYTES: usize = 2048;
 
 /// Characters of a refused value that its refusal shows.
 pub const GIVEN_CHARS: usize = 64;
 
 /// Descriptors beside those of sessions and pipes: STDIO, poll, listener, signals.
 pub const OWN_DESCRIPTORS: usize = 16;
+
+/// Names that one relay resolves: its target's and those of its backups.
+pub const NAMES_MAX: usize = 1 + BACKUPS_MAX;
+
+/// Addresses of one name that a session tries.
+pub const ADDRESSES_TRIED_MAX: usize = 8;
+
+/// Sockets that ask name servers at one time: a name has one for each family of addresses.
+pub const NAME_SOCKETS_MAX: usize = 2 * NAMES_MAX;
+
+/// Reads of one such socket in one turn, so that a server that sends without end cannot starve the sessions.
+pub const NAME_READS_PER_TURN: usize = 8;
+
+/// Bytes that one read of such a socket takes: a datagram of [`DNS_UDP_BYTES`], or a part of a stream.
+pub const NAME_READ_BYTES: usize = 2048;
+
+/// Bytes of /etc/hosts and of /etc/resolv.conf that are read.
+pub const NAME_FILE_BYTES: u64 = 4 << 20;
 
 /// Longest host name, in bytes, without the dot at its end.
 pub const NAME_BYTES_MAX: usize = 253;
@@ -278,6 +299,8 @@ const _: () = assert!(PIPE_BYTES_MIN > BUF_MAX && PIPE_BYTES_MIN <= PIPE_BYTES_M
 const _: () = assert!(PIPES_MAX * PIPE_BYTES_MAX == PIPES_BYTES_MAX);
 // All that one turn accepts can be logged before the log must be written out: three lines each.
 const _: () = assert!(LOG_BYTES >= ACCEPTS_PER_TURN * 3 * 128 + LINE_BYTES);
+const _: () = assert!(NAME_READ_BYTES > DNS_UDP_BYTES as usize);
+const _: () = assert!(NAMES_MAX * ADDRESSES_TRIED_MAX <= TARGETS_MAX);
 const _: () = assert!(TTL_MIN.as_secs() < TTL_MAX.as_secs());
 const _: () = assert!(LOOKUP_RETRY_MIN.as_secs() < LOOKUP_RETRY_MAX.as_secs());
 // The oldest sample that is kept is as old as the period.

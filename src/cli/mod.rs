@@ -10,7 +10,7 @@ use std::fmt;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use crate::cli::options::{ARGUMENTS, ArgumentRow, OPTIONS, OptionRow};
+use crate::cli::options::{ARGUMENTS, ArgumentRow, OPTIONS, OptionRow, RESOLVE};
 use crate::config::error::{ConfigError, Given, shown};
 use crate::config::{Config, LogStyle};
 
@@ -91,6 +91,7 @@ fn matches(arguments: &[OsString], complete: bool) -> Result<ArgMatches, clap::E
 
 fn request(matches: &ArgMatches) -> Result<Request, Refusal> {
     let mut config = Config::without_addresses();
+    config.set_resolve(matches.get_flag(RESOLVE));
     let read = read_arguments(&mut config, matches).and_then(|()| read_options(&mut config, matches));
     read.map_err(|error| Refusal::Value(error, wanted_style(matches)))?;
     Ok(if matches.get_flag(CHECK) { Request::Check(config) } else { Request::Run(config) })
@@ -213,6 +214,6 @@ Example: host C cannot reach host B, this host can. Let C in for 10 minutes:
 with the addresses of B and C in their places. The log goes to STDOUT.
 
 Signals: TERM, INT and HUP stop, QUIT drains: stops after the last session,
-USR1 logs the status.
+USR1 logs the status. With --resolve HUP looks the names up.
 Exit status: 0 help, version, stopped, absolute timeout; 1 cannot start;
 2 bad argument.";

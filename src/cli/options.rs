@@ -8,11 +8,15 @@ use std::time::Duration;
 use super::system;
 use crate::config::acl::Entry;
 use crate::config::error::{Argument, ConfigError};
-use crate::config::host::Host;
+use crate::config::host::{Host, TargetHost};
 use crate::config::setters::{BIND_TAKES, backup_taken, sessions_taken};
 use crate::config::status::{STATUS_TAKES, StatusAddress};
 use crate::config::way::Source;
 use crate::config::{Config, LogFormat, LogLevel, ProxyProtocol, Target};
+use crate::resolve::Name;
+
+/// The flag that lets targets be names. It is read first, because the arguments depend on it.
+pub(super) const RESOLVE: &str = "--resolve";
 
 /// One of the eight arguments.
 pub(super) struct ArgumentRow {
@@ -37,8 +41,10 @@ pub(super) const ARGUMENTS: &[ArgumentRow] = &[
     ArgumentRow {
         argument: Argument::TrgHost,
         name: "trg host",
-        help: "Target's IPv4 or IPv6 address; no names",
-        read: |config, text| host(text).and_then(|host| taken(config.set_target_host(host))),
+        help: "Target's IPv4 or IPv6 address; a name with --resolve",
+        read: |config, text| {
+            target_host(text, config.resolve).and_then(|host| taken(config.set_target_host(host)))
+        },
         write: |config| config.target.host.to_string(),
     },
     ArgumentRow {
@@ -116,12 +122,23 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         write: |config| config.bind.iter().map(Host::to_string).collect(),
     },
     OptionRow {
+        name: RESOLVE,
+        value: "",
+        repeats: false,
+        help: "Let targets be names; HUP looks them up",
+        read: |config, _| {
+            config.set_resolve(true);
+            Ok(())
+        },
+        write: |config| flag(config.resolve),
+    },
+    OptionRow {
         name: "--backup",
         value: "HOST[:PORT]",
         repeats: true,
         help: "Go here if the target fails; repeatable",
         read: |config, text| {
-            target(text, config.target.port)
+            target(text, config.target.port, config.resolve)
                 .and_then(|target| taken(config.add_backup(target)))
                 .ok_or_else(backup_taken)
         },
@@ -325,7 +342,7 @@ fn host(text: &OsStr) -> Option<Host> {
 }
 
 /// Reads a host, and its port where it is given. An IPv6 address with a port is in brackets.
-fn target(text: &OsStr, port_of_first: u16) -> Option<Target> {
+fn target(text: &OsStr, port_of_first: u16, resolves: bool) -> Option<Target> {
     let text = text.to_str()?;
     let (host_text, port_text) = match text.strip_prefix('[') {
         Some(text) => text.split_once(']').filter(|(host, _)| host.contains(':'))?,
@@ -336,7 +353,16 @@ fn target(text: &OsStr, port_of_first: u16) -> Option<Target> {
         "" => port_of_first,
         _ => port(OsStr::new(port_text.strip_prefix(':')?))?,
     };
-    Some(Target { host: host(OsStr::new(host_text))?, port })
+    Some(Target { host: target_host(OsStr::new(host_text), resolves)?, port })
+}
+
+/// Reads an address, or a name where names are resolved.
+fn target_host(text: &OsStr, resolves: bool) -> Option<TargetHost> {
+    if let Some(host) = host(text) {
+        return Some(TargetHost::Address(host));
+    }
+    let name = Name::parse(text.to_str()?).ok()?;
+    resolves.then_some(TargetHost::Name(name))
 }
 
 fn choice<T: Copy>(choices: &[(&str, T)], text: &OsStr) -> Option<T> {

@@ -1,9 +1,10 @@
-//! An address of a host, as the command line takes it.
+//! A host, as the command line takes it: an address, or the name of a target.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::str::FromStr;
 
+use crate::resolve::Name;
 use crate::sys::net::interface_index;
 
 /// An IPv4 or IPv6 address. A link-local IPv6 address means nothing without its zone, the interface
@@ -101,6 +102,35 @@ impl Host {
         match self.ip {
             IpAddr::V4(ip) => (ip, port).into(),
             IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, self.zone).into(),
+        }
+    }
+}
+
+/// The host of a target: an address, or with `--resolve` a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetHost {
+    /// The address.
+    Address(Host),
+    /// The name, whose addresses the relay looks up.
+    Name(Name),
+}
+
+impl TargetHost {
+    /// Returns the address, unless it is a name.
+    #[must_use]
+    pub fn address(&self) -> Option<Host> {
+        match self {
+            Self::Address(host) => Some(*host),
+            Self::Name(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for TargetHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(host) => host.fmt(f),
+            Self::Name(name) => name.fmt(f),
         }
     }
 }

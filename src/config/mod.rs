@@ -13,10 +13,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::config::acl::Acl;
-use crate::config::host::Host;
+use crate::config::host::{Host, TargetHost};
 use crate::config::privileges::Privileges;
 use crate::config::status::StatusAddress;
 use crate::config::way::{Source, Way};
+use crate::resolve::{InvalidName, Name};
 
 /// Everything that a relay is asked to do. It is made by [`new`](Self::new) and the setters, or by
 /// `cli::parse`, and every value is in its range.
@@ -33,6 +34,8 @@ pub struct Config {
     pub(crate) target: Target,
     /// Each `--backup`.
     pub(crate) backups: Vec<Target>,
+    /// `--resolve`.
+    pub(crate) resolve: bool,
     /// `<ACL>`, `--allow` and `--deny`.
     pub(crate) acl: Acl,
     /// `<c t/o>`.
@@ -112,20 +115,35 @@ pub enum LogLevel {
     Problems,
 }
 
-/// A target of a relay: a host and a port. `Display` writes an address that `--backup` takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A target of a relay: a host and a port. `Display` writes what `--backup` takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The host.
-    pub host: Host,
+    pub host: TargetHost,
     /// The TCP port.
     pub port: u16,
 }
 
 impl Target {
-    /// Returns the address of the target.
+    /// Returns a target by name.
+    ///
+    /// # Errors
+    /// The text is no host name.
+    pub fn named(name: &str, port: u16) -> Result<Self, InvalidName> {
+        Ok(Self { host: TargetHost::Name(Name::parse(name)?), port })
+    }
+
+    /// Returns the address of the target, unless it is a name.
     #[must_use]
-    pub fn address(self) -> SocketAddr {
-        self.host.at(self.port)
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.host.address().map(|host| host.at(self.port))
+    }
+
+    /// Returns whether the target's address is IPv4. None: nothing is known of it, or it is a name, which may
+    /// have addresses of both families.
+    pub(crate) fn is_ipv4(&self) -> Option<bool> {
+        let ip = self.host.address().map(Host::ip);
+        ip.filter(|ip| !ip.is_unspecified()).map(|ip| ip.is_ipv4())
     }
 }
 
@@ -133,13 +151,16 @@ impl Target {
 impl<T: Into<SocketAddr>> From<T> for Target {
     fn from(address: T) -> Self {
         let address = address.into();
-        Self { host: address.into(), port: address.port() }
+        Self { host: TargetHost::Address(address.into()), port: address.port() }
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.address().fmt(f)
+        match self.address() {
+            Some(address) => address.fmt(f),
+            None => write!(f, "{}:{}", self.host, self.port),
+        }
     }
 }
 
@@ -157,15 +178,21 @@ impl Config {
         self.bind.map_or(any, |host| host.at(self.fwd_port))
     }
 
-    /// Returns the address of the first target.
+    /// Returns the first target.
     #[must_use]
-    pub fn target(&self) -> SocketAddr {
-        self.target.address()
+    pub fn target(&self) -> &Target {
+        &self.target
     }
 
     /// Returns the targets in the order in which they are tried: `<trg host>`, then each `--backup`.
-    pub fn targets(&self) -> impl Iterator<Item = Target> {
-        std::iter::once(self.target).chain(self.backups.iter().copied())
+    pub fn targets(&self) -> impl Iterator<Item = &Target> {
+        std::iter::once(&self.target).chain(&self.backups)
+    }
+
+    /// Returns whether targets may be names, and SIGHUP looks them up.
+    #[must_use]
+    pub fn resolve(&self) -> bool {
+        self.resolve
     }
 
     /// Returns the access list.

@@ -12,7 +12,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::config::acl::{Acl, Entry};
 use crate::config::error::{Argument, ConfigError, Given, shown};
-use crate::config::host::Host;
+use crate::config::host::{Host, TargetHost};
 use crate::config::privileges::Privileges;
 use crate::config::status::{STATUS_TAKES, StatusAddress};
 use crate::config::way::Way;
@@ -30,7 +30,7 @@ pub(crate) const BIND_TAKES: &str =
 pub(crate) fn backup_taken() -> String {
     format!(
         "up to {BACKUPS_MAX} targets, each another IPv4 or IPv6 address, with a port as in 192.0.2.8:80 or \
-         [2001:db8::8]:80, a link-local one as in [fe80::1%eth0]:80"
+         [2001:db8::8]:80, a link-local one as in [fe80::1%eth0]:80, or a name with --resolve"
     )
 }
 
@@ -68,6 +68,7 @@ impl Config {
             bind: None,
             target: (Ipv4Addr::UNSPECIFIED, 0).into(),
             backups: Vec::new(),
+            resolve: false,
             acl: Acl { admit: LOOPBACK.map(Entry::Net).to_vec(), deny: Vec::new() },
             connect_timeout: CONNECT_DEFAULT,
             idle_timeout: IDLE_DEFAULT,
@@ -107,7 +108,7 @@ impl Config {
         Ok(self)
     }
 
-    /// Sets the target: `<trg host>` and `<trg port>`.
+    /// Sets the target: `<trg host>` and `<trg port>`. One by name turns `--resolve` on.
     ///
     /// # Errors
     /// It is an unspecified, multicast or broadcast address, or link-local without its zone. Or the port is 0. Or no
@@ -124,12 +125,12 @@ impl Config {
         Ok(self)
     }
 
-    pub(crate) fn set_target_host(&mut self, host: Host) -> Result<&mut Self, ConfigError> {
-        if !host.can_be_connected_to() {
+    pub(crate) fn set_target_host(&mut self, host: TargetHost) -> Result<&mut Self, ConfigError> {
+        if !can_be_connected_to(&host) {
             return Err(refused(Argument::TrgHost, &host));
         }
         self.target.host = host;
-        Ok(self)
+        Ok(self.set_resolve(self.resolve))
     }
 
     pub(crate) fn set_target_port(&mut self, port: u16) -> Result<&mut Self, ConfigError> {
@@ -147,13 +148,20 @@ impl Config {
     pub fn add_backup(&mut self, target: impl Into<Target>) -> Result<&mut Self, ConfigError> {
         let target = target.into();
         // A backup has the port of a target that was not read, as its own.
-        let suits = target.host.can_be_connected_to() && (target.port != 0 || self.target.port == 0);
-        let is_new = self.targets().all(|other| other != target);
+        let suits = can_be_connected_to(&target.host) && (target.port != 0 || self.target.port == 0);
+        let is_new = self.targets().all(|other| *other != target);
         if !suits || !is_new || self.backups.len() == BACKUPS_MAX {
             return Err(invalid("--backup", &target, backup_taken()));
         }
         self.backups.push(target);
-        Ok(self)
+        Ok(self.set_resolve(self.resolve))
+    }
+
+    /// Lets targets be names, which the relay looks up, and SIGHUP look them up at once: `--resolve`. It stays
+    /// on while a target is a name.
+    pub fn set_resolve(&mut self, resolves: bool) -> &mut Self {
+        self.resolve = resolves || self.targets().any(|target| target.address().is_none());
+        self
     }
 
     /// Admits this network instead of those admitted so far: `<ACL>`.
@@ -270,6 +278,11 @@ impl Config {
     }
 }
 
+/// Returns whether a connection can reach the host. Of a name that is not known yet.
+fn can_be_connected_to(host: &TargetHost) -> bool {
+    host.address().is_none_or(Host::can_be_connected_to)
+}
+
 // A command line can say only whole seconds.
 fn whole_seconds(
     argument: Argument,
@@ -302,101 +315,4 @@ pub(crate) fn invalid(option: &'static str, given: &dyn fmt::Display, allowed: S
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::IpAddr;
-
-    use super::*;
-
-    fn config() -> Config {
-        Config::new("127.0.0.1:0".parse().unwrap(), ([192, 0, 2, 7], 80)).unwrap()
-    }
-
-    /// Returns the name of the field that a refusal is about, and the value that it shows.
-    fn refusal(result: Result<&mut Config, ConfigError>) -> (String, String) {
-        match result {
-            Err(ConfigError::Argument { argument, given }) => (format!("{argument:?}"), given.text),
-            Err(ConfigError::Option { option, given, .. }) => (option.into(), given),
-            Ok(config) => panic!("{config:?}"),
-        }
-    }
-
-    #[test]
-    fn a_new_one_admits_loopback_addresses_alone() {
-        let mut config = config();
-        let admits = |config: &Config, ip: &str| config.acl().admits(ip.parse().unwrap());
-        for (address, expected) in
-            [("127.9.9.9", true), ("::1", true), ("192.0.2.1", false), ("2001:db8::1", false)]
-        {
-            assert_eq!(admits(&config, address), expected, "{address}");
-        }
-        config.set_acl("192.0.2.0/24".parse().unwrap()).deny("192.0.2.9/32".parse().unwrap());
-        assert!(admits(&config, "192.0.2.1") && !admits(&config, "127.0.0.1"));
-        config.allow(Entry::Any);
-        assert!(admits(&config, "2001:db8::1") && !admits(&config, "192.0.2.9"));
-    }
-
-    #[test]
-    fn an_entry_that_a_caller_makes_is_taken_as_the_network_that_its_text_would_be() {
-        let mut config = config();
-        let made = |net: &str| Entry::Net(net.parse().unwrap());
-        config.set_acl(made("10.1.2.3/8")).allow(made("::ffff:192.0.2.0/120")).deny(made("10.9.9.9/16"));
-        let written = |entries: &[Entry]| entries.iter().map(Entry::to_string).collect::<Vec<_>>();
-        assert_eq!(written(config.acl().admitted()), ["10.0.0.0/8", "192.0.2.0/24"]);
-        assert_eq!(written(config.acl().denied()), ["10.9.0.0/16"]);
-        assert!(config.acl().admits([192, 0, 2, 7].into()) && !config.acl().admits([10, 9, 0, 1].into()));
-    }
-
-    #[test]
-    fn ranges_end_where_those_of_the_command_line_do() {
-        const SECOND: Duration = Duration::from_secs(1);
-        let mut config = config();
-        for (valid, seconds) in [(true, 1), (true, 3), (false, 0), (false, 4)] {
-            assert_eq!(config.set_connect_timeout(seconds * SECOND).is_ok(), valid, "{seconds}");
-        }
-        for (valid, seconds) in [(true, 1), (true, 1800), (false, 0), (false, 1801)] {
-            assert_eq!(config.set_idle_timeout(seconds * SECOND).is_ok(), valid, "{seconds}");
-        }
-        for (valid, seconds) in [(true, 0), (true, 4_294_967_295), (false, 4_294_967_296)] {
-            assert_eq!(config.set_absolute_timeout(Duration::from_secs(seconds)).is_ok(), valid, "{seconds}");
-        }
-        for (valid, bytes) in [(true, 100), (true, 4000), (false, 99), (false, 4001)] {
-            assert_eq!(config.set_buf(bytes).is_ok(), valid, "{bytes}");
-        }
-        for (valid, count) in [(true, 1), (true, 100_000), (false, 0), (false, 100_001)] {
-            assert_eq!(config.set_sessions(count).is_ok(), valid, "{count}");
-            assert_eq!(config.set_max_per_source(count).is_ok(), valid, "{count}");
-        }
-        // What was refused has changed nothing.
-        assert_eq!((config.connect_timeout(), config.idle_timeout()), (3 * SECOND, 1800 * SECOND));
-        assert_eq!(
-            (config.buf(), config.sessions(), config.max_per_source()),
-            (4000, 100_000, Some(100_000))
-        );
-    }
-
-    #[test]
-    fn a_refusal_names_the_field_and_the_value() {
-        let mut config = config();
-        let half = refusal(config.set_idle_timeout(Duration::from_millis(1500)));
-        assert_eq!(half, ("IdleTimeout".into(), "1.500000000 s".into()));
-        let text = config.set_buf(99).unwrap_err().to_string();
-        assert!(text.contains("<buf> must be between 100 and 4000 inclusive."), "{text}");
-        assert!(text.contains("\"99\""), "{text}");
-        assert_eq!(refusal(config.set_sessions(0)), ("--sessions".into(), "0".into()));
-        let cases = [("224.0.0.1:80", "TrgHost"), ("0.0.0.0:80", "TrgHost"), ("192.0.2.7:0", "TrgPort")];
-        for (target, field) in cases {
-            let target: SocketAddr = target.parse().unwrap();
-            assert_eq!(refusal(config.set_target(target)).0, field, "{target}");
-        }
-        for listen in ["224.0.0.1:80", "255.255.255.255:80", "[fe80::1]:80"] {
-            assert_eq!(refusal(config.set_listen(listen.parse().unwrap())).0, "--bind", "{listen}");
-        }
-        assert_eq!(config.target(), ([192, 0, 2, 7], 80).into(), "what was refused has changed nothing");
-        config.set_source(IpAddr::from(Ipv4Addr::LOCALHOST)).unwrap();
-        let of_another_family: SocketAddr = "[2001:db8::7]:80".parse().unwrap();
-        assert_eq!(refusal(config.set_target(of_another_family)).0, "--source");
-        assert_eq!(config.target(), ([192, 0, 2, 7], 80).into());
-        let other_family: IpAddr = Ipv6Addr::LOCALHOST.into();
-        assert_eq!(refusal(config.set_source(other_family)), ("--source".into(), "::1".into()));
-    }
-}
+mod tests;

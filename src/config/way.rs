@@ -84,9 +84,7 @@ impl Config {
     pub fn set_source(&mut self, source: impl Into<Source>) -> Result<&mut Self, ConfigError> {
         let source = source.into();
         if let Source::Host(host) = source {
-            // Of a target that was not read nothing is known.
-            let target = self.target.host.ip();
-            let suits = target.is_unspecified() || host.ip().is_ipv4() == target.is_ipv4();
+            let suits = self.target.is_ipv4().is_none_or(|ipv4| host.ip().is_ipv4() == ipv4);
             if !host.can_be_connected_to() || !suits {
                 return Err(invalid("--source", &host, self.source_taken()));
             }
@@ -97,13 +95,16 @@ impl Config {
 
     /// Returns the values that `--source` takes.
     pub(crate) fn source_taken(&self) -> String {
+        if self.target.is_ipv4().is_none() {
+            return format!("an address of this host, or {REQUESTER}");
+        }
         let family = self.target_family();
         format!("one {family} address of this host, as <trg host> is {family}, or {REQUESTER}")
     }
 
     /// Returns the name of the target's address family.
     pub(crate) fn target_family(&self) -> &'static str {
-        if self.target.host.ip().is_ipv4() { "IPv4" } else { "IPv6" }
+        if self.target.is_ipv4() == Some(true) { "IPv4" } else { "IPv6" }
     }
 
     /// Reaches the target through this interface alone: `--source-interface`.

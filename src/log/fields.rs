@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::config::error::Given;
 use crate::config::host::Host;
-use crate::log::reason::{Errno, ListenFailure, OptionFailure, StatusFailure, words};
+use crate::log::reason::{Addresses, Errno, ListenFailure, OptionFailure, StatusFailure, words};
 use crate::pool::totals::Totals;
-use crate::session::ended::{Identity, Live, Summary, Unreached};
+use crate::session::ended::{Destination, Identity, Live, Summary, Unreached};
 
 /// The value of a field.
 #[derive(Clone, Copy)]
@@ -102,14 +102,36 @@ impl Field for SocketAddr {
             "address" => fields.text(name, &Host::from(*self)),
             _ => fields.text(name, &self.ip().to_canonical()),
         }
-        let port = match name {
-            "requester" => "requester_port",
-            "target" => "target_port",
-            "next_target" => "next_target_port",
-            // Where the relay listens.
-            _ => "port",
-        };
-        fields.number(port, self.port().into());
+        fields.number(port_of(name), self.port().into());
+    }
+}
+
+/// Returns the name of the port that belongs to an address.
+fn port_of(name: &str) -> &'static str {
+    match name {
+        "requester" => "requester_port",
+        "target" => "target_port",
+        "next_target" => "next_target_port",
+        // Where the relay listens.
+        _ => "port",
+    }
+}
+
+impl Field for Destination {
+    fn put(&self, name: &'static str, fields: &mut Fields<'_>) {
+        match self {
+            Self::Address(address) => address.put(name, fields),
+            Self::Name(host, port) => {
+                fields.text(name, host);
+                fields.number(port_of(name), (*port).into());
+            }
+        }
+    }
+}
+
+impl Field for Addresses {
+    fn put(&self, name: &'static str, fields: &mut Fields<'_>) {
+        fields.text(name, self);
     }
 }
 

@@ -6,12 +6,11 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::config::error::{Argument, ConfigError, Given};
+use crate::config::error::Given;
 use crate::log::fields::{Field as _, Fields, Value};
-use crate::log::reason::{Errno, ListenFailure, OptionFailure, StatusFailure, words};
+use crate::log::reason::{Addresses, Errno, ListenFailure, OptionFailure, StatusFailure, words};
 use crate::pool::totals::Totals;
-use crate::session::Side;
-use crate::session::ended::{Cause, Ended, Identity, Live, Summary, Unreached};
+use crate::session::ended::{Destination, Identity, Live, Summary, Unreached};
 
 /// How much a message matters. It decides which `--log-level` keeps the message, and its priority
 /// in the journal.
@@ -130,8 +129,8 @@ catalogue! {
     14 "poll_unavailable" Error PollUnavailable { failure: ListenFailure }
         "Error: Unable to start the maintenance thread.";
     /// Everything is ready.
-    15 "active" End Active { port: u16, target: SocketAddr }
-        "The relayer is now active. Data received on TCP port {port} will be forwarded to {} port {}...", bare(target), target.port();
+    15 "active" End Active { port: u16, target: Destination }
+        "The relayer is now active. Data received on TCP port {port} will be forwarded to {} port {}...", host(target), target.port();
     /// The kernel accepted a connection.
     16 "attempt" Step Attempt { requester: SocketAddr }
         "Connection attempt made from {}.", bare(requester);
@@ -143,8 +142,8 @@ catalogue! {
     18 "accepted" Step Accepted { requester: SocketAddr }
         "Connection from {} was accepted. Allocating a session handler.", bare(requester);
     /// `socket` for the target failed.
-    19 "target_socket" Problem TargetSocket { requester: SocketAddr, target: SocketAddr, errno: Errno }
-        "Could not allocate a socket to target {}. Request from {} aborted.", bare(target), bare(requester);
+    19 "target_socket" Problem TargetSocket { requester: SocketAddr, target: Destination, errno: Errno }
+        "Could not allocate a socket to target {}. Request from {} aborted.", host(target), bare(requester);
     /// The target's socket cannot be registered with the poll instance.
     20 "connect_not_started" Problem ConnectNotStarted { session: Identity, summary: Summary }
         "Connection from {} was dropped because the session handler thread failed to start.", bare(&session.requester);
@@ -159,13 +158,13 @@ catalogue! {
         "Absolute timeout expired. This process will now terminate.";
     /// No byte moved for the idle timeout.
     24 "idle_timeout" End IdleTimeout { session: Identity, summary: Summary }
-        "Session handler serial number {} connecting {} to {} exceeded the idle timeout and has been terminated.", session.serial, bare(&session.requester), bare(&session.target);
+        "Session handler serial number {} connecting {} to {} exceeded the idle timeout and has been terminated.", session.serial, bare(&session.requester), host(&session.target);
     /// Not connected within the connect timeout.
     25 "connect_timeout" Problem ConnectTimeout { session: Identity, summary: Summary }
-        "Session handler serial number {} connecting {} to {} has been terminated due to an expired target connection attempt.", session.serial, bare(&session.requester), bare(&session.target);
+        "Session handler serial number {} connecting {} to {} has been terminated due to an expired target connection attempt.", session.serial, bare(&session.requester), host(&session.target);
     /// A slot is taken, the connect begins.
     26 "allocated" Step Allocated { session: Identity }
-        "Session handler serial number {} was allocated for request from {}. Connecting to target {}.", session.serial, bare(&session.requester), bare(&session.target);
+        "Session handler serial number {} was allocated for request from {}. Connecting to target {}.", session.serial, bare(&session.requester), host(&session.target);
     /// The connect failed.
     27 "target_refused" Problem TargetRefused { session: Identity, summary: Summary }
         "The target refused the connection attempt for session handler serial number {}.", session.serial;
@@ -266,14 +265,20 @@ catalogue! {
     /// Follows 19, 20, and a 27 that is no plain refusal, in the text log.
     119 "connection_reason" Problem ConnectionReason { requester: SocketAddr, errno: Errno }
         "The connection from {} failed: {} (error number {errno}).", bare(requester), errno.words();
+    /// Another set of addresses than before, with `--resolve`.
+    120 "name_resolved" End NameResolved { name: String, addresses: Addresses }
+        "The target name {name} has the addresses {addresses}.";
+    /// A lookup has failed, with `--resolve`. The addresses from before stay.
+    121 "name_not_resolved" Problem NameNotResolved { name: String, reason: String, addresses: Addresses }
+        "The target name {name} could not be resolved: {reason}. {}", addresses.kept();
     /// A session goes on to another target, with `--backup`.
-    122 "next_target" Step NextTarget { session: Identity, unreached: Unreached, next_target: SocketAddr }
+    122 "next_target" Step NextTarget { session: Identity, unreached: Unreached, next_target: Destination }
         "Session handler serial number {} could not connect to {} ({}). Connecting to target {next_target}.", session.serial, session.target, words(unreached);
     /// A connect to a target that did not rest has failed, with `--backup`.
-    123 "target_rests" Problem TargetRests { target: SocketAddr, unreached: Unreached }
+    123 "target_rests" Problem TargetRests { target: Destination, unreached: Unreached }
         "Target {target} could not be reached ({}). Sessions go to other targets first, until it answers again.", words(unreached);
     /// After 123, the target has answered a session.
-    124 "target_back" Problem TargetBack { target: SocketAddr }
+    124 "target_back" Problem TargetBack { target: Destination }
         "Target {target} answers again.";
     /// `--user` and `--chroot`: what is left of the privileges.
     126 "privileges_dropped" End PrivilegesDropped { uid: u32, gid: u32, root: String, capabilities: &'static str }
@@ -288,10 +293,10 @@ catalogue! {
     132 "option_unavailable" Error OptionUnavailable { failure: OptionFailure }
         "Error: {} cannot be used: {} (error number {}). {}", failure.option, failure.errno.words(), failure.errno, failure.cure();
     /// SIGUSR1: a target, where there are several, with its failed connects by their reason.
-    135 "status_target" Answer StatusTarget { target: SocketAddr, state: &'static str, refused: u64, expired: u64, unreachable: u64, own_failures: u64 }
+    135 "status_target" Answer StatusTarget { target: Destination, state: &'static str, refused: u64, expired: u64, unreachable: u64, own_failures: u64 }
         "Status: target {target} is {state}, connects failed: {refused} refused, {expired} expired, {unreachable} unreachable, {own_failures} for reasons of this host.";
     /// A backup that no connection from `--source` can reach, because its address is of the other family.
-    136 "backup_of_other_family" Problem BackupOfOtherFamily { target: SocketAddr, source: String }
+    136 "backup_of_other_family" Problem BackupOfOtherFamily { target: Destination, source: String }
         "Target {target} cannot be tried, because --source {source} is of the other address family.";
     /// After 15 and 131, with `--status`: where the status is served.
     125 "status_listening" End StatusListening { status: String }
@@ -301,78 +306,21 @@ catalogue! {
         "Error: The status cannot be served on {}: {} (error number {}).{}", failure.status, failure.errno.words(), failure.errno, failure.cure();
 }
 
-impl Message {
-    /// Returns which session has ended and what it had done, if the message is about the end of a session.
-    ///
-    /// A stop cuts all sessions without a message for each.
-    #[must_use]
-    pub fn session_end(&self) -> Option<(Identity, Summary)> {
-        match *self {
-            Self::ConnectNotStarted { session, summary }
-            | Self::IdleTimeout { session, summary }
-            | Self::ConnectTimeout { session, summary }
-            | Self::TargetRefused { session, summary }
-            | Self::RequesterRelayNotStarted { session, summary }
-            | Self::TargetRelayNotStarted { session, summary }
-            | Self::RequesterBuffer { session, summary }
-            | Self::TargetBuffer { session, summary }
-            | Self::RequesterReadClosure { session, summary }
-            | Self::TargetReadClosure { session, summary }
-            | Self::TargetWriteClosure { session, summary }
-            | Self::RequesterWriteClosure { session, summary } => Some((session, summary)),
-            _ => None,
-        }
-    }
+/// The bare address of a target, or its name.
+fn host(target: &Destination) -> Host<'_> {
+    Host(target)
 }
 
-impl Message {
-    /// Returns the message about the end of a session.
-    pub(crate) fn of_end(Ended { cause, identity: session, summary }: Ended) -> Self {
-        use Side::{Requester, Target};
-        match cause {
-            Cause::ConnectNotStarted => Self::ConnectNotStarted { session, summary },
-            Cause::IdleTimeout => Self::IdleTimeout { session, summary },
-            Cause::ConnectTimeout => Self::ConnectTimeout { session, summary },
-            Cause::TargetRefused => Self::TargetRefused { session, summary },
-            Cause::RelayNotStarted(Requester) => Self::RequesterRelayNotStarted { session, summary },
-            Cause::RelayNotStarted(Target) => Self::TargetRelayNotStarted { session, summary },
-            Cause::NoBuffer(Requester) => Self::RequesterBuffer { session, summary },
-            Cause::NoBuffer(Target) => Self::TargetBuffer { session, summary },
-            Cause::ReadClosure(Requester) => Self::RequesterReadClosure { session, summary },
-            Cause::ReadClosure(Target) => Self::TargetReadClosure { session, summary },
-            Cause::WriteClosure(Requester) => Self::RequesterWriteClosure { session, summary },
-            Cause::WriteClosure(Target) => Self::TargetWriteClosure { session, summary },
-        }
-    }
-}
+struct Host<'a>(&'a Destination);
 
-impl From<ConfigError> for Message {
-    fn from(error: ConfigError) -> Self {
-        match error {
-            ConfigError::Argument { argument, given } => match argument {
-                Argument::FwdPort => Self::InvalidFwdPort { given },
-                Argument::TrgHost => Self::InvalidTrgHost { given },
-                Argument::TrgPort => Self::InvalidTrgPort { given },
-                Argument::Acl => Self::InvalidAcl { given },
-                Argument::ConnectTimeout => Self::InvalidConnectTimeout { given },
-                Argument::IdleTimeout => Self::InvalidIdleTimeout { given },
-                Argument::AbsoluteTimeout => Self::InvalidAbsoluteTimeout { given },
-                Argument::Buf => Self::InvalidBuf { given },
-            },
-            ConfigError::Option { option, given, allowed } => Self::InvalidOption { option, given, allowed },
-        }
-    }
-}
-
-impl fmt::Display for ConfigError {
+impl fmt::Display for Host<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let message = Message::from(self.clone());
-        message.fmt(f)?;
-        message.reason().map_or(Ok(()), |reason| write!(f, " {reason}"))
+        match self.0 {
+            Destination::Address(address) => bare(address).fmt(f),
+            Destination::Name(name, _) => f.write_str(name),
+        }
     }
 }
-
-impl std::error::Error for ConfigError {}
 
 /// The bare address, an IPv4-mapped one as IPv4.
 fn bare(address: &SocketAddr) -> IpAddr {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::config::status::StatusAddress;
 use crate::log::message::Message;
@@ -78,6 +78,32 @@ impl From<&io::Error> for Errno {
 impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// The addresses of a name. They are displayed as a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addresses(pub Vec<IpAddr>);
+
+impl Addresses {
+    /// Says which addresses stay after a failed lookup.
+    #[must_use]
+    pub fn kept(&self) -> String {
+        if self.0.is_empty() {
+            "No address of it is known.".into()
+        } else {
+            format!("Its last addresses stay: {self}.")
+        }
+    }
+}
+
+impl fmt::Display for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, address) in self.0.iter().enumerate() {
+            let separator = if place == 0 { "" } else { ", " };
+            write!(f, "{separator}{address}")?;
+        }
+        Ok(())
     }
 }
 

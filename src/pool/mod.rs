@@ -25,7 +25,7 @@ use crate::pool::slots::Slots;
 use crate::pool::totals::Counts;
 use crate::pool::wheel::Wheel;
 use crate::session::connecting::Tried;
-use crate::session::ended::{Cause, Ended, Identity, Unreached};
+use crate::session::ended::{Cause, Destination, Ended, Identity, Unreached};
 use crate::session::pipes::Pipes;
 use crate::session::stream::{Readiness, Stream};
 use crate::session::turn::{Timeouts, Turn, Verdict, share};
@@ -43,16 +43,16 @@ pub trait Host<S> {
     fn own_end(&mut self, target: &S) -> Option<SocketAddr>;
 
     /// Begins to connect a session to another target, after it could not reach the last one, which is
-    /// added to those that it has tried. Returns the stream and the target's address.
+    /// added to those that it has tried; `None`: it waited for the target's address.
     ///
     /// # Errors
     /// There is no other target. The session ends for this reason.
     fn next_target(
         &mut self,
         session: Identity,
-        unreached: Unreached,
+        unreached: Option<Unreached>,
         tried: &mut Tried,
-    ) -> Result<(S, SocketAddr), Unreached>;
+    ) -> Result<Next<S>, Unreached>;
 
     /// Takes note that a session's target has answered.
     fn connected(&mut self, session: Identity);
@@ -65,6 +65,15 @@ pub trait Host<S> {
 
     /// Takes the facts of a session that has ended. Both of its connections are closed by now.
     fn ended(&mut self, ended: Ended);
+}
+
+/// The way on for a session that has no target yet.
+#[derive(Debug)]
+pub enum Next<S> {
+    /// A connect to this address has begun.
+    Connecting(S, SocketAddr),
+    /// The address of this target is not known yet.
+    Waiting(Destination),
 }
 
 /// The size of a pool, and the terms of its sessions.
@@ -281,7 +290,7 @@ impl<S: Stream> Pool<S> {
         match verdict {
             Verdict::End => return self.end(key, now, host),
             Verdict::Unreached(unreached) => {
-                if let Err(unreached) = self.next_target(key, unreached, now, host) {
+                if let Err(unreached) = self.next_target(key, Some(unreached), now, host) {
                     return self.fail(key, unreached, now, host);
                 }
             }

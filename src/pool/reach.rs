@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use crate::pool::{Host, Pool};
+use crate::limits::WAITING_SLOTS_PER_TURN;
+use crate::pool::{Host, Next, Pool};
 use crate::session::ended::{Cause, Unreached};
 use crate::session::stream::Stream;
 use crate::session::turn::Verdict;
@@ -24,7 +25,7 @@ impl<S: Stream> Pool<S> {
         debug_assert!(!self.queues.contains(key) && self.wheel.deadline(key).is_none());
         let watched = match begun {
             Ok(()) => self.watch_target(key, watches_for_loops, host),
-            Err(unreached) => self.next_target(key, unreached, now, host),
+            Err(unreached) => self.next_target(key, Some(unreached), now, host),
         };
         let watched = watched
             .and_then(|()| self.watch(key, Side::Requester, Cause::RelayNotStarted(Side::Requester), host));
@@ -45,21 +46,40 @@ impl<S: Stream> Pool<S> {
     pub(super) fn next_target(
         &mut self,
         key: usize,
-        unreached: Unreached,
+        unreached: Option<Unreached>,
         now: Instant,
         host: &mut impl Host<S>,
     ) -> Result<(), Unreached> {
         // Only the target's own word, or its silence, sends a session on.
-        if !matches!(unreached.cause, Cause::TargetRefused | Cause::ConnectTimeout) {
+        let is_own =
+            |unreached: &Unreached| !matches!(unreached.cause, Cause::TargetRefused | Cause::ConnectTimeout);
+        if let Some(unreached) = unreached.filter(is_own) {
             return Err(unreached);
         }
         self.slots.forget_own_end(key);
         let session = &mut self.slots[key];
         let mut tried = session.leave_target();
-        let (stream, target) = host.next_target(session.identity(), unreached, &mut tried)?;
-        session.retarget(stream, target, tried, now);
+        match host.next_target(session.identity(), unreached, &mut tried)? {
+            Next::Connecting(stream, target) => session.retarget(stream, target, tried, now),
+            Next::Waiting(target) => session.wait_for(target, tried, now),
+        }
         let watches_for_loops = self.slots.watches_for_loops();
         self.watch_target(key, watches_for_loops, host)
+    }
+
+    /// Lets sessions that wait for the address of a target look for one again: those of the next slots from
+    /// `first` on. Returns where to go on in the next turn; `None`: all have looked.
+    pub fn look_again(&mut self, first: usize, now: Instant, host: &mut impl Host<S>) -> Option<usize> {
+        let end = self.settings.sessions.min(first + WAITING_SLOTS_PER_TURN);
+        for key in first..end {
+            if self.slots.get(key).is_some_and(Session::waits_for_target) {
+                match self.next_target(key, None, now, host) {
+                    Ok(()) => self.settle(key, Verdict::Wait, now, host),
+                    Err(unreached) => self.fail(key, unreached, now, host),
+                }
+            }
+        }
+        (end < self.settings.sessions).then_some(end)
     }
 
     /// Has the target's socket watched, if the session has a target.

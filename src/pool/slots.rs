@@ -129,7 +129,7 @@ impl<S: Stream> Slots<S> {
     pub fn has_connection(&self, end: SocketAddr, target: SocketAddr) -> bool {
         self.sessions
             .iter()
-            .any(|(_, session)| session.own_end() == Some(end) && session.identity().target == target)
+            .any(|(_, session)| session.own_end() == Some(end) && session.identity().target == target.into())
     }
 
     /// Looks for a broken invariant.
@@ -174,7 +174,7 @@ mod tests {
         let stream = || TcpStream::connect(target).unwrap();
         let requester: SocketAddr = "192.0.2.1:4000".parse().unwrap();
         let end: SocketAddr = "192.0.2.2:5000".parse().unwrap();
-        let identity = Identity { serial: Serial::MIN, requester, target };
+        let identity = Identity { serial: Serial::MIN, requester, target: target.into() };
         let session = Session::new(identity, stream(), Some(stream()), Instant::now());
 
         let mut slots = Slots::new(2, Some(1));
@@ -196,7 +196,7 @@ mod tests {
         let [end, other_end] = [5000, 5001].map(|port| SocketAddr::from(([192, 0, 2, 9], port)));
         let mut slots = Slots::new(2, None);
         let [one, two] = [first, second].map(|target| {
-            let identity = Identity { serial: Serial::MIN, requester, target };
+            let identity = Identity { serial: Serial::MIN, requester, target: target.into() };
             let key = slots.insert(Session::new(identity, stream(), Some(stream()), Instant::now()));
             slots.note_own_end(key, end);
             key

@@ -17,7 +17,7 @@ use crate::relay::listener::{self, Accepted};
 use crate::relay::{Doors, Relay, target};
 use crate::session::Session;
 use crate::session::connecting::Tried;
-use crate::session::ended::{Cause, Identity, Serial, Unreached};
+use crate::session::ended::{Cause, Destination, Identity, Serial, Unreached};
 use crate::session::stream::Stream as _;
 use crate::sys::errno;
 use crate::sys::net::has_destination;
@@ -99,10 +99,12 @@ impl<S: Sink> Relay<S> {
         if let Some((count, message)) = self.refusal(&requester, address) {
             return self.drop_accepted(requester, count, &message);
         }
+        self.ask_names();
         let target = self.choice.next(Tried::default(), self.now);
-        match target.map(target::socket).transpose() {
+        let known = target.and_then(Destination::address);
+        match known.map(target::socket).transpose() {
             Err(error) if listener::is_shortage(errno(&error)) || !self.choice.has_alternatives() => {
-                let (errno, target) = (Errno::from(&error), target.unwrap_or(self.config.target()));
+                let (errno, target) = (Errno::from(&error), target.unwrap_or(self.first_target()));
                 let message = Message::TargetSocket { requester: address, target, errno };
                 self.drop_accepted(requester, Count::NoTargetSocket, &message);
                 if listener::is_shortage(errno.0) {
@@ -118,7 +120,7 @@ impl<S: Sink> Relay<S> {
     fn refusal(&self, requester: &TcpStream, address: SocketAddr) -> Option<(Count, Message)> {
         let slots = self.pool.slots();
         if slots.is_own_end(address) {
-            let targets = self.choice.targets().iter().map(|target| target.address);
+            let targets = self.choice.targets().iter().filter_map(|target| target.target.address());
             let mut asked_for = targets.filter(|&target| has_destination(requester, target));
             if let Some(target) = asked_for.find(|&target| slots.has_connection(address, target)) {
                 return Some((Count::OwnConnection, Message::OwnConnection { requester: address, target }));
@@ -147,17 +149,18 @@ impl<S: Sink> Relay<S> {
         &mut self,
         requester: TcpStream,
         address: SocketAddr,
-        target: Option<SocketAddr>,
+        target: Option<Destination>,
         socket: io::Result<Option<target::Socket>>,
     ) {
         self.last_serial += 1;
         let serial = Serial::new(self.last_serial).unwrap_or(Serial::MIN);
-        let target = target.unwrap_or(self.config.target());
+        let target = target.unwrap_or(self.first_target());
         let identity = Identity { serial, requester: address, target };
         self.sink.message(&Message::Allocated { session: identity });
         let socket = socket.map_err(|error| Unreached::new(Cause::TargetRefused, &error));
         let begun = socket.as_ref().map_err(|unreached| *unreached).and_then(|socket| {
-            socket.iter().try_for_each(|socket| target::begin_connect(socket, &self.config, identity))
+            let begin = |(socket, target)| target::begin_connect(socket, &self.config, address, target);
+            socket.as_ref().zip(target.address()).map_or(Ok(()), begin)
         });
         let stream = socket.ok().flatten().map(|socket| TcpStream::from_std(socket.into()));
         let session = Session::new(identity, requester, stream, self.now);

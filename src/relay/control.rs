@@ -22,6 +22,7 @@ pub(super) struct Requests {
     pub(super) stop: Arc<AtomicBool>,
     pub(super) drain: Arc<AtomicBool>,
     pub(super) report: Arc<AtomicBool>,
+    pub(super) look_up: Arc<AtomicBool>,
     ask: Arc<AtomicBool>,
     /// Those that wait for an answer; `None`: the relay is gone.
     questions: Arc<Mutex<Option<Vec<Question>>>>,
@@ -66,6 +67,11 @@ impl Handle {
     /// Has the totals and the live sessions logged.
     pub fn report(&self) {
         self.ask(&self.requests.report);
+    }
+
+    /// Has the names of the targets looked up at once.
+    pub fn look_up(&self) {
+        self.ask(&self.requests.look_up);
     }
 
     /// Returns the counts since the start; `None`: the relay has ended.
@@ -158,6 +164,11 @@ impl Control {
     pub(crate) fn take_report(&self) -> bool {
         self.requests.report.swap(false, Ordering::SeqCst)
     }
+
+    pub(crate) fn take_look_up(&self) -> bool {
+        self.requests.look_up.swap(false, Ordering::SeqCst)
+    }
+
     /// Returns whether questions wait for an answer.
     pub(crate) fn is_asked(&self) -> bool {
         self.requests.ask.swap(false, Ordering::SeqCst)

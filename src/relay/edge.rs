@@ -8,26 +8,29 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use crate::config::Config;
-use crate::limits::STATUS_VISITS;
+use crate::limits::{NAME_SOCKETS_MAX, STATUS_VISITS};
 use crate::log::Sink;
 use crate::log::message::Message;
-use crate::pool::Host;
+use crate::pool::{Host, Next};
 use crate::relay::target;
 use crate::relay::target::choice::Choice;
+use crate::relay::target::names::Names;
 use crate::session::Side;
 use crate::session::connecting::Tried;
-use crate::session::ended::{Ended, Identity, Unreached};
+use crate::session::ended::{Cause, Destination, Ended, Identity, Unreached};
 use crate::sys::net::canonical;
 
-// Tokens: these, and above them two for each session, by its key in the pool.
+// Tokens: these, then those of the status's visits and of the sockets that ask name servers, by their slots, and
+// above them two for each session, by its key in the pool.
 pub(super) const LISTENER: Token = Token(0);
 pub(super) const CONTROL: Token = Token(1);
 pub(super) const LOG: Token = Token(2);
 pub(super) const STATUS_LISTENER: Token = Token(8);
 const FIRST_VISIT: Token = Token(9);
-const FIRST_SESSION: Token = Token(32);
+const FIRST_NAME_SOCKET: Token = Token(32);
+const FIRST_SESSION: Token = Token(FIRST_NAME_SOCKET.0 + NAME_SOCKETS_MAX);
 
-const _: () = assert!(FIRST_VISIT.0 + STATUS_VISITS <= FIRST_SESSION.0);
+const _: () = assert!(FIRST_VISIT.0 + STATUS_VISITS <= FIRST_NAME_SOCKET.0);
 
 /// The relay as its pool sees it.
 pub(super) struct Edge<'a, S> {
@@ -35,6 +38,7 @@ pub(super) struct Edge<'a, S> {
     pub(super) sink: &'a mut S,
     pub(super) config: &'a Config,
     pub(super) choice: &'a mut Choice,
+    pub(super) names: &'a mut Names,
     pub(super) now: Instant,
 }
 
@@ -50,17 +54,24 @@ impl<S: Sink> Host<TcpStream> for Edge<'_, S> {
     fn next_target(
         &mut self,
         mut session: Identity,
-        mut unreached: Unreached,
+        mut unreached: Option<Unreached>,
         tried: &mut Tried,
-    ) -> Result<(TcpStream, SocketAddr), Unreached> {
+    ) -> Result<Next<TcpStream>, Unreached> {
         loop {
-            self.note_unreached(session.target, unreached, tried);
-            let Some(next_target) = self.choice.next(*tried, self.now) else { return Err(unreached) };
-            self.sink.message(&Message::NextTarget { session, unreached, next_target });
+            if let Some(unreached) = unreached {
+                self.note_unreached(session.target, unreached, tried);
+            }
+            let Some(next_target) = self.choice.next(*tried, self.now) else {
+                return Err(unreached.unwrap_or(Unreached { cause: Cause::ConnectTimeout, errno: None }));
+            };
+            if let Some(unreached) = unreached {
+                self.sink.message(&Message::NextTarget { session, unreached, next_target });
+            }
+            let Some(address) = next_target.address() else { return Ok(Next::Waiting(next_target)) };
             session.target = next_target;
-            match target::stream(self.config, session) {
-                Ok(stream) => return Ok((stream, next_target)),
-                Err(failure) => unreached = failure,
+            match target::stream(self.config, session.requester, address) {
+                Ok(stream) => return Ok(Next::Connecting(stream, address)),
+                Err(failure) => unreached = Some(failure),
             }
         }
     }
@@ -92,16 +103,29 @@ impl<S: Sink> Host<TcpStream> for Edge<'_, S> {
 
 impl<S: Sink> Edge<'_, S> {
     /// Notes that a session could not reach a target.
-    fn note_unreached(&mut self, target: SocketAddr, unreached: Unreached, tried: &mut Tried) {
+    fn note_unreached(&mut self, target: Destination, unreached: Unreached, tried: &mut Tried) {
         let rests = self.choice.failed(target, unreached.into(), tried, self.now);
         if rests && self.choice.has_alternatives() {
             self.sink.message(&Message::TargetRests { target, unreached });
+        }
+        if let Some(index) = self.choice.is_spent(target, *tried) {
+            self.names.ask_now(index, self.registry, self.now);
         }
     }
 }
 
 fn token(key: usize, side: Side) -> Token {
     Token(FIRST_SESSION.0 + 2 * key + side.index())
+}
+
+/// Returns the token of a socket that asks a name server.
+pub(super) fn name_socket_token(slot: usize) -> Token {
+    debug_assert!(slot < NAME_SOCKETS_MAX);
+    Token(FIRST_NAME_SOCKET.0 + slot)
+}
+
+pub(super) fn name_socket(token: Token) -> Option<usize> {
+    token.0.checked_sub(FIRST_NAME_SOCKET.0).filter(|&slot| slot < NAME_SOCKETS_MAX)
 }
 
 pub(super) fn session_side(token: Token) -> Option<(usize, Side)> {

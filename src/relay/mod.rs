@@ -12,6 +12,7 @@ pub(crate) mod error;
 mod listener;
 mod needs;
 pub(crate) mod privileges;
+mod resolving;
 #[cfg(feature = "signals")]
 mod signals;
 pub(crate) mod start;
@@ -35,11 +36,12 @@ use crate::log::{Log, Sink};
 use crate::pool::totals::Totals;
 use crate::pool::{Pool, Timer, Wake};
 use crate::relay::control::{Control, Handle};
-use crate::relay::edge::{CONTROL, Edge, LISTENER, LOG, STATUS_LISTENER, session_side, visit};
+use crate::relay::edge::{CONTROL, Edge, LISTENER, LOG, STATUS_LISTENER, name_socket, session_side, visit};
 use crate::relay::error::WaitError;
 use crate::relay::listener::Listener;
 use crate::relay::target::choice::{Choice, TargetState};
-use crate::session::ended::Live;
+use crate::relay::target::names::Names;
+use crate::session::ended::{Destination, Live};
 use crate::session::stream::Readiness;
 
 /// Reads the clock: the only place.
@@ -79,6 +81,9 @@ pub struct Relay<S = Log> {
     doors: Doors,
     pool: Pool<TcpStream>,
     choice: Choice,
+    names: Names,
+    /// The slot from which sessions that wait for a target's address look for it; `None`: there is no news.
+    look_from: Option<usize>,
     last_serial: u64,
     /// Message 126, for the start; `None`: no privileges were given up.
     given_up: Option<Message>,
@@ -135,6 +140,17 @@ impl<S: Sink> Relay<S> {
     #[must_use]
     pub fn totals(&self) -> Totals {
         self.pool.counts.totals()
+    }
+
+    /// Returns the first target, which messages name.
+    fn first_target(&self) -> Destination {
+        self.choice.targets()[0].target
+    }
+
+    /// Returns the lookups of names since the start: those that have found addresses, and those that have failed.
+    #[must_use]
+    pub fn lookups(&self) -> [u64; 2] {
+        self.names.lookups()
     }
 
     /// Returns the state of each target, in their order.
@@ -197,6 +213,7 @@ impl<S: Sink> Relay<S> {
         let more_events = self.note();
         self.sample_rates();
         self.work();
+        self.resolve_names();
         if let Some(outcome) = self.obey().or_else(|| self.expire(more_events)).or_else(|| self.drained()) {
             self.finish(match outcome {
                 Outcome::AbsoluteTimeout => &Message::AbsoluteTimeout {},
@@ -222,18 +239,17 @@ impl<S: Sink> Relay<S> {
     /// `None`: not before an event.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        if matches!(self.life, Life::Bound)
-            || self.can_accept()
-            || self.can_report()
-            || self.can_serve_status()
-        {
+        let has_more =
+            self.can_accept() || self.can_report() || self.can_serve_status() || self.look_from.is_some();
+        if matches!(self.life, Life::Bound) || has_more {
             return Some(self.now);
         }
-        match self.pool.wakes_at() {
-            Wake::Now => Some(self.now),
+        let pool = match self.pool.wakes_at() {
+            Wake::Now => return Some(self.now),
             Wake::At(at) => Some(at),
             Wake::Never => None,
-        }
+        };
+        pool.into_iter().chain(self.names.wakes_at(self.now)).min()
     }
 
     // ----- note
@@ -255,6 +271,8 @@ impl<S: Sink> Relay<S> {
                         self.pool.note(key, side, Readiness::from(event));
                     } else if let (Some(status), Some(index)) = (&mut self.status, visit(token)) {
                         status.note(index);
+                    } else if let Some(slot) = name_socket(token) {
+                        self.names.note(slot);
                     }
                 }
             }
@@ -273,7 +291,8 @@ impl<S: Sink> Relay<S> {
     fn pool_and_edge(&mut self) -> (&mut Pool<TcpStream>, Instant, Edge<'_, S>) {
         let registry = self.poll.registry();
         let (sink, config, choice) = (&mut self.sink, &self.config, &mut self.choice);
-        (&mut self.pool, self.now, Edge { registry, sink, config, choice, now: self.now })
+        let names = &mut self.names;
+        (&mut self.pool, self.now, Edge { registry, sink, config, choice, names, now: self.now })
     }
 
     fn obey(&mut self) -> Option<Outcome> {
@@ -289,6 +308,9 @@ impl<S: Sink> Relay<S> {
         }
         if self.control.is_asked() {
             self.control.answer(&self.pool, self.now);
+        }
+        if self.control.take_look_up() {
+            self.look_names_up();
         }
         if self.control.take_report() {
             self.report = Some(status::Report::Totals);

@@ -23,7 +23,9 @@ impl Needs {
     pub(super) fn of(config: &Config) -> Self {
         let session_bytes = 2 * config.buf + size_of::<Session<TcpStream>>() + SHARE_ELSEWHERE;
         let of_status = if config.status.is_some() { STATUS_DESCRIPTORS } else { 0 };
-        Self::of_pool(config.sessions(), session_bytes, OWN_DESCRIPTORS + of_status)
+        // Each name asks for addresses of both families at once.
+        let of_names = 2 * config.targets().filter(|target| target.address().is_none()).count();
+        Self::of_pool(config.sessions(), session_bytes, OWN_DESCRIPTORS + of_status + of_names)
     }
 
     /// Returns the needs of `sessions` sessions, each of which takes `session_bytes` bytes, beside

@@ -11,7 +11,8 @@ use crate::relay::control::Requests;
 
 impl<S: Sink> Relay<S> {
     /// Lets the process's signals ask for the same as a [`Handle`](crate::Handle): SIGTERM, SIGINT and SIGHUP to
-    /// stop, SIGQUIT to drain, SIGUSR1 to report. A SIGHUP that was ignored stays ignored. SIGXFSZ no longer
+    /// stop, SIGQUIT to drain, SIGUSR1 to report. Where targets may be names,
+    /// SIGHUP looks them up instead. A SIGHUP that was ignored stays ignored. SIGXFSZ no longer
     /// kills the process, so that a log file at its size limit does not.
     ///
     /// A signal asks every relay of the process that has called this. Without a call, the library leaves
@@ -20,9 +21,11 @@ impl<S: Sink> Relay<S> {
     /// # Errors
     /// No descriptor is left.
     pub fn listen_to_signals(&self) -> io::Result<()> {
-        let Requests { stop, drain, report, .. } = &self.control.requests;
-        // A closed terminal stops the relay, unless nohup(1) or its like has asked for the opposite.
-        let hang_up = (!ignores(SIGHUP)).then_some((SIGHUP, stop));
+        let Requests { stop, drain, report, look_up, .. } = &self.control.requests;
+        // A closed terminal stops the relay, unless nohup(1) or its like has asked for the opposite. A relay
+        // that resolves names looks them up instead.
+        let answer = if self.config.resolve() { look_up } else { stop };
+        let hang_up = (!ignores(SIGHUP)).then_some((SIGHUP, answer));
         let requests = [(SIGTERM, stop), (SIGINT, stop), (SIGQUIT, drain), (SIGUSR1, report)];
         for (signal, request) in requests.into_iter().chain(hang_up) {
             // In this order, so that the woken loop finds the request.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll};
 
+use crate::config::host::TargetHost;
 use crate::config::setters::invalid;
 use crate::config::way::{Source, Way};
 use crate::config::{Config, Target};
@@ -19,9 +20,12 @@ use crate::relay::listener::Listener;
 use crate::relay::needs::{Needs, pipe_bytes};
 use crate::relay::status::Service;
 use crate::relay::target::choice::Choice;
+use crate::relay::target::names::{Files, Names};
 use crate::relay::target::{can_serve, way};
 use crate::relay::wait::Gathering;
 use crate::relay::{Doors, Life, Relay, now, time_of_day};
+use crate::resolve::Name;
+use crate::session::ended::Destination;
 use crate::session::turn::Timeouts;
 use crate::sys::clock_resolution;
 use crate::sys::net::{can_be_bound, canonical, comes_in_on, is_broadcast, is_own};
@@ -67,7 +71,9 @@ impl<S: Sink> Relay<S> {
             life: Life::Bound,
             doors: Doors::Open(listener),
             pool: Pool::new(settings(&config), now),
-            choice: Choice::new(config.targets().map(Target::address)),
+            choice: Choice::new(config.targets().map(destination)),
+            names: Names::new(Files::default(), names(&config)),
+            look_from: None,
             last_serial: 0,
             given_up: None,
             report: None,
@@ -83,7 +89,7 @@ impl<S: Sink> Relay<S> {
     /// Logs that the relay is active, and arms the absolute timeout.
     #[cold]
     pub(super) fn start(&mut self) {
-        self.sink.message(&Message::Active { port: self.listen.port(), target: self.config.target() });
+        self.sink.message(&Message::Active { port: self.listen.port(), target: self.first_target() });
         if self.listen.ip() != Ipv4Addr::UNSPECIFIED {
             self.sink.message(&Message::Listening { address: self.listen });
         }
@@ -155,15 +161,37 @@ fn serve(config: &Config, poll: &Poll, now: Instant) -> Result<Option<Service>, 
     place.map(|place| Service::bind(place, poll.registry(), (time_of_day(), now))).transpose()
 }
 
+/// Returns a target as sessions know it.
+///
+/// Messages and answers to handles name it in any thread, and sessions are many. So its name lives as long as
+/// the process: a relay has a few, each shorter than 256 bytes.
+fn destination(target: &Target) -> Destination {
+    match target.address() {
+        Some(address) => address.into(),
+        None => Destination::Name(String::leak(target.host.to_string()), target.port),
+    }
+}
+
+/// Returns the names among the targets, with their indexes.
+fn names(config: &Config) -> impl Iterator<Item = (usize, Name)> {
+    config.targets().enumerate().filter_map(|(index, target)| match &target.host {
+        TargetHost::Name(name) => Some((index, name.clone())),
+        TargetHost::Address(_) => None,
+    })
+}
+
 /// Returns what is to be said of the pool and the limits: messages 105, where `--sessions` was given,
 /// and 104. Raises the descriptor limit. Message 136 follows for each backup that cannot be tried.
 fn remarks(config: &Config) -> impl Iterator<Item = Message> {
     let needs = Needs::of(config);
     let needed = config.sessions.map(|_| needs.message());
     let untried = config.source.into_iter().flat_map(|source| {
-        let targets = config.targets().map(Target::address);
+        let targets = config.targets().filter_map(Target::address);
         let others = targets.filter(move |&target| !can_serve(source, target));
-        others.map(move |target| Message::BackupOfOtherFamily { target, source: source.to_string() })
+        others.map(move |target| {
+            let (target, source) = (target.into(), source.to_string());
+            Message::BackupOfOtherFamily { target, source }
+        })
     });
     needed.into_iter().chain(needs.raise_descriptor_limit().err()).chain(untried)
 }
@@ -207,13 +235,11 @@ fn check_before(config: &Config) -> Result<(), StartError> {
 /// # Errors
 /// Message 113, or 112 for a backup.
 fn check_targets(config: &Config, listen: SocketAddr) -> Result<(), StartError> {
-    let comes_in = |target| config.bind_interface().is_none_or(|name| comes_in_on(target, name));
-    let leads_back = |target| reaches(target, listen) && comes_in(target);
-    let target = config.target();
-    if leads_back(target) {
+    let is_own = |target: &SocketAddr| leads_back(*target, config, listen);
+    if let Some(target) = config.target.address().filter(is_own) {
         return Err(StartError::OwnListener { target });
     }
-    match config.backups.iter().find(|backup| leads_back(backup.address())) {
+    match config.backups.iter().find(|backup| backup.address().as_ref().is_some_and(is_own)) {
         None => Ok(()),
         Some(backup) => {
             let allowed = "a target that is not where this relay itself listens";
@@ -230,7 +256,9 @@ fn check_source(config: &Config, listen: SocketAddr) -> Result<(), StartError> {
     let listen = canonical(listen);
     let takes_both = listen.ip() == Ipv6Addr::UNSPECIFIED;
     match config.source {
-        Some(source @ Source::Requester) if !takes_both && listen.is_ipv4() != config.target().is_ipv4() => {
+        Some(source @ Source::Requester)
+            if !takes_both && config.target.is_ipv4() == Some(listen.is_ipv6()) =>
+        {
             let family = config.target_family();
             let allowed =
                 format!("an {family} address of this host, as no requester of {} has one", listen.ip());
@@ -238,6 +266,11 @@ fn check_source(config: &Config, listen: SocketAddr) -> Result<(), StartError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Returns whether a connection to `target` would come in at the relay's own listener at `listen`.
+pub(super) fn leads_back(target: SocketAddr, config: &Config, listen: SocketAddr) -> bool {
+    reaches(target, listen) && config.bind_interface().is_none_or(|name| comes_in_on(target, name))
 }
 
 /// Returns whether a connection to `target` would reach a listener at `listen`.

@@ -39,7 +39,7 @@ fn an_absolute_timeout_beyond_the_reach_of_the_wheel_ends_the_relay_neither_earl
 fn a_target_that_leads_back_here_does_not_eat_the_pool() {
     let (mut relay, own, messages) = relay(Duration::ZERO);
     // As address translation does it, where the start cannot see it.
-    relay.choice = Choice::new([own]);
+    relay.choice = Choice::new([own.into()]);
     let handle = relay.handle();
     let run = thread::spawn(move || relay.run());
 

@@ -16,7 +16,8 @@ pub(super) struct Held {
     pub(super) name: Name,
     /// From the hosts file. If there are any, no server is asked.
     from_hosts: Vec<IpAddr>,
-    /// IPv6 before IPv4, each in the order of its answer. They serve until there are others.
+    /// IPv6 and IPv4 in turns (RFC 8305), each in the order of its answer: where one family leads nowhere,
+    /// the second address is of the other. They serve until there are others.
     pub(super) addresses: Vec<IpAddr>,
     pub(super) phase: Phase,
     /// The earliest time at which a session's question begins a lookup. None until the first
@@ -30,6 +31,8 @@ pub(super) struct Held {
     failure_reported: Option<Why>,
     /// The time until which sessions wait for a first address.
     wanted_until: Option<Instant>,
+    /// Lookups that have found addresses, and those that have not, since the start.
+    pub(super) ended: [u64; 2],
     /// The last result, until it is reported.
     pub(super) news: Option<Outcome>,
 }
@@ -54,6 +57,7 @@ impl Held {
             failures: 0,
             failure_reported: None,
             wanted_until: None,
+            ended: [0; 2],
             news: None,
         }
     }
@@ -139,6 +143,7 @@ impl Held {
 
     fn succeeded(&mut self, until: Instant) {
         (self.phase, self.due, self.failures) = (Phase::Idle, Some(until), 0);
+        self.ended[0] += 1;
     }
 
     /// Lets these addresses serve. They are news if they are others than before, in any order, or
@@ -147,7 +152,12 @@ impl Held {
         let same = addresses.len() == self.addresses.len()
             && self.addresses.iter().all(|old| addresses.contains(old));
         let of = |kind| addresses.iter().filter(move |address| family(address) == kind);
-        self.addresses = of(Family::V6).chain(of(Family::V4)).copied().collect();
+        let (mut six, mut four) = (of(Family::V6), of(Family::V4));
+        self.addresses.clear();
+        while self.addresses.len() < addresses.len() {
+            self.addresses.extend(six.next());
+            self.addresses.extend(four.next());
+        }
         if self.failure_reported.take().is_some() || !same {
             self.news = Some(Outcome::Resolved { addresses: self.addresses.clone() });
         }
@@ -157,6 +167,7 @@ impl Held {
         let wait = LOOKUP_RETRY_MIN.saturating_mul(1 << self.failures.min(16)).min(LOOKUP_RETRY_MAX);
         (self.phase, self.due, self.failures) =
             (Phase::Idle, Some(now + wait), self.failures.saturating_add(1));
+        self.ended[1] += 1;
         if self.failure_reported.replace(why) != Some(why) {
             self.news = Some(Outcome::Failed { why, kept: self.addresses.clone() });
         }

@@ -274,6 +274,20 @@ impl Resolver {
         names.find_map(|(index, held)| Some(Report { id: Id(index), outcome: held.news.take()? }))
     }
 
+    /// Returns the lookups since the start: those that have found addresses, and those that have failed.
+    #[must_use]
+    pub fn ended(&self) -> [u64; 2] {
+        self.names
+            .iter()
+            .fold([0; 2], |[found, failed], held| [found + held.ended[0], failed + held.ended[1]])
+    }
+
+    /// Returns whether there is a report.
+    #[must_use]
+    pub fn has_report(&self) -> bool {
+        self.names.iter().any(|held| held.news.is_some())
+    }
+
     fn lookup(&mut self, key: Key, now: Instant, act: impl FnOnce(&mut Lookup, &Conf)) {
         let Some(held) = self.names.get_mut(key.slot / 2) else { return };
         if let Phase::Asking(lookup) = &mut held.phase {
@@ -306,4 +320,4 @@ impl fmt::Display for Why {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -25,7 +25,7 @@ impl Name {
     /// A dot at the end makes it absolute.
     ///
     /// # Errors
-    /// An empty or too long label or name, another character, or a last label of digits only,
+    /// An empty or too long label or name, a hyphen in front, another character, or a last label of digits only,
     /// which is a mistyped IPv4 address.
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         let (text, absolute) = match text.strip_suffix('.') {
@@ -34,7 +34,9 @@ impl Name {
         };
         let is_label = |label: &str| {
             let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-            (1..=LABEL_BYTES_MAX).contains(&label.len()) && label.bytes().all(allowed)
+            (1..=LABEL_BYTES_MAX).contains(&label.len())
+                && !label.starts_with('-')
+                && label.bytes().all(allowed)
         };
         let last = text.rsplit('.').next().unwrap_or(text);
         let is_number = last.bytes().all(|byte| byte.is_ascii_digit());
@@ -74,6 +76,14 @@ impl Name {
         text.strip_suffix('.').unwrap_or(text).eq_ignore_ascii_case(&self.text)
     }
 }
+
+impl fmt::Display for InvalidName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no host name")
+    }
+}
+
+impl std::error::Error for InvalidName {}
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -130,6 +140,8 @@ mod tests {
             "a\n",
             "a\0",
             "*",
+            "-",
+            "a.-b",
             &long_label,
             &too_long,
         ] {

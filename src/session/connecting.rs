@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use crate::limits::TARGETS_MAX;
-use crate::session::ended::{Cause, Unreached};
+use crate::session::ended::{Cause, Destination, Unreached};
 use crate::session::socket::Socket;
 use crate::session::stream::{Connect, Stream};
 use crate::session::turn::Verdict;
@@ -61,9 +61,24 @@ impl<S: Stream> Session<S> {
     /// the old one is noted for it.
     pub fn retarget(&mut self, stream: S, address: SocketAddr, tried: Tried, now: Instant) {
         debug_assert!(self.target.is_none() && matches!(self.phase, Phase::Connecting(_)));
-        self.identity.target = address;
+        self.identity.target = address.into();
         self.target = Some(Socket::connecting(stream));
         self.phase = Phase::Connecting(Connecting { since: now, tried });
+    }
+
+    /// Waits for the address of a target. A wait that goes on keeps its deadline.
+    pub fn wait_for(&mut self, target: Destination, tried: Tried, now: Instant) {
+        debug_assert!(self.target.is_none() && target.address().is_none());
+        if self.identity.target != target {
+            self.identity.target = target;
+            self.phase = Phase::Connecting(Connecting { since: now, tried });
+        }
+    }
+
+    /// Returns whether the session waits for the address of its target.
+    #[must_use]
+    pub fn waits_for_target(&self) -> bool {
+        self.target.is_none() && matches!(self.phase, Phase::Connecting(_))
     }
 
     pub(super) fn connect(&mut self) -> Verdict {

@@ -18,8 +18,52 @@ pub struct Identity {
     pub serial: Serial,
     /// The address that the requester connected from.
     pub requester: SocketAddr,
-    /// The address that its bytes go to.
-    pub target: SocketAddr,
+    /// The target that its bytes go to.
+    pub target: Destination,
+}
+
+/// A target: its address, or its name while that has no known address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// The address that is connected to.
+    Address(SocketAddr),
+    /// The name, which lives as long as the process, and the port.
+    Name(&'static str, u16),
+}
+
+impl Destination {
+    /// Returns the address, if it is known.
+    #[must_use]
+    pub fn address(self) -> Option<SocketAddr> {
+        match self {
+            Self::Address(address) => Some(address),
+            Self::Name(..) => None,
+        }
+    }
+
+    /// Returns the TCP port.
+    #[must_use]
+    pub fn port(self) -> u16 {
+        match self {
+            Self::Address(address) => address.port(),
+            Self::Name(_, port) => port,
+        }
+    }
+}
+
+impl From<SocketAddr> for Destination {
+    fn from(address: SocketAddr) -> Self {
+        Self::Address(address)
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Name(name, port) => write!(f, "{name}:{port}"),
+        }
+    }
 }
 
 /// What a session had done when it ended.

@@ -129,7 +129,7 @@ fn match_acl(stopwatch: &Stopwatch) {
 /// Writes a line of the log as text.
 fn format_messages(stopwatch: &Stopwatch) {
     let requester: SocketAddr = "192.168.100.77:50123".parse().unwrap();
-    let target = "10.20.30.40:8080".parse().unwrap();
+    let target = "10.20.30.40:8080".parse::<SocketAddr>().unwrap().into();
     let session = Identity { serial: Serial::new(123_456).unwrap(), requester, target };
     for message in [
         Message::Attempt { requester },

@@ -27,6 +27,12 @@ mod log;
 mod matrix;
 mod messages;
 #[cfg(target_os = "linux")]
+mod name_files;
+#[cfg(target_os = "linux")]
+mod name_server;
+#[cfg(target_os = "linux")]
+mod names;
+#[cfg(target_os = "linux")]
 mod networks;
 mod options;
 #[cfg(target_os = "linux")]

@@ -8,8 +8,8 @@ use std::num::NonZeroU64;
 use serde_json::Value;
 use tcprelay::cli::{Request, parse};
 use tcprelay::internal::message::{
-    Cause, Errno, Given, Identity, ListenFailure, Live, Message, OptionFailure, StatusFailure, Summary,
-    Totals, Unreached,
+    Addresses, Cause, Errno, Given, Identity, ListenFailure, Live, Message, OptionFailure, StatusFailure,
+    Summary, Totals, Unreached,
 };
 use tcprelay::{Log, LogFormat, LogStyle, Progress, Sink as _, StatusAddress};
 
@@ -20,7 +20,7 @@ const README: &str = include_str!("../../README.md");
 fn catalogue() -> Vec<Message> {
     let requester: SocketAddr = "192.0.2.1:50001".parse().unwrap();
     let target: SocketAddr = "198.51.100.2:60002".parse().unwrap();
-    let session = Identity { serial: NonZeroU64::new(70003).unwrap(), requester, target };
+    let session = Identity { serial: NonZeroU64::new(70003).unwrap(), requester, target: target.into() };
     let summary = Summary::default();
     let errno = Errno(80004);
     let address = "0.0.0.0:40000".parse().unwrap();
@@ -41,11 +41,11 @@ fn catalogue() -> Vec<Message> {
         Message::ListenerBind { failure },
         Message::ListenerListen { failure },
         Message::PollUnavailable { failure },
-        Message::Active { port: 40000, target },
+        Message::Active { port: 40000, target: target.into() },
         Message::Attempt { requester },
         Message::Rejected { requester },
         Message::Accepted { requester },
-        Message::TargetSocket { requester, target, errno },
+        Message::TargetSocket { requester, target: target.into(), errno },
         Message::ConnectNotStarted { session, summary },
         Message::PoolExhausted { requester },
         Message::AcceptFailed { errno },
@@ -96,13 +96,20 @@ fn catalogue() -> Vec<Message> {
 }
 
 /// Those behind them.
-fn catalogue_of_targets(session: Identity) -> [Message; 11] {
+fn catalogue_of_targets(session: Identity) -> [Message; 13] {
     let target = session.target;
+    let addresses = Addresses(target.address().map(|target| target.ip()).into_iter().collect());
     let unreached = Unreached { cause: Cause::TargetRefused, errno: Some(80004) };
     let status: StatusAddress = "127.0.0.1:9100".parse().unwrap();
     let at = |address: &str| address.parse().unwrap();
     [
-        Message::NextTarget { session, unreached, next_target: at("198.51.100.9:60002") },
+        Message::NameResolved { name: "db.example".into(), addresses: addresses.clone() },
+        Message::NameNotResolved { name: "db.example".into(), reason: "the reason".into(), addresses },
+        Message::NextTarget {
+            session,
+            unreached,
+            next_target: SocketAddr::from(([198, 51, 100, 9], 60002)).into(),
+        },
         Message::TargetRests { target, unreached },
         Message::TargetBack { target },
         Message::StatusListening { status: status.to_string() },
@@ -187,9 +194,14 @@ fn as_json_every_message_is_one_object_with_the_values_of_its_text() {
         assert_eq!(object["message"], text.as_str());
         for (value, field, expected) in [
             ("192.0.2.1", "requester", Value::from("192.0.2.1")),
-            ("198.51.100.2", "target", "198.51.100.2".into()),
             ("70003", "serial", 70003.into()),
             ("80004", "errno", 80004.into()),
+            // Those of a name.
+            if object.get("addresses").is_some() {
+                ("198.51.100.2", "addresses", "198.51.100.2".into())
+            } else {
+                ("198.51.100.2", "target", "198.51.100.2".into())
+            },
         ] {
             if text.contains(value) {
                 assert_eq!(object[field], expected, "{line}");
@@ -211,7 +223,7 @@ fn as_json_every_message_is_one_object_with_the_values_of_its_text() {
 #[test]
 fn every_message_of_the_catalogue_is_in_its_place() {
     let numbers: Vec<_> = catalogue().iter().map(Message::number).collect();
-    let own = (100..=119).chain(122..=126).chain(130..=132).chain(135..=137);
+    let own = (100..=126).chain(130..=132).chain(135..=137);
     let expected: Vec<_> = (1..=39).chain(own).collect();
     assert_eq!(numbers, expected);
     let mut events: Vec<_> = catalogue().iter().map(Message::event).collect();

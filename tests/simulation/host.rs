@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use tcprelay::internal::choice::Choice;
-use tcprelay::internal::message::{Cause, Ended, Identity, Summary, Unreached};
-use tcprelay::internal::pool::Host;
+use tcprelay::internal::message::{Cause, Destination, Ended, Identity, Summary, Unreached};
+use tcprelay::internal::pool::{Host, Next};
 use tcprelay::internal::session::{Side, Tried};
 use tcprelay_model::kernel::{PREFACE, Random, Scripted};
 use tcprelay_model::world::{SIDES, Stage, World};
@@ -50,7 +50,7 @@ pub struct Case {
     pub world: Rc<RefCell<World>>,
     pub history: History,
     /// The targets that the relay has tried, in their order.
-    pub tried: Vec<SocketAddr>,
+    pub tried: Vec<Destination>,
     /// Its slot, while it has one.
     pub key: Option<usize>,
     /// It is among the sessions to be polled.
@@ -160,7 +160,7 @@ impl Edge {
     }
 
     /// Begins to connect a session, after it has chosen a target.
-    pub fn begin_connect(&mut self, serial: u64, target: SocketAddr) -> Result<(), Unreached> {
+    pub fn begin_connect(&mut self, serial: u64, target: Destination) -> Result<(), Unreached> {
         let (now, has_fault) = (self.now(), self.has_fault());
         let case = self.cases.get_mut(&serial).expect("the session is known");
         case.history.connecting = now;
@@ -225,9 +225,10 @@ impl Host<Socket> for Edge {
     fn next_target(
         &mut self,
         mut session: Identity,
-        mut unreached: Unreached,
+        unreached: Option<Unreached>,
         tried: &mut Tried,
-    ) -> Result<(Socket, SocketAddr), Unreached> {
+    ) -> Result<Next<Socket>, Unreached> {
+        let mut unreached = unreached.expect("every target has an address");
         let (serial, now) = (session.serial.get(), self.origin + self.now());
         let world = Rc::clone(&self.cases[&serial].world);
         loop {
@@ -237,7 +238,8 @@ impl Host<Socket> for Edge {
             match self.begin_connect(serial, target) {
                 Ok(()) => {
                     world.borrow_mut().touch();
-                    return Ok((Socket::new(&world, Side::Target), target));
+                    let address = target.address().expect("it has one");
+                    return Ok(Next::Connecting(Socket::new(&world, Side::Target), address));
                 }
                 // Such a session ends.
                 Err(unreached) if unreached.cause == Cause::ConnectNotStarted => return Err(unreached),

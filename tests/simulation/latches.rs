@@ -104,7 +104,7 @@ const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 /// A session with buffers of 100 bytes.
 fn relaying(requester: Fake, target: Fake, now: Instant) -> Session<Fake> {
     let mut session = Session::new(
-        Identity { serial: Serial::MIN, requester: ADDRESS, target: ADDRESS },
+        Identity { serial: Serial::MIN, requester: ADDRESS, target: ADDRESS.into() },
         requester,
         Some(target),
         now,

@@ -56,7 +56,7 @@ impl Run {
         let connections = Side::BOTH.map(|side| Connection::new(side, false, PLENTY, room, 0));
         let pair = Rc::new(RefCell::new(Pair(connections)));
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let identity = Identity { serial: Serial::MIN, requester: address, target: address };
+        let identity = Identity { serial: Serial::MIN, requester: address, target: address.into() };
         let [requester, target] = Side::BOTH.map(|side| Scripted::new(&pair, side));
         let origin = Instant::now();
         let session = Session::new(identity, requester, Some(target), origin);

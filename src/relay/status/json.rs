@@ -21,7 +21,9 @@ pub(super) fn write(view: &View<'_>, sessions: &[Live]) -> String {
     json.value("version", Value::Text(&env!("CARGO_PKG_VERSION")));
     json.value("started", Value::Text(&humantime::format_rfc3339_seconds(view.facts.started)));
     json.field("address", &view.listen);
-    json.field("target", &view.config.target());
+    let target = view.config.target();
+    json.value("target", Value::Text(&target.host));
+    json.field("target_port", &target.port);
     json.field("uptime_s", &view.age().as_secs());
     json.flag("draining", view.is_draining);
     json.field("sessions", &view.pool.slots().len());
@@ -45,7 +47,7 @@ pub(super) fn write(view: &View<'_>, sessions: &[Live]) -> String {
     json.open("targets", '[');
     for target in view.targets {
         json.open("", '{');
-        json.field("target", &target.address);
+        json.field("target", &target.target);
         json.flag("up", !target.is_resting());
         json.open("connects_failed", '{');
         for (reason, count) in target.named_failures() {

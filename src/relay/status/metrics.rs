@@ -78,7 +78,7 @@ fn counts(metrics: &mut Metrics, view: &View<'_>) {
 }
 
 fn targets(metrics: &mut Metrics, view: &View<'_>) {
-    let named = || view.targets.iter().map(|target| (target, target.address.to_string()));
+    let named = || view.targets.iter().map(|target| (target, target.target.to_string()));
     metrics.family(
         "tcprelay_target_up",
         "gauge",

@@ -2,7 +2,6 @@
 
 use std::fmt::{self, Display, Write as _};
 
-use crate::config::host::Host;
 use crate::relay::status::http::Order;
 use crate::relay::status::rates::a_second;
 use crate::relay::status::view::{Bytes, Html, Spoken, View};
@@ -37,12 +36,11 @@ pub(super) fn write(view: &View<'_>, sessions: &[Live], order: Order) -> String 
 
 fn put(page: &mut String, view: &View<'_>, sessions: &[Live], order: Order) -> fmt::Result {
     let (port, target) = (view.listen.port(), view.config.target());
-    let host = Host::from(target);
-    let host = Html(&host);
+    let host = Html(&target.host);
     write!(
         page,
         "<title>tcprelay {port}</title><h1>TCP port {port} \u{2192} {host} port {}</h1>",
-        target.port()
+        target.port
     )?;
     let since = humantime::format_rfc3339_seconds(view.facts.started);
     write!(page, "<p>Since {since} ({}), listening on {}", Spoken(view.age()), Html(&view.listen))?;
@@ -92,7 +90,7 @@ fn put_targets(page: &mut String, view: &View<'_>) -> fmt::Result {
     page.push_str("<h2>Targets</h2><div class=wide><table><tr><th>target<th>state<th>failed connects");
     for target in view.targets {
         let state = if target.is_resting() { "down" } else { "up" };
-        write!(page, "<tr><td>{}<td><b class={state}>{state}</b><td>", Html(&target.address))?;
+        write!(page, "<tr><td>{}<td><b class={state}>{state}</b><td>", Html(&target.target))?;
         let mut separator = "";
         for (reason, count) in target.named_failures().filter(|&(_, count)| count > 0) {
             write!(page, "{separator}{count} {reason}")?;

@@ -47,7 +47,7 @@ impl<S: Sink> Relay<S> {
     fn log_targets(&mut self) {
         for target in self.choice.targets().iter().filter(|_| self.choice.has_alternatives()) {
             let [refused, expired, unreachable, own_failures] = target.failures;
-            let (target, state) = (target.address, target.state());
+            let (target, state) = (target.target, target.state());
             let message =
                 Message::StatusTarget { target, state, refused, expired, unreachable, own_failures };
             self.sink.message(&message);

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use crate::limits::{TARGET_REST_MAX, TARGET_REST_MIN, TARGET_TRIAL_MAX, TARGETS_MAX};
+use crate::limits::{ADDRESSES_TRIED_MAX, TARGET_REST_MAX, TARGET_REST_MIN, TARGET_TRIAL_MAX};
 use crate::session::connecting::Tried;
-use crate::session::ended::{Cause, Unreached};
+use crate::session::ended::{Cause, Destination, Unreached};
 
-/// The targets of a relay, in the order in which they are tried. A target's place is its index.
+/// The targets of a relay, in the order in which they are tried. The addresses of a name stand in its place.
 #[derive(Debug)]
 pub struct Choice {
     targets: Vec<TargetState>,
@@ -25,8 +25,12 @@ pub struct Choice {
 /// The state of one target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TargetState {
-    /// Its address.
-    pub address: SocketAddr,
+    /// Its address, or its name while that has no known address.
+    pub target: Destination,
+    /// Its index on the command line; the addresses of a name share it.
+    index: usize,
+    /// Its place among those that a session has tried.
+    place: usize,
     /// The connects that failed since the start, by [`Failure`].
     pub failures: [u64; Failure::ALL.len()],
     standing: Standing,
@@ -39,6 +43,8 @@ enum Standing {
     Up,
     /// The last connect failed. Until then the target has rested for `rest`.
     Resting { until: Instant, rest: Duration },
+    /// The lookup of the name has failed. Sessions wait for its address only where there is no other target.
+    Unknown,
     /// The rest is over, and one session tries the target. If that session has no result by then, another
     /// one may try.
     Trial { until: Instant, rest: Duration },
@@ -103,16 +109,38 @@ impl From<Unreached> for Failure {
 impl Choice {
     /// Returns the choice between these targets, each of them once. All of them are up.
     #[must_use]
-    pub fn new(addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
-        let up = |address| TargetState { address, failures: [0; Failure::ALL.len()], standing: Standing::Up };
-        let mut targets: Vec<TargetState> = Vec::new();
-        for address in addresses {
-            if targets.iter().all(|target| target.address != address) {
-                targets.push(up(address));
+    pub fn new(targets: impl IntoIterator<Item = Destination>) -> Self {
+        let mut states: Vec<TargetState> = Vec::new();
+        for (index, target) in targets.into_iter().enumerate() {
+            if states.iter().all(|state| state.target != target) {
+                states.push(TargetState::up(target, index, index * ADDRESSES_TRIED_MAX));
             }
         }
-        debug_assert!(targets.len() <= TARGETS_MAX);
-        Self { targets }
+        Self { targets: states }
+    }
+
+    /// Puts the addresses of a name in its place. Those that were known before keep their state.
+    pub fn resolved(&mut self, index: usize, addresses: &[SocketAddr]) {
+        let Some(at) = self.targets.iter().position(|target| target.index == index) else { return };
+        let known: Vec<_> = self.targets.extract_if(.., |target| target.index == index).collect();
+        let kept = |address: SocketAddr| known.iter().find(|target| target.target == address.into());
+        let taken: Vec<_> = addresses.iter().filter_map(|&address| Some(kept(address)?.place)).collect();
+        let first = index * ADDRESSES_TRIED_MAX;
+        let mut free = (first..first + ADDRESSES_TRIED_MAX).filter(|place| !taken.contains(place));
+        let states = addresses.iter().filter_map(|&address| match kept(address) {
+            Some(known) => Some(*known),
+            None => Some(TargetState::up(address.into(), index, free.next()?)),
+        });
+        self.targets.splice(at..at, states);
+    }
+
+    /// Notes that the lookup of a name has failed. Without an address, sessions go to other targets first.
+    pub fn not_resolved(&mut self, index: usize) {
+        for target in self.targets.iter_mut().filter(|target| target.index == index) {
+            if target.target.address().is_none() {
+                target.standing = Standing::Unknown;
+            }
+        }
     }
 
     /// Returns the targets, in their order.
@@ -128,46 +156,62 @@ impl Choice {
     }
 
     /// Returns the target for a session that has tried some already; `None`: there is no other.
-    pub fn next(&mut self, tried: Tried, now: Instant) -> Option<SocketAddr> {
-        let mut untried = (0..self.targets.len()).filter(|&place| !tried.contains(place));
+    pub fn next(&mut self, tried: Tried, now: Instant) -> Option<Destination> {
+        let mut untried = (0..self.targets.len()).filter(|&at| !tried.contains(self.targets[at].place));
         let first = untried.clone().next()?;
-        let open = untried.find(|&place| self.targets[place].standing.is_open(now));
+        let open = untried.find(|&at| self.targets[at].standing.is_open(now));
         let target = &mut self.targets[open.unwrap_or(first)];
         if let Standing::Resting { until, rest } | Standing::Trial { until, rest } = target.standing
             && until <= now
         {
             target.standing = Standing::Trial { until: now + TARGET_TRIAL_MAX, rest };
         }
-        Some(target.address)
+        Some(target.target)
     }
 
     /// Notes that a session could not reach a target, and adds the target to those that it has tried.
     /// Returns whether the target rests from now on and did not before.
-    pub fn failed(&mut self, address: SocketAddr, failure: Failure, tried: &mut Tried, now: Instant) -> bool {
-        let Some(place) = self.place(address) else { return false };
-        tried.add(place);
-        let target = &mut self.targets[place];
-        target.failures[failure as usize] += 1;
-        let standing = target.standing;
-        target.standing = standing.after(failure, now);
-        standing == Standing::Up && target.is_resting()
+    pub fn failed(&mut self, target: Destination, failure: Failure, tried: &mut Tried, now: Instant) -> bool {
+        let mut is_news = false;
+        // Two names can have the same address.
+        for state in self.targets.iter_mut().filter(|state| state.target == target) {
+            tried.add(state.place);
+            state.failures[failure as usize] += 1;
+            let standing = state.standing;
+            state.standing = match target {
+                Destination::Address(_) => standing.after(failure, now),
+                Destination::Name(..) => Standing::Unknown,
+            };
+            is_news = standing == Standing::Up && state.is_resting();
+        }
+        is_news
+    }
+
+    /// Returns the index of a target that a session has tried at all of its addresses; `None`: it has
+    /// others, or is no target any more.
+    #[must_use]
+    pub fn is_spent(&self, target: Destination, tried: Tried) -> Option<usize> {
+        let index = self.targets.iter().find(|state| state.target == target)?.index;
+        let mut addresses = self.targets.iter().filter(|state| state.index == index);
+        addresses.all(|state| tried.contains(state.place)).then_some(index)
     }
 
     /// Notes that a target has answered. Returns whether it rested before.
-    pub fn answered(&mut self, address: SocketAddr) -> bool {
-        let Some(place) = self.place(address) else { return false };
-        let target = &mut self.targets[place];
-        let was_resting = target.is_resting();
-        target.standing = Standing::Up;
+    pub fn answered(&mut self, target: Destination) -> bool {
+        let mut was_resting = false;
+        for state in self.targets.iter_mut().filter(|state| state.target == target) {
+            was_resting = state.is_resting();
+            state.standing = Standing::Up;
+        }
         was_resting
-    }
-
-    fn place(&self, address: SocketAddr) -> Option<usize> {
-        self.targets.iter().position(|target| target.address == address)
     }
 }
 
 impl TargetState {
+    fn up(target: Destination, index: usize, place: usize) -> Self {
+        Self { target, index, place, failures: [0; Failure::ALL.len()], standing: Standing::Up }
+    }
+
     /// Returns whether the last connect has failed, so that sessions try other targets first.
     #[must_use]
     pub fn is_resting(&self) -> bool {
@@ -191,6 +235,7 @@ impl Standing {
     fn is_open(self, now: Instant) -> bool {
         match self {
             Self::Up => true,
+            Self::Unknown => false,
             Self::Resting { until, .. } | Self::Trial { until, .. } => until <= now,
         }
     }
@@ -203,6 +248,7 @@ impl Standing {
             // The target was not tried, so another session may try it at once.
             Self::Trial { rest, .. } if failure == Failure::Own => Self::Resting { until: now, rest },
             _ if failure == Failure::Own => self,
+            Self::Unknown => self,
             Self::Up => rested(TARGET_REST_MIN),
             Self::Resting { until, .. } if now < until => self,
             Self::Resting { rest, .. } | Self::Trial { rest, .. } => rested(TARGET_REST_MAX.min(2 * rest)),

@@ -1,6 +1,7 @@
 //! The way to the target: its socket, the connect, and the header that may go first.
 
 pub(crate) mod choice;
+pub(crate) mod names;
 pub(super) mod way;
 
 use std::io;
@@ -14,7 +15,7 @@ use socket2::{Domain, Protocol, Type};
 
 use crate::config::way::Source;
 use crate::config::{Config, ProxyProtocol};
-use crate::session::ended::{Cause, Identity, Unreached};
+use crate::session::ended::{Cause, Unreached};
 use crate::sys::net::canonical;
 use crate::sys::{NO_SUCH_FAMILY, uninterrupted};
 
@@ -29,23 +30,32 @@ pub(crate) fn socket(target: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Begins to connect a session to its target, as `config` says.
+/// Begins to connect a session of `requester` to `target`, as `config` says.
 ///
 /// # Errors
 /// The socket cannot be prepared, or the kernel refuses at once.
-pub(crate) fn begin_connect(socket: &Socket, config: &Config, session: Identity) -> Result<(), Unreached> {
+pub(crate) fn begin_connect(
+    socket: &Socket,
+    config: &Config,
+    requester: SocketAddr,
+    target: SocketAddr,
+) -> Result<(), Unreached> {
     // Urgent bytes stay in the stream, where a relay must find them.
     socket.set_out_of_band_inline(true).map_err(|error| Unreached::new(Cause::ConnectNotStarted, &error))?;
-    connect(socket, config, session).map_err(|error| Unreached::new(Cause::TargetRefused, &error))
+    connect(socket, config, requester, target).map_err(|error| Unreached::new(Cause::TargetRefused, &error))
 }
 
-/// Returns a stream whose connect to the target of `session` has begun.
+/// Returns a stream whose connect has begun.
 ///
 /// # Errors
 /// There is no socket for it, or those of [`begin_connect`].
-pub(crate) fn stream(config: &Config, session: Identity) -> Result<TcpStream, Unreached> {
-    let socket = socket(session.target).map_err(|error| Unreached::new(Cause::TargetRefused, &error))?;
-    begin_connect(&socket, config, session)?;
+pub(crate) fn stream(
+    config: &Config,
+    requester: SocketAddr,
+    target: SocketAddr,
+) -> Result<TcpStream, Unreached> {
+    let socket = socket(target).map_err(|error| Unreached::new(Cause::TargetRefused, &error))?;
+    begin_connect(&socket, config, requester, target)?;
     Ok(TcpStream::from_std(socket.into()))
 }
 
@@ -57,8 +67,7 @@ pub(crate) fn can_serve(source: Source, target: SocketAddr) -> bool {
     }
 }
 
-fn connect(socket: &Socket, config: &Config, session: Identity) -> io::Result<()> {
-    let Identity { requester, target, .. } = session;
+fn connect(socket: &Socket, config: &Config, requester: SocketAddr, target: SocketAddr) -> io::Result<()> {
     way::prepare(socket, config, target).map_err(|(_, error)| error)?;
     if let Some(source) = config.source {
         let source = source.of(requester);

@@ -1,7 +1,7 @@
 //! The way that packets to the target take, where the command line chooses it.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use socket2::Socket;
 
@@ -45,8 +45,10 @@ pub(crate) fn check(config: &Config) -> Result<(), StartError> {
         let source = io::ErrorKind::Unsupported.into();
         return Err(StartError::OptionUnavailable { option: "--bind-interface", source });
     }
+    // A target by name may have addresses of both families: IPv4 stands for them.
+    let target = config.target().address().unwrap_or((Ipv4Addr::LOCALHOST, config.target().port).into());
     // Without a socket there is nothing to say about the options.
-    let Ok(socket) = socket(config.target()) else { return Ok(()) };
-    prepare(&socket, config, config.target())
+    let Ok(socket) = socket(target) else { return Ok(()) };
+    prepare(&socket, config, target)
         .map_err(|(option, source)| StartError::OptionUnavailable { option, source })
 }

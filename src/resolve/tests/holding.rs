@@ -245,3 +245,23 @@ fn a_name_that_is_added_later_finds_the_hosts_file_that_was_read_before() {
     driver.ask();
     assert_eq!(driver.ask(), ["10.0.0.2"]);
 }
+
+#[test]
+fn families_take_turns_and_each_keeps_the_order_of_its_answer() {
+    let mut driver = Driver::new("db.", TWO_SERVERS);
+    driver.ask();
+    let addresses = ["10.0.0.3", "10.0.0.1", "10.0.0.2", "::2", "::1"];
+    driver.answer(&addresses, 60);
+    assert_eq!(driver.ask(), ["::2", "10.0.0.3", "::1", "10.0.0.1", "10.0.0.2"]);
+}
+
+#[test]
+fn lookups_are_counted_by_their_results() {
+    let mut driver = Driver::new("db.", TWO_SERVERS);
+    driver.ask();
+    driver.answer(&["10.0.0.1"], 0);
+    driver.pass(crate::limits::TTL_MIN);
+    driver.ask();
+    driver.refuse(Rcode::NXDOMAIN);
+    assert_eq!(driver.resolver.ended(), [1, 1]);
+}

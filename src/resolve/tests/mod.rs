@@ -170,7 +170,7 @@ impl Driver {
 }
 
 /// Writes an answer with the addresses of the family that the query asks for.
-fn answer(query: &[u8], rcode: Rcode, addresses: &[&str], ttl: u32) -> Vec<u8> {
+pub(crate) fn answer(query: &[u8], rcode: Rcode, addresses: &[&str], ttl: u32) -> Vec<u8> {
     let query = Message::from_octets(query).unwrap();
     let mut answer = MessageBuilder::new_vec().start_answer(&query, rcode).unwrap();
     let question = query.sole_question().unwrap();

@@ -81,22 +81,24 @@ fn expect(arguments: &[OsString]) -> Option<Expected> {
     }
     let options = Options::read(options)?;
     let words: Vec<_> = arguments.iter().map(|argument| argument.to_str()).collect();
-    let text = match positional(&words) {
+    let text = match positional(&words, options.resolve) {
         Ok(text) => text,
         Err(line) => return Some(Expected::Refused(line.into())),
     };
     let port = number(words[2], 1..=65535)?.try_into().ok()?;
-    Some(match options.text((host(words[1])?, port).into()) {
+    Some(match options.text(words[1]?, port) {
         Ok(options) => Expected::Accepted(options + &text),
         Err((option, given)) => Expected::Refused(format!("Error: {option} cannot be {given:?}. It takes ")),
     })
 }
 
 /// The text of eight arguments, or the message that refuses the first wrong one.
-fn positional(words: &[Option<&str>]) -> Result<String, &'static str> {
+fn positional(words: &[Option<&str>], resolve: bool) -> Result<String, &'static str> {
     let check = |index: usize, range, message| number(words[index], range).ok_or(message);
     let fwd_port = check(0, 1..=65535, "Error: <fwd port> must be between 1 and 65535 inclusive.")?;
-    let trg_host = host(words[1]).ok_or("Error: Invalid IP address specified for <trg host>.")?;
+    let name = words[1].filter(|word| resolve && is_name(word)).map(str::to_owned);
+    let trg_host = host(words[1]).map(|address| address.to_string()).or(name);
+    let trg_host = trg_host.ok_or("Error: Invalid IP address specified for <trg host>.")?;
     let trg_port = check(2, 1..=65535, "Error: <trg port> must be between 1 and 65535 inclusive.")?;
     let acl = words[3].and_then(Meaning::read);
     let acl = acl.ok_or("Error: <ACL> needs to be keyword ANY, or dotted decimal IP/mask notation.")?.text();
@@ -136,8 +138,8 @@ fn host(word: Option<&str>) -> Option<IpAddr> {
     })
 }
 
-/// A host with or without a port.
-fn target(word: &str, port_of_first: u16) -> Option<SocketAddr> {
+/// A host with or without a port, as `--backup` prints it.
+fn target(word: &str, port_of_first: u16, resolve: bool) -> Option<String> {
     let (host_word, port_word) = match word.rsplit_once(':') {
         Some((six, port)) if six.starts_with('[') && six.ends_with(']') => (six, Some(port)),
         Some((four, port)) if !four.contains(':') => (four, Some(port)),
@@ -151,15 +153,31 @@ fn target(word: &str, port_of_first: u16) -> Option<SocketAddr> {
         Some(word) => number(Some(word), 1..=65535)?.try_into().ok()?,
         None => port_of_first,
     };
-    Some((host(Some(inside.unwrap_or(host_word)))?, port).into())
+    match host(Some(inside.unwrap_or(host_word))) {
+        Some(address) => Some(SocketAddr::from((address, port)).to_string()),
+        None => Some(format!("{host_word}:{port}")).filter(|_| resolve && is_name(host_word)),
+    }
 }
 
-/// The requester's address, or one that a target of this family can be reached from.
-fn source(word: Option<&str>, ipv4: bool) -> Option<String> {
+/// The requester's address, or one that a target of this family can be reached from; `None`: any.
+fn source(word: Option<&str>, ipv4: Option<bool>) -> Option<String> {
     if word == Some("requester") {
         return word.map(str::to_owned);
     }
-    host(word).filter(|address| address.is_ipv4() == ipv4).map(|address| address.to_string())
+    let suits = |address: &IpAddr| ipv4.is_none_or(|ipv4| address.is_ipv4() == ipv4);
+    host(word).filter(suits).map(|address| address.to_string())
+}
+
+/// Labels of letters, digits, hyphens and underscores, the last of which is no number.
+fn is_name(word: &str) -> bool {
+    let name = word.strip_suffix('.').unwrap_or(word);
+    let is_label = |label: &str| {
+        let known = label.chars().all(|letter| letter.is_ascii_alphanumeric() || "-_".contains(letter));
+        known && !label.is_empty() && label.len() < 64 && !label.starts_with('-')
+    };
+    let is_number = |label: &str| label.chars().all(|letter| letter.is_ascii_digit());
+    let has_number = name.rsplit('.').next().is_some_and(is_number);
+    name.len() < 254 && name.split('.').all(is_label) && !has_number
 }
 
 /// A place to serve the status.
@@ -182,8 +200,10 @@ fn place(word: Option<&str>) -> Option<String> {
 
 /// The values of the options, as they were given.
 #[derive(Default)]
+#[allow(clippy::struct_excessive_bools, reason = "the command line has as many flags")]
 struct Options<'a> {
     bind: Option<&'a OsStr>,
+    resolve: bool,
     backup: Vec<&'a OsStr>,
     source: Option<&'a OsStr>,
     mark: Option<&'a OsStr>,
@@ -208,6 +228,7 @@ impl<'a> Options<'a> {
         let mut arguments = arguments.iter();
         while let Some(option) = arguments.next() {
             let flag = match option.to_str()? {
+                "--resolve" => Some(&mut options.resolve),
                 "--reuse-port" => Some(&mut options.reuse_port),
                 "--timestamps" => Some(&mut options.timestamps),
                 "--no-splice" => Some(&mut options.no_splice),
@@ -253,16 +274,16 @@ impl<'a> Options<'a> {
 
     /// The text of the options that say something else than the defaults, or the first wrong one. An address to
     /// listen on says something even where it is the default: an inherited socket must have it.
-    fn text(&self, first: SocketAddr) -> Result<String, (&'static str, String)> {
-        let ipv4 = first.is_ipv4();
+    fn text(&self, first_host: &str, first_port: u16) -> Result<String, (&'static str, String)> {
+        let ipv4 = host(Some(first_host)).map(|address| address.is_ipv4());
         let bind = given("--bind", self.bind, address)?;
-        let targets = RefCell::new(vec![first]);
+        let targets = RefCell::new(Vec::from_iter(target(first_host, first_port, self.resolve)));
         let backup = all("--backup", &self.backup, |word| {
-            let target = target(word?, first.port())?;
+            let target = target(word?, first_port, self.resolve)?;
             let mut targets = targets.borrow_mut();
             let is_taken = !targets.contains(&target) && targets.len() < 8;
-            targets.push(target);
-            is_taken.then(|| target.to_string())
+            targets.push(target.clone());
+            is_taken.then_some(target)
         })?;
         let source = given("--source", self.source, |word| source(word, ipv4))?;
         let mark = given("--mark", self.mark, |word| number(word, 1..=4_294_967_295))?;
@@ -289,6 +310,7 @@ impl<'a> Options<'a> {
         let flag = |name: &str, on| if on { format!("{name} ") } else { String::new() };
         let parts = [
             bind.unwrap_or_default(),
+            flag("--resolve", self.resolve),
             backup,
             source.unwrap_or_default(),
             mark.unwrap_or_default(),

@@ -58,7 +58,7 @@ pub fn check(input: &[u8]) {
 fn line(serial: u64) -> Message {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
     let serial = Serial::new(serial).expect("serial numbers begin with 1");
-    Message::Connected { session: Identity { serial, requester: address, target: address } }
+    Message::Connected { session: Identity { serial, requester: address, target: address.into() } }
 }
 
 fn take(reader: &mut std::io::PipeReader, count: usize, arrived: &mut Vec<u8>) {

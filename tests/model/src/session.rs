@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use tcprelay::internal::limits::{PIPE_BYTES_MIN, TICK};
 use tcprelay::internal::message::{Cause, Ended, Identity, Serial, Unreached};
-use tcprelay::internal::pool::{Host, Pool, Settings, Wake};
+use tcprelay::internal::pool::{Host, Next, Pool, Settings, Wake};
 use tcprelay::internal::session::{Session, Side, Timeouts, Tried};
 
 use super::kernel::{Closed, Connection, PREFACE, Scripted, Sockets};
@@ -43,10 +43,10 @@ impl Host<Scripted<Pair>> for Edge {
     fn next_target(
         &mut self,
         _: Identity,
-        unreached: Unreached,
+        unreached: Option<Unreached>,
         _: &mut Tried,
-    ) -> Result<(Scripted<Pair>, SocketAddr), Unreached> {
-        Err(unreached)
+    ) -> Result<Next<Scripted<Pair>>, Unreached> {
+        Err(unreached.expect("a target is known"))
     }
 
     fn connected(&mut self, _: Identity) {}
@@ -119,7 +119,7 @@ impl Run {
             may_give_up: false,
         };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let identity = Identity { serial: Serial::MIN, requester: address, target: address };
+        let identity = Identity { serial: Serial::MIN, requester: address, target: address.into() };
         let [requester, target] = Side::BOTH.map(|side| Scripted::new(&pair, side));
         run.pool.open(Session::new(identity, requester, Some(target), now), Ok(()), now, &mut run.edge);
         run

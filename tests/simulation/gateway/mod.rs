@@ -83,7 +83,9 @@ impl Gateway {
             cases: BTreeMap::new(),
             random: Random(random.0 ^ 1),
             origin,
-            choice: Choice::new((0..=plan.backups).map(|place| SocketAddr::from(([10, 8, 8, place], 80)))),
+            choice: Choice::new(
+                (0..=plan.backups).map(|place| SocketAddr::from(([10, 8, 8, place], 80)).into()),
+            ),
             faults: plan.faults,
             ended: 0,
             sums: Sums::default(),

@@ -1,5 +1,7 @@
 //! The choice, step by step, and against a model that is slow and plain.
 
+mod names;
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -8,8 +10,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::relay::now;
 
-fn target(place: usize) -> SocketAddr {
-    SocketAddr::from(([192, 0, 2, 1 + u8::try_from(place).unwrap()], 80))
+fn target(place: usize) -> Destination {
+    SocketAddr::from(([192, 0, 2, 1 + u8::try_from(place).unwrap()], 80)).into()
 }
 
 fn choice(targets: usize) -> Choice {
@@ -126,7 +128,7 @@ fn failures_are_told_apart() {
 #[test]
 fn a_target_that_is_given_twice_is_one() {
     let choice = Choice::new([target(0), target(1), target(0)]);
-    let addresses: Vec<_> = choice.targets().iter().map(|target| target.address).collect();
+    let addresses: Vec<_> = choice.targets().iter().map(|target| target.target).collect();
     assert_eq!(addresses, [target(0), target(1)]);
 }
 

@@ -1,0 +1,80 @@
+//! The names of targets in the relay's turns: who asks for them, and what follows from the answers.
+//!
+//! A session asks when it is let in, and gets the addresses that are known. Where none is, it waits for
+//! one in its slot, like a session that connects. News of a name goes to the choice of targets and to the
+//! log, and then the sessions that wait look for a target again, those of some slots in each turn.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::config::Target;
+use crate::limits::ADDRESSES_TRIED_MAX;
+use crate::log::Sink;
+use crate::log::message::Message;
+use crate::log::reason::Addresses;
+use crate::relay::Relay;
+use crate::relay::start::leads_back;
+use crate::relay::target::can_serve;
+use crate::resolve::Outcome;
+
+impl<S: Sink> Relay<S> {
+    /// Asks for the addresses of the targets that are names, for a session that is let in.
+    pub(super) fn ask_names(&mut self) {
+        let until = self.now + self.config.connect_timeout;
+        self.names.ask(until, self.poll.registry(), self.now);
+        self.take_news();
+    }
+
+    /// Looks all names up at once.
+    pub(super) fn look_names_up(&mut self) {
+        self.names.ask_all(self.poll.registry(), self.now);
+    }
+
+    /// Reads the answers that have come, and lets sessions that wait go on.
+    pub(super) fn resolve_names(&mut self) {
+        self.names.work(self.poll.registry(), self.now);
+        self.take_news();
+        if let Some(first) = self.look_from.take() {
+            let (pool, now, mut edge) = self.pool_and_edge();
+            self.look_from = pool.look_again(first, now, &mut edge);
+        }
+    }
+
+    fn take_news(&mut self) {
+        while let Some((index, outcome)) = self.names.next_report() {
+            let Some(target) = self.config.targets().nth(index) else { continue };
+            let name = target.host.to_string();
+            let (addresses, failure) = match outcome {
+                Outcome::Resolved { addresses } => (addresses, None),
+                Outcome::Failed { why, kept } => (kept, Some(why.to_string())),
+            };
+            let usable = self.usable(target, &addresses);
+            let failure = failure.or_else(|| usable.is_empty().then(|| NONE_USABLE.into()));
+            let addresses = Addresses(usable.iter().map(SocketAddr::ip).collect());
+            let message = match failure {
+                None => {
+                    self.choice.resolved(index, &usable);
+                    Message::NameResolved { name, addresses }
+                }
+                Some(reason) => {
+                    self.choice.not_resolved(index);
+                    Message::NameNotResolved { name, reason, addresses }
+                }
+            };
+            self.sink.message(&message);
+            self.look_from = Some(0);
+        }
+    }
+
+    /// Returns the addresses of a target's name that sessions can connect to: `--source` may be of one
+    /// family only, and the relay's own listener is no target.
+    fn usable(&self, target: &Target, addresses: &[IpAddr]) -> Vec<SocketAddr> {
+        let is_usable = |address: &SocketAddr| {
+            let suits = self.config.source.is_none_or(|source| can_serve(source, *address));
+            suits && !leads_back(*address, &self.config, self.listen)
+        };
+        let addresses = addresses.iter().map(|&address| SocketAddr::from((address, target.port)));
+        addresses.filter(is_usable).take(ADDRESSES_TRIED_MAX).collect()
+    }
+}
+
+const NONE_USABLE: &str = "its addresses are this relay's own, or not of the family of --source";

@@ -1,0 +1,66 @@
+//! A relay with an /etc/hosts and an /etc/resolv.conf of the test's own, in a mount namespace.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::name_server::NameServer;
+use crate::support::Start;
+
+/// The name of the target.
+pub const NAME: &str = "db.example";
+
+/// The two files of one relay.
+pub struct Files(PathBuf);
+
+impl Files {
+    /// `None`, with a word on why, where a relay cannot be given files of its own.
+    pub fn new(hosts: &str, conf: &str) -> Option<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let probe = Command::new("unshare")
+            .args(["--mount", "mount", "--bind", "/etc/hosts", "/etc/resolv.conf"])
+            .stderr(Stdio::null())
+            .status();
+        if !probe.is_ok_and(|status| status.success()) {
+            eprintln!("SKIPPED: no mount namespace can be had here");
+            return None;
+        }
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("tcprelay-etc-{}-{number}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        let files = Self(folder);
+        files.set_hosts(hosts);
+        fs::write(files.0.join("conf"), conf).unwrap();
+        Some(files)
+    }
+
+    /// Files that send every question to this server.
+    pub fn asking(server: &NameServer) -> Option<Self> {
+        Self::new("", &format!("nameserver {}\noptions timeout:1 attempts:1\n", server.address))
+    }
+
+    /// The file stays the same one: the relay has it mounted.
+    pub fn set_hosts(&self, text: &str) {
+        fs::write(self.0.join("hosts"), text).unwrap();
+    }
+
+    /// A relay to the name, on this port of its addresses.
+    pub fn start(&self, port: u16) -> Start {
+        self.start_to(NAME, port)
+    }
+
+    pub fn start_to(&self, name: &str, port: u16) -> Start {
+        let folder = self.0.display();
+        Start::to_host(name, &port.to_string()).options("--resolve").shell(&format!(
+            "exec unshare --mount sh -c 'mount --bind {folder}/hosts /etc/hosts && \
+             mount --bind {folder}/conf /etc/resolv.conf && exec \"$0\" \"$@\"' \"$0\" \"$@\""
+        ))
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
