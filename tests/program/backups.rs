@@ -15,7 +15,7 @@ use tcprelay::internal::limits::TARGET_REST_MIN;
 
 use crate::support::catalogue::{connection_failed, message};
 use crate::support::net::{self, End, Silent};
-use crate::support::{Log, Relay, Start, eventually, process, run};
+use crate::support::{Log, Relay, STARTED, Start, eventually, process, run};
 
 /// A relay to these targets, in this order. Its options stand behind.
 fn start(targets: &[SocketAddr], options: &str) -> Start {
@@ -165,6 +165,20 @@ fn a_target_rests_and_is_tried_again_once_it_listens() {
     });
     drop(net::accept(&first));
     drop(eager_session(&relay, &first));
+}
+
+#[test]
+fn without_a_backup_nothing_is_said_of_rests() {
+    let (socket, only) = net::refusing();
+    let mut relay = Start::to(only).start();
+    assert_eq!(net::read_all(&mut relay.connect()), (Vec::new(), End::Reset));
+    relay.log.expect_all(&[16, 18, 26, 27], 1);
+    socket.listen(16).unwrap();
+    let _session = eager_session(&relay, &TcpListener::from(socket));
+    relay.log.expect_all(&STARTED, 2);
+    relay.signal(Signal::USR1);
+    let status = relay.log.wait_text("Status: ").text;
+    assert!(relay.log.line().text.starts_with("Status: session handler "), "behind {status}");
 }
 
 #[test]
