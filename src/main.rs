@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
 use tcprelay::cli::{self, Refusal, Request};
-use tcprelay::{Config, ListenStep, Log, LogStyle, Message, Relay, Sink as _, StartError};
+use tcprelay::{
+    Config, ListenStep, Log, LogStyle, Message, Relay, Sink as _, StartError, give_up_privileges,
+};
 
 /// The relay could not start, or not go on.
 const FAILED: u8 = 1;
@@ -34,11 +36,15 @@ fn main() -> ExitCode {
 
 fn check(config: &Config) -> ExitCode {
     let style = config.log_style();
-    match inherited().and_then(|listener| Relay::check_start(config, listener)) {
-        Ok(checked) => {
+    let checked = inherited().and_then(|listener| {
+        let checked = Relay::check_start(config, listener)?;
+        Ok((checked, give_up_privileges(config)?))
+    });
+    match checked {
+        Ok((checked, given_up)) => {
             let command_line = config.to_string();
             print_message(&Message::WouldRelay { address: checked.address, command_line }, style);
-            for message in &checked.remarks {
+            for message in given_up.iter().chain(&checked.remarks) {
                 print_message(message, style);
             }
             ExitCode::SUCCESS
@@ -53,11 +59,7 @@ fn check(config: &Config) -> ExitCode {
 fn run(config: Config) -> ExitCode {
     let style = config.log_style();
     match start(config) {
-        Ok(relay) => {
-            // The service manager may be gone; the relay is there all the same.
-            let _ = sd_notify::notify(&[NotifyState::Ready]);
-            relay.run().map_or(ExitCode::from(FAILED), |_| ExitCode::SUCCESS)
-        }
+        Ok(relay) => relay.run().map_or(ExitCode::from(FAILED), |_| ExitCode::SUCCESS),
         Err(error) => {
             if let Ok(mut log) = Log::stdout(style) {
                 log.close(&Message::from(&error));
@@ -75,11 +77,14 @@ fn status(error: &StartError) -> ExitCode {
 fn start(config: Config) -> Result<Relay, StartError> {
     let unavailable = ListenStep::Poll.failed(config.listen());
     let log = Log::stdout(config.log_style()).map_err(&unavailable)?;
-    let relay = match inherited()? {
+    let mut relay = match inherited()? {
         Some(listener) => Relay::with_listener(config, log, listener)?,
         None => Relay::bind(config, log)?,
     };
     relay.listen_to_signals().map_err(&unavailable)?;
+    // The service manager may be gone; the relay is there all the same. In another root directory it could not be found.
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
+    relay.give_up_privileges()?;
     Ok(relay)
 }
 

@@ -141,6 +141,8 @@ pub(super) const OPTIONS: &[OptionRow] = &[
     system::BIND_INTERFACE,
     system::MARK,
     system::DSCP,
+    system::USER,
+    system::CHROOT,
     OptionRow {
         name: "--reuse-port",
         value: "",

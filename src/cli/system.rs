@@ -1,14 +1,18 @@
-//! Rows of the options that ask something of the system: the way that packets take.
+//! Rows of the options that ask something of the system: the way that packets take, and privileges.
 
 use std::ffi::OsStr;
 use std::fmt;
 use std::num::NonZeroU32;
 
 use super::options::{OptionRow, number, taken};
+use crate::config::privileges::CHROOT_TAKES;
 use crate::config::way::{DSCP_TAKES, INTERFACE_TAKES};
 
 /// The values that `--mark` takes.
 const MARK_TAKES: &str = "a number from 1 to 4294967295";
+/// The values that `--user` takes.
+const USER_TAKES: &str =
+    "a user of /etc/passwd other than root, by name or number, also with :GROUP or :GID, or any UID:GID";
 
 pub(super) const SOURCE_INTERFACE: OptionRow = OptionRow {
     name: "--source-interface",
@@ -48,6 +52,27 @@ pub(super) const DSCP: OptionRow = OptionRow {
     help: "DSCP of packets to both sides, 0 to 63",
     read: |config, text| or_takes(dscp(text).and_then(|dscp| taken(config.set_dscp(dscp))), DSCP_TAKES),
     write: |config| written(config.way.dscp.as_ref().map(|dscp| dscp as _)),
+};
+
+pub(super) const USER: OptionRow = OptionRow {
+    name: "--user",
+    value: "NAME[:GROUP]",
+    repeats: false,
+    help: "Become this user once the port is bound",
+    read: |config, text| {
+        let user = text.to_str().and_then(|text| text.parse().ok());
+        or_takes(user.map(|user| _ = config.set_user(user)), USER_TAKES)
+    },
+    write: |config| written(config.privileges.user.as_ref().map(|user| user as _)),
+};
+
+pub(super) const CHROOT: OptionRow = OptionRow {
+    name: "--chroot",
+    value: "DIR",
+    repeats: false,
+    help: "See nothing outside of this directory",
+    read: |config, text| or_takes(taken(config.set_chroot(text)), CHROOT_TAKES),
+    write: |config| written(config.privileges.chroot.as_ref().map(|directory| directory as _)),
 };
 
 fn or_takes(set: Option<()>, takes: &str) -> Result<(), String> {

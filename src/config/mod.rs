@@ -3,6 +3,7 @@
 pub mod acl;
 pub mod error;
 pub mod host;
+pub(crate) mod privileges;
 pub(crate) mod setters;
 pub(crate) mod way;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use crate::config::acl::Acl;
 use crate::config::host::Host;
+use crate::config::privileges::Privileges;
 use crate::config::way::{Source, Way};
 
 /// Everything that a relay is asked to do. It is made by [`new`](Self::new) and the setters, or by
@@ -43,6 +45,8 @@ pub struct Config {
     pub(crate) source: Option<Source>,
     /// `--source-interface`, `--bind-interface`, `--mark` and `--dscp`.
     pub(crate) way: Way,
+    /// `--user` and `--chroot`.
+    pub(crate) privileges: Privileges,
     /// `--reuse-port`.
     pub(crate) reuse_port: bool,
     /// `--sessions`, where it was given.

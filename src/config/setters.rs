@@ -13,6 +13,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use crate::config::acl::{Acl, Entry};
 use crate::config::error::{Argument, ConfigError, Given, shown};
 use crate::config::host::Host;
+use crate::config::privileges::Privileges;
 use crate::config::way::Way;
 use crate::config::{Config, LogStyle, ProxyProtocol, Target};
 use crate::limits::{
@@ -73,6 +74,7 @@ impl Config {
             buf: BUF_MAX,
             source: None,
             way: Way::default(),
+            privileges: Privileges::default(),
             reuse_port: false,
             sessions: None,
             max_per_source: None,

@@ -65,6 +65,12 @@ impl Field for u16 {
     }
 }
 
+impl Field for u32 {
+    fn put(&self, name: &'static str, fields: &mut Fields<'_>) {
+        fields.number(name, (*self).into());
+    }
+}
+
 impl Field for u64 {
     fn put(&self, name: &'static str, fields: &mut Fields<'_>) {
         fields.number(name, *self);

@@ -276,6 +276,9 @@ catalogue! {
     /// After 123, the target has answered a session.
     124 "target_back" Problem TargetBack { target: SocketAddr }
         "Target {target} answers again.";
+    /// `--user` and `--chroot`: what is left of the privileges.
+    126 "privileges_dropped" End PrivilegesDropped { uid: u32, gid: u32, root: String, capabilities: &'static str }
+        "Privileges were given up. User {uid}, group {gid}, root directory {root}, capabilities: {capabilities}.";
     /// An argument contradicts the socket passed in: the argument as it was given, the socket's address.
     130 "inherited_otherwise" Error InheritedOtherwise { given: String, address: SocketAddr }
         "Error: {given} contradicts the socket passed in, which listens on {address}.";

@@ -129,11 +129,19 @@ impl OptionFailure {
     /// A way out.
     #[must_use]
     pub fn cure(self) -> &'static str {
-        if self.errno.kind() == ErrorKind::PermissionDenied {
-            "It needs CAP_NET_ADMIN: start as root, run 'setcap cap_net_admin=+ep' on the program, or set \
-             AmbientCapabilities=CAP_NET_ADMIN in its unit."
-        } else {
-            "This system does without it."
+        if self.errno.kind() != ErrorKind::PermissionDenied {
+            return "This system does without it.";
+        }
+        match self.option {
+            "--user" => "It needs CAP_SETUID and CAP_SETGID: start as root.",
+            "--chroot" => "It needs CAP_SYS_CHROOT: start as root.",
+            "--source-interface" => {
+                "On kernels before 5.7 it needs CAP_NET_RAW: start as root, without --user."
+            }
+            _ => {
+                "It needs CAP_NET_ADMIN: start as root, run 'setcap cap_net_admin=+ep' on the program, or set \
+                 AmbientCapabilities=CAP_NET_ADMIN in its unit."
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ mod edge;
 pub(crate) mod error;
 mod listener;
 mod needs;
+pub(crate) mod privileges;
 #[cfg(feature = "signals")]
 mod signals;
 pub(crate) mod start;
@@ -74,6 +75,8 @@ pub struct Relay<S = Log> {
     pool: Pool<TcpStream>,
     choice: Choice,
     last_serial: u64,
+    /// Message 126, for the start; `None`: no privileges were given up.
+    given_up: Option<Message>,
     /// The part of the status that is logged next; `None`: none was asked for.
     report: Option<status::Report>,
     /// The log's descriptor while it is registered, because it is blocked.

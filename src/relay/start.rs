@@ -23,7 +23,7 @@ use crate::relay::wait::Gathering;
 use crate::relay::{Doors, Life, Relay, now};
 use crate::session::turn::Timeouts;
 use crate::sys::clock_resolution;
-use crate::sys::net::{LOOPBACK, can_be_bound, canonical, is_broadcast, is_own};
+use crate::sys::net::{can_be_bound, canonical, comes_in_on, is_broadcast, is_own};
 
 impl<S: Sink> Relay<S> {
     /// Binds the listener. Messages go to `sink` once the relay runs. The time of the absolute timeout begins now.
@@ -65,6 +65,7 @@ impl<S: Sink> Relay<S> {
             pool: Pool::new(settings(&config), now),
             choice: Choice::new(config.targets().map(Target::address)),
             last_serial: 0,
+            given_up: None,
             report: None,
             log_registered: None,
             ends_at: Some(config.absolute_timeout).filter(|time| !time.is_zero()).map(|time| now + time),
@@ -81,7 +82,7 @@ impl<S: Sink> Relay<S> {
         if self.listen.ip() != Ipv4Addr::UNSPECIFIED {
             self.sink.message(&Message::Listening { address: self.listen });
         }
-        for message in remarks(&self.config) {
+        for message in self.given_up.take().into_iter().chain(remarks(&self.config)) {
             self.sink.message(&message);
         }
         self.sink.flush();
@@ -194,16 +195,13 @@ fn check_before(config: &Config) -> Result<(), StartError> {
 /// # Errors
 /// Message 113, or 112 for a backup.
 fn check_targets(config: &Config, listen: SocketAddr) -> Result<(), StartError> {
-    // This host's own connections come in on loopback, and on no other interface. Where that is wrong, the
-    // relay knows its own connections all the same, when they come.
-    if config.way.bind_interface.as_ref().is_some_and(|name| name != LOOPBACK) {
-        return Ok(());
-    }
+    let comes_in = |target| config.bind_interface().is_none_or(|name| comes_in_on(target, name));
+    let leads_back = |target| reaches(target, listen) && comes_in(target);
     let target = config.target();
-    if reaches(target, listen) {
+    if leads_back(target) {
         return Err(StartError::OwnListener { target });
     }
-    match config.backups.iter().find(|backup| reaches(backup.address(), listen)) {
+    match config.backups.iter().find(|backup| leads_back(backup.address())) {
         None => Ok(()),
         Some(backup) => Err(StartError::Config(ConfigError::Option {
             option: "--backup",

@@ -4,6 +4,7 @@ pub(crate) mod net;
 pub(crate) mod output;
 pub(crate) mod outq;
 pub(crate) mod pipe;
+pub(crate) mod privileges;
 pub(crate) mod way;
 
 use std::io;

@@ -1,17 +1,20 @@
 //! The kernel's word on addresses, interfaces and sockets, asked without privileges and without netlink.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6, UdpSocket};
 
 use mio::net::TcpStream;
 use nix::net::if_::{if_indextoname, if_nametoindex};
 use nix::sys::socket::{getsockopt, sockopt};
+use socket2::{Domain, Socket, Type};
+
+use crate::sys::way::set_interface;
 
 /// The port that an address is asked about with. Nothing is sent to it.
 const DISCARD: u16 = 9;
 
-/// The interface of this host's connections to itself, on Linux.
-pub(crate) const LOOPBACK: &str = "lo";
+/// The interface of loopback addresses, on Linux.
+const LOOPBACK: &str = "lo";
 
 /// Returns the index of an interface, given by its name or its index, if there is such an interface.
 pub(crate) fn interface_index(zone: &str) -> Option<u32> {
@@ -52,7 +55,7 @@ pub(crate) fn is_own(address: SocketAddr) -> bool {
             .and_then(|socket| socket.connect(with_port(address, DISCARD)))
             .is_ok(),
         // The destination itself is the first choice for a source, if it is this host's.
-        SocketAddr::V6(_) => source_towards(address).is_ok_and(|source| source.ip() == address.ip()),
+        SocketAddr::V6(_) => source_towards(address, None).is_ok_and(|source| source.ip() == address.ip()),
     }
 }
 
@@ -69,11 +72,31 @@ pub(crate) fn is_broadcast(address: IpAddr) -> bool {
     })
 }
 
-/// Returns the address that the kernel would connect to `address` from. Connecting sends nothing here.
-fn source_towards(address: SocketAddr) -> io::Result<SocketAddr> {
-    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
-    socket.connect(with_port(address, DISCARD))?;
-    socket.local_addr()
+/// Returns whether this host's own connections to `address`, which is its own, come in on this interface: it is the
+/// one that has the address. Where the kernel does not say, the answer is yes.
+pub(crate) fn comes_in_on(address: SocketAddr, interface: &str) -> bool {
+    let is_loopback = interface == LOOPBACK;
+    if address.ip().is_loopback() || is_loopback {
+        return address.ip().is_loopback() == is_loopback;
+    }
+    // Through another interface the kernel would choose another source.
+    let source = |interface| source_towards(address, interface).map(|source| source.ip());
+    match (source(None), source(Some(interface))) {
+        (Ok(any), Ok(this)) => any == this,
+        (_, Err(error)) => error.kind() == io::ErrorKind::PermissionDenied,
+        _ => true,
+    }
+}
+
+/// Returns the address that the kernel would connect to `address` from, through an interface if one is given.
+/// Connecting sends nothing here.
+fn source_towards(address: SocketAddr, interface: Option<&str>) -> io::Result<SocketAddr> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
+    if let Some(name) = interface {
+        set_interface(&socket, name)?;
+    }
+    socket.connect(&with_port(address, DISCARD).into())?;
+    UdpSocket::from(socket).local_addr()
 }
 
 fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {

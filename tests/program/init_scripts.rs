@@ -12,11 +12,12 @@ fn dist(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/dist").join(path)
 }
 
-/// Returns every option that an init script must know: all but those that print and end.
+/// Returns every option that an init script must know: all but those that print and end, and those whose work the
+/// init system does before the start.
 fn configurable() -> Vec<String> {
     let command = cli::command();
     let options = command.get_arguments().filter_map(|argument| argument.get_long());
-    options.filter(|option| *option != "check").map(str::to_owned).collect()
+    options.filter(|option| !["check", "user", "chroot"].contains(option)).map(str::to_owned).collect()
 }
 
 /// Runs an init script of OpenWrt or OpenRC through its stubs in the shell of such systems, with the
@@ -80,7 +81,7 @@ web idle_timeout 30
 web absolute_timeout 600
 web buffer 100
 web interface wan
-web run_as relay
+web run_as nobody
 web bind ::
 web backup ::2 [::3]:81
 web source ::1
@@ -132,7 +133,7 @@ fn each_section_of_openwrt_becomes_an_instance_of_procd() {
     let ssh = "2222|127.0.0.1|22|10.0.0.0/8|3|600|0|4000";
     let web = "--bind|::|--backup|::2|--backup|[::3]:81|--source|::1|--reuse-port|--allow|10.0.0.0/8|--allow|2001:db8::/32|--deny|10.6.6.0/24|\
         --max-per-source|5|--sessions|1000|--proxy-protocol|v1|--log-format|json|--timestamps|\
-        80|::1|8080|ANY|1|30|600|100";
+        --user|nobody|80|::1|8080|ANY|1|30|600|100";
     let refusal = "Error: Invalid IP address specified for <trg host>.";
     let lines = lines(&output);
     assert_eq!(
@@ -177,10 +178,26 @@ fn a_jail_of_openwrt_leaves_the_privilege_for_low_ports() {
         lines[jail + 1..jail + 4],
         [
             "procd_set_param|capabilities|/etc/capabilities/tcprelay.json",
-            "procd_set_param|user|relay",
-            "procd_set_param|group|relay"
+            "procd_set_param|user|nobody",
+            "procd_set_param|group|nobody"
         ]
     );
+}
+
+#[test]
+fn without_a_jail_of_openwrt_the_program_keeps_what_it_needs_and_becomes_the_user_itself() {
+    for (option, user) in
+        [("", false), ("mark 7", true), ("source requester", true), ("source 127.0.0.1", false)]
+    {
+        let section = "web enabled 1\nweb forward_port 8080\nweb target_host 127.0.0.1\nweb target_port 80\n\
+                       web acl ANY\nweb run_as nobody\n";
+        let option = if option.is_empty() { String::new() } else { format!("web {option}\n") };
+        let input = format!("{section}{option}");
+        let Some(output) = ash("openwrt/stubs.sh", "start_service", Path::new("/"), &input) else { return };
+        let lines = lines(&output);
+        assert_eq!(lines.iter().any(|line| line.contains("|--user|nobody|8080|")), user, "{lines:?}");
+        assert_eq!(lines.contains(&"procd_set_param|user|nobody"), !user, "{lines:?}");
+    }
 }
 
 #[test]

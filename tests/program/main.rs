@@ -29,6 +29,8 @@ mod messages;
 #[cfg(target_os = "linux")]
 mod networks;
 mod options;
+#[cfg(target_os = "linux")]
+mod privileges;
 mod readme;
 mod service;
 mod signals;

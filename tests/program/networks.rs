@@ -12,7 +12,7 @@ use tcprelay::{Config, Entry, Message, Outcome, Relay, Source};
 
 use crate::admission::own_network;
 use crate::support::net::{self, End};
-use crate::support::{Start, run};
+use crate::support::{Start, free_port, run};
 use crate::ways::{Neighbour, set_up, twins};
 
 /// The networks of a requester, at `10.1.0.2` and `2001:db8:1::2`, and of a target, at `10.2.0.2` and
@@ -84,7 +84,8 @@ fn the_target_sees_the_requesters_own_address() {
     ] {
         let listener = gateway.listen(target);
         let start = Start::to(target.parse().unwrap());
-        let start = start.options("--bind :: --source requester --proxy-protocol v1");
+        let options = "--bind :: --source requester --proxy-protocol v1 --user 65534:65534";
+        let start = start.options(options);
         let mut relay = start.start_on(8000).unwrap();
         let mut requester = gateway.connect(to);
         let mut far = net::accept(&listener);
@@ -143,7 +144,8 @@ fn a_listener_that_no_fitting_requester_can_reach_is_refused() {
     let cases =
         [("0.0.0.0", "2001:db8::7", "IPv6"), ("::1", "192.0.2.7", "IPv4"), ("127.0.0.1", "::1", "IPv6")];
     for (bind, host, family) in cases {
-        let options = ["--source", "requester", "--bind", bind, "8080", host];
+        let port = free_port().to_string();
+        let options = ["--source", "requester", "--bind", bind, &port, host];
         let run = run(&[&options[..], &["80", "ANY", "1", "30", "1", "4000"]].concat());
         let takes = format!("an {family} address of this host, as no requester of {bind} has one");
         assert_eq!(run.stdout, format!("Error: --source cannot be \"requester\". It takes {takes}.\n"));

@@ -634,7 +634,7 @@ fn a_source_is_of_the_targets_family() {
 
 #[test]
 fn a_wrong_value_of_an_option_gets_one_line_with_the_option_the_value_and_what_is_allowed() {
-    let wrong: [(&str, &[&str], &[&str]); 15] = [
+    let wrong: [(&str, &[&str], &[&str]); 17] = [
         ("--bind", &["", "x", "localhost", "127.0.0.1:80", "[::1]", "-1"], &["IPv4", "IPv6"]),
         ("--bind", &["224.0.0.1", "255.255.255.255", "ff02::1", "ff02::1%lo"], &["to listen on"]),
         (
@@ -651,6 +651,12 @@ fn a_wrong_value_of_an_option_gets_one_line_with_the_option_the_value_and_what_i
         ("--proxy-protocol", &["", "v3", "1", "V1", "-"], &["v1", "v2"]),
         ("--mark", &["", "0", "-1", "0x7", "4294967296"], &["1", "4294967295"]),
         ("--dscp", &["", "64", "-1", "EF"], &["0", "63"]),
+        (
+            "--user",
+            &["", "root", "0", "no-such-user", "65534:", "1:4294967295"],
+            &["other than root", "UID:GID"],
+        ),
+        ("--chroot", &["", "tmp", "/no/such/directory", "/etc/passwd"], &["directory"]),
         ("--source-interface", &["", "a/b", "a b", "longer-than-ifname"], &["interface", "ip link"]),
         ("--log-format", &["", "xml", "JSON", "-"], &["text", "json"]),
         ("--log-level", &["", "none", "ENDS", "-"], &["all", "ends", "problems"]),

@@ -72,32 +72,8 @@ fn catalogue() -> Vec<Message> {
         Message::PoolNeeds { sessions: 90005, descriptors: 90005, kib: 90005 },
         Message::OwnConnection { requester, target },
         Message::SourceLimit { requester, limit: 90005 },
-        Message::Status {
-            sessions: 90005,
-            totals: Totals {
-                accepted: 90005,
-                rejected: 90005,
-                refused: 90005,
-                expired: 90005,
-                dropped: 90005,
-                to_target: 90005,
-                to_requester: 90005,
-            },
-            lines_dropped: 90005,
-        },
-        Message::StatusSession {
-            live: Live {
-                identity: session,
-                phase: Progress::Relaying,
-                summary: Summary {
-                    to_target: 90005,
-                    to_requester: 90005,
-                    duration: std::time::Duration::from_secs(90005),
-                    errno: None,
-                },
-                idle: std::time::Duration::from_secs(90005),
-            },
-        },
+        Message::Status { sessions: 90005, totals: totals(), lines_dropped: 90005 },
+        Message::StatusSession { live: live(session) },
         Message::WaitFailed { errno },
         Message::InvalidAbsoluteTimeout { given: given.clone() },
         Message::InvalidOption {
@@ -118,7 +94,7 @@ fn catalogue() -> Vec<Message> {
 }
 
 /// Those behind them.
-fn catalogue_of_targets(session: Identity) -> [Message; 8] {
+fn catalogue_of_targets(session: Identity) -> [Message; 9] {
     let target = session.target;
     let unreached = Unreached { cause: Cause::TargetRefused, errno: Some(80004) };
     let at = |address: &str| address.parse().unwrap();
@@ -126,6 +102,7 @@ fn catalogue_of_targets(session: Identity) -> [Message; 8] {
         Message::NextTarget { session, unreached, next_target: at("198.51.100.9:60002") },
         Message::TargetRests { target, unreached },
         Message::TargetBack { target },
+        Message::PrivilegesDropped { uid: 90005, gid: 90005, root: "/".into(), capabilities: "none" },
         Message::InheritedOtherwise { given: "an argument".into(), address: at("0.0.0.0:40000") },
         Message::Listening { address: at("192.0.2.9:40000") },
         Message::OptionUnavailable { failure: OptionFailure { option: "--option", errno: Errno(80004) } },
@@ -139,6 +116,24 @@ fn catalogue_of_targets(session: Identity) -> [Message; 8] {
         },
         Message::BackupOfOtherFamily { target, source: "2001:db8::9".into() },
     ]
+}
+
+fn totals() -> Totals {
+    Totals {
+        accepted: 90005,
+        rejected: 90005,
+        refused: 90005,
+        expired: 90005,
+        dropped: 90005,
+        to_target: 90005,
+        to_requester: 90005,
+    }
+}
+
+fn live(identity: Identity) -> Live {
+    let duration = std::time::Duration::from_secs(90005);
+    let summary = Summary { to_target: 90005, to_requester: 90005, duration, errno: None };
+    Live { identity, phase: Progress::Relaying, summary, idle: duration }
 }
 
 #[test]
@@ -210,7 +205,7 @@ fn as_json_every_message_is_one_object_with_the_values_of_its_text() {
 #[test]
 fn every_message_of_the_catalogue_is_in_its_place() {
     let numbers: Vec<_> = catalogue().iter().map(Message::number).collect();
-    let own = (100..=119).chain(122..=124).chain(130..=132).chain(135..=136);
+    let own = (100..=119).chain(122..=124).chain([126]).chain(130..=132).chain(135..=136);
     let expected: Vec<_> = (1..=39).chain(own).collect();
     assert_eq!(numbers, expected);
     let mut events: Vec<_> = catalogue().iter().map(Message::event).collect();

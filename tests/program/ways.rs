@@ -15,7 +15,7 @@ use tcprelay::{Log, Relay as InProcess};
 
 use crate::admission::own_network;
 use crate::support::net::{self, End};
-use crate::support::{STARTED, Start, run};
+use crate::support::{STARTED, Start, free_port, run};
 
 /// Another host: a network namespace of its own.
 pub struct Neighbour(File);
@@ -75,11 +75,14 @@ fn packets_to_the_target_have_the_mark_and_those_to_the_requester_have_none() {
         return;
     }
     let listener = net::listen_on(([127, 0, 0, 1], 9000).into(), 16);
-    let relay = Start::to(net::address(&listener)).options("--mark 7").start_on(8000).unwrap();
-    let (mut requester, mut target) = relay.session(&listener);
-    net::assert_passes(&mut requester, &mut target, b"marked");
-    net::assert_passes(&mut target, &mut requester, b"not marked");
-    assert!(counted("marked") > 1);
+    for options in ["--mark 7", "--mark 7 --user 65534:65534"] {
+        let before = counted("marked");
+        let relay = Start::to(net::address(&listener)).options(options).start_on(8000).unwrap();
+        let (mut requester, mut target) = relay.session(&listener);
+        net::assert_passes(&mut requester, &mut target, b"marked");
+        net::assert_passes(&mut target, &mut requester, b"not marked");
+        assert!(counted("marked") > before + 1, "{options}");
+    }
     assert_eq!((counted("unmarked"), counted("back")), (0, 0));
 }
 
@@ -119,23 +122,65 @@ fn packets_to_both_sides_have_the_class_of_service() {
     }
 }
 
+/// Interfaces with addresses: d0 has two of each family, and e0 others.
+const INTERFACES: &str = "for name in d e; do
+                              ip link add ${name}0 type veth peer name ${name}1
+                              ip link set ${name}0 up
+                              ip link set ${name}1 up
+                          done
+                          ip addr add 10.9.0.1/24 dev d0
+                          ip addr add 10.9.0.2/24 dev d0
+                          ip addr add 2001:db8:9::1/64 dev d0 nodad
+                          ip addr add 2001:db8:9::2/64 dev d0 nodad
+                          ip addr add 10.8.0.1/24 dev e0
+                          ip addr add 2001:db8:8::1/64 dev e0 nodad";
+
 #[test]
 fn a_relay_on_an_interface_listens_nowhere_else() {
-    let script = "ip link add d0 type dummy; ip link set d0 up; ip addr add 10.9.0.1/24 dev d0";
-    if !own_network(script) {
+    if !own_network(INTERFACES) {
         return;
     }
     let listener = net::listen();
-    let start = Start::to(net::address(&listener));
-    // What this host sends to itself comes in on lo.
-    let relay = start.options("--bind-interface lo").start_on(8000).unwrap();
-    relay.assert_relays(&listener);
-    drop(relay);
-    let start = Start::to(net::address(&listener));
-    let _relay = start.options("--bind-interface d0").start_on(8000).unwrap();
-    for ip in [Ipv4Addr::LOCALHOST, Ipv4Addr::new(10, 9, 0, 1)] {
-        let refused = std::net::TcpStream::connect((ip, 8000)).unwrap_err();
-        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    for (port, interface, served, refused) in [
+        (8000, "lo", ["127.0.0.1", "127.3.2.1"], ["10.9.0.1", "10.8.0.1"]),
+        // This host's own connections come in on the interface that has the address.
+        (8001, "d0", ["10.9.0.1", "10.9.0.2"], ["127.0.0.1", "10.8.0.1"]),
+    ] {
+        let options = format!("--bind-interface {interface}");
+        let _relay = Start::to(net::address(&listener)).options(&options).start_on(port).unwrap();
+        let at = |ip: &str| SocketAddr::new(ip.parse().unwrap(), port);
+        for ip in served {
+            net::assert_passes(&mut net::connect(at(ip)), &mut net::accept(&listener), b"served");
+        }
+        for ip in refused {
+            let refused = std::net::TcpStream::connect(at(ip)).unwrap_err();
+            assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused, "{ip} on {interface}");
+        }
+    }
+}
+
+#[test]
+fn on_an_interface_the_own_port_is_a_loop_at_the_addresses_of_that_interface() {
+    if !own_network(INTERFACES) {
+        return;
+    }
+    for (interface, target, is_loop) in [
+        ("lo", "127.0.0.1", true),
+        ("lo", "127.3.2.1", true),
+        ("lo", "::1", true),
+        ("lo", "10.9.0.1", false),
+        ("d0", "10.9.0.1", true),
+        ("d0", "10.9.0.2", true),
+        ("d0", "2001:db8:9::1", true),
+        ("d0", "2001:db8:9::2", true),
+        ("d0", "10.8.0.1", false),
+        ("d0", "2001:db8:8::1", false),
+        ("d0", "127.0.0.1", false),
+    ] {
+        let options = ["--check", "--bind", "::", "--bind-interface", interface, "8000", target];
+        let run = run(&[&options[..], &["8000", "ANY", "1", "30", "1", "4000"]].concat());
+        let expected = if is_loop { Some(2) } else { Some(0) };
+        assert_eq!(run.code, expected, "{target} on {interface}: {}", run.stdout);
     }
 }
 
@@ -248,26 +293,26 @@ fn an_interface_that_is_not_there_is_refused() {
 
 #[test]
 fn an_option_that_is_not_permitted_is_refused_with_the_cure() {
-    for (option, value) in [("--mark", "7"), ("--source", "requester")] {
-        let arguments = [option, value, "8080", "192.0.2.7", "80", "ANY", "1", "30", "1", "4000"];
-        assert_not_permitted(option, &arguments);
-    }
+    let cure = "CAP_NET_ADMIN: start as root, run 'setcap cap_net_admin=+ep' on the program, or set \
+                AmbientCapabilities=CAP_NET_ADMIN in its unit.";
+    assert_not_permitted("--mark", "7", cure);
+    assert_not_permitted("--source", "requester", cure);
 }
 
-/// Checks that without privileges the command line is refused with the permission that the option needs.
+/// Checks that without privileges the command line is refused with those that the option needs.
 #[track_caller]
-fn assert_not_permitted(option: &str, arguments: &[&str]) {
+pub fn assert_not_permitted(option: &str, value: &str, needs: &str) {
     let program = crate::support::TCPRELAY;
+    let port = free_port().to_string();
     let output = Command::new("setpriv")
-        .args(["--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", program])
-        .args(arguments)
+        .args(["--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", program, option, value])
+        .args([&port, "192.0.2.7", "80", "ANY", "1", "30", "1", "4000"])
         .output();
     match output {
         Ok(output) if output.status.code() != Some(127) => {
-            let text = "cannot be used: Operation not permitted (error number 1). It needs CAP_NET_ADMIN: start as \
-                        root, run 'setcap cap_net_admin=+ep' on the program, or set \
-                        AmbientCapabilities=CAP_NET_ADMIN in its unit.";
-            assert_eq!(String::from_utf8_lossy(&output.stdout), format!("Error: {option} {text}\n"));
+            let text = "cannot be used: Operation not permitted (error number 1). It needs";
+            let stdout = String::from_utf8_lossy(&output.stdout);
+            assert_eq!(stdout, format!("Error: {option} {text} {needs}\n"));
             assert_eq!(output.status.code(), Some(1));
         }
         other => eprintln!("SKIPPED: setpriv cannot be run here: {other:?}"),

@@ -1,0 +1,42 @@
+//! The privileges that the relay gives up once its port is bound.
+
+use crate::config::Config;
+use crate::log::Sink;
+use crate::log::message::Message;
+use crate::relay::Relay;
+use crate::relay::error::StartError;
+use crate::relay::target::way;
+use crate::sys::privileges::{Left, give_up};
+
+impl<S: Sink> Relay<S> {
+    /// Gives up privileges as [`give_up_privileges`] does. The relay logs its message 126 when it starts.
+    ///
+    /// # Errors
+    /// Message 132. Some privileges may be gone.
+    pub fn give_up_privileges(&mut self) -> Result<(), StartError> {
+        self.given_up = give_up_privileges(&self.config)?;
+        Ok(())
+    }
+}
+
+/// Gives up the privileges of the calling thread for good, as `--user` and `--chroot` say. Returns message 126, which
+/// tells those that are left. `None`: neither option was given, and nothing is changed.
+///
+/// A process whose other threads keep their privileges has given up nothing: call this while there is one thread.
+///
+/// # Errors
+/// Message 132. Some privileges may be gone.
+pub fn give_up_privileges(config: &Config) -> Result<Option<Message>, StartError> {
+    let privileges = &config.privileges;
+    if privileges.user.is_none() && privileges.chroot.is_none() {
+        return Ok(None);
+    }
+    let root = privileges.chroot.as_deref();
+    let user = privileges.user.map(|user| (user.uid(), user.gid()));
+    let unavailable = |(option, source)| StartError::OptionUnavailable { option, source };
+    let Left { uid, gid } = give_up(root, user, config.needs_net_admin()).map_err(unavailable)?;
+    // On old kernels, an option may need more than was kept.
+    way::check(config)?;
+    let capabilities = if config.needs_net_admin() { "CAP_NET_ADMIN" } else { "none" };
+    Ok(Some(Message::PrivilegesDropped { uid, gid, root: root.unwrap_or("/").into(), capabilities }))
+}

@@ -1,0 +1,202 @@
+//! The privileges that a relay gives up once its port is bound: before and after, and all that goes on working.
+//!
+//! Giving up takes having. Where the tests do not run as root, they say so and prove nothing.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+
+use rustix::process::{Pid, Signal, getuid};
+use serde_json::Value;
+
+use crate::admission::own_network;
+use crate::support::net;
+use crate::support::{PATIENCE, STARTED, Start, eventually, free_port, run};
+use crate::ways::assert_not_permitted;
+
+const NOBODY: &str = "65534";
+const ALL_IDS: &str = "65534 65534 65534 65534";
+
+fn is_root() -> bool {
+    if !getuid().is_root() {
+        eprintln!("SKIPPED: this takes root");
+    }
+    getuid().is_root()
+}
+
+/// A folder of this test's own, deleted with this value.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("tcprelay-{name}-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The lines of `/proc/<pid>/status` about privileges, with single spaces.
+fn status(pid: Pid) -> BTreeMap<String, String> {
+    let text = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap();
+    let names = ["Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs"];
+    let rows = text.lines().filter_map(|line| line.split_once(':')).filter(|(name, _)| names.contains(name));
+    let spaced = |value: &str| value.split_whitespace().collect::<Vec<_>>().join(" ");
+    rows.map(|(name, value)| (name.to_owned(), spaced(value))).collect()
+}
+
+fn expected(capabilities: u64) -> BTreeMap<String, String> {
+    let set = |bits: u64| format!("{bits:016x}");
+    [
+        ("Uid", ALL_IDS.to_owned()),
+        ("Gid", ALL_IDS.to_owned()),
+        ("Groups", String::new()),
+        ("CapInh", set(0)),
+        ("CapPrm", set(capabilities)),
+        ("CapEff", set(capabilities)),
+        ("CapBnd", set(0)),
+        ("CapAmb", set(0)),
+        ("NoNewPrivs", "1".to_owned()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
+}
+
+#[test]
+fn before_a_user_is_given_it_has_all_privileges_and_then_only_the_one_that_it_needs() {
+    const NET_ADMIN: u64 = 1 << 12;
+    if !is_root() {
+        return;
+    }
+    // With a group more than its own, and inheritable capabilities.
+    let script = "exec setpriv --groups 0,4 --inh-caps=+net_raw \"$0\" \"$@\"";
+    let listener = net::listen();
+    let start = |options: &str| Start::to(net::address(&listener)).options(options).shell(script).start();
+
+    let before = status(start("").pid);
+    assert_eq!((&*before["Uid"], &*before["Groups"], &*before["NoNewPrivs"]), ("0 0 0 0", "0 4", "0"));
+    assert_ne!(before["CapEff"], "0000000000000000");
+    assert_ne!(before["CapInh"], "0000000000000000");
+
+    for (options, capabilities, words) in [
+        ("", 0, "none"),
+        ("--mark 7", NET_ADMIN, "CAP_NET_ADMIN"),
+        ("--source requester", NET_ADMIN, "CAP_NET_ADMIN"),
+    ] {
+        let mut relay = start(&format!("--user {NOBODY}:{NOBODY} {options}"));
+        relay.log.expect_text(&format!(
+            "Privileges were given up. User 65534, group 65534, root directory /, capabilities: {words}."
+        ));
+        assert_eq!(status(relay.pid), expected(capabilities), "{options}");
+        relay.assert_relays(&listener);
+        relay.log.expect_all(&STARTED, 1);
+    }
+}
+
+#[test]
+fn the_port_below_1024_the_log_and_the_signals_stay() {
+    if !is_root() || !own_network("") {
+        return;
+    }
+    let folder = Folder::new("given-up");
+    fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o700)).unwrap();
+    let root = folder.0.join("empty");
+    fs::create_dir(&root).unwrap();
+    // Only root may open it.
+    let path = folder.0.join("log");
+    let log = OpenOptions::new().append(true).create(true).mode(0o600).open(&path).unwrap();
+    let listener = net::listen();
+    let options = format!("--user {NOBODY}:{NOBODY} --chroot {} --timestamps", root.display());
+    let start = Start::to(net::address(&listener)).options(&options).stdout(log);
+    let mut relay = start.start_on(80).unwrap();
+    eventually("another user", || status(relay.pid)["Uid"] == ALL_IDS);
+    let seen = fs::read_link(format!("/proc/{}/root", relay.pid.as_raw_nonzero())).unwrap();
+    assert_eq!(seen, fs::canonicalize(&root).unwrap());
+    relay.assert_relays(&listener);
+    let logs = |text: &str| eventually(text, || fs::read_to_string(&path).unwrap().contains(text));
+    logs("Session handler serial number 1 terminated due to requester read closure.");
+    relay.signal(Signal::USR1);
+    logs("Status: 0 sessions, 1 accepted");
+    relay.signal(Signal::QUIT);
+    assert!(relay.wait().success());
+    logs("The last session has ended. This process will now terminate.");
+}
+
+#[test]
+fn bulk_data_passes_without_privileges() {
+    if !is_root() {
+        return;
+    }
+    let listener = net::listen();
+    let relay = Start::to(net::address(&listener)).options(&format!("--user {NOBODY}:{NOBODY}")).start();
+    let (mut requester, mut target) = relay.session(&listener);
+    net::assert_passes(&mut requester, &mut target, &net::random(1, 8 << 20));
+    net::assert_passes(&mut target, &mut requester, &net::random(2, 8 << 20));
+}
+
+#[test]
+fn the_service_manager_hears_that_it_is_ready_though_its_socket_is_out_of_sight() {
+    if !is_root() {
+        return;
+    }
+    let folder = Folder::new("notified");
+    let socket = folder.0.join("socket");
+    let manager = UnixDatagram::bind(&socket).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let root = folder.0.join("empty");
+    fs::create_dir(&root).unwrap();
+    let script = format!("NOTIFY_SOCKET={} exec \"$0\" \"$@\"", socket.display());
+    let options = format!("--user {NOBODY}:{NOBODY} --chroot {}", root.display());
+    let _relay = Start::to(([192, 0, 2, 7], 80).into()).options(&options).shell(&script).start();
+    let mut bytes = [0; 64];
+    let told = manager.recv(&mut bytes).unwrap();
+    assert_eq!(&bytes[..told], b"READY=1\n");
+}
+
+#[test]
+fn a_check_gives_up_the_same_privileges_and_says_so() {
+    if !is_root() {
+        return;
+    }
+    let folder = Folder::new("checked");
+    let port = free_port().to_string();
+    let options = ["--check", "--log-format", "json", "--user", "daemon:nogroup", "--chroot", folder.path()];
+    let run = run(&[&options[..], &[&port, "192.0.2.7", "80", "ANY", "1", "30", "0", "4000"]].concat());
+    assert_eq!(run.code, Some(0), "{}", run.stdout);
+    let objects: Vec<Value> = run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let numeric = format!("--user 1:65534 --chroot {}", folder.path());
+    assert!(objects[0]["command_line"].as_str().unwrap().contains(&numeric), "{}", run.stdout);
+    let fields = ["number", "uid", "gid", "root", "capabilities"].map(|name| &objects[1][name]);
+    assert_eq!(serde_json::json!(fields), serde_json::json!([126, 1, 65534, folder.path(), "none"]));
+}
+
+#[test]
+fn a_root_directory_alone_takes_the_capabilities_as_well() {
+    if !is_root() {
+        return;
+    }
+    let relay = Start::to(([192, 0, 2, 7], 80).into()).options("--chroot /").start();
+    eventually("no capabilities", || status(relay.pid)["CapPrm"] == "0000000000000000");
+    assert_eq!(status(relay.pid)["Uid"], "0 0 0 0");
+}
+
+#[test]
+fn without_the_privilege_to_give_them_up_it_does_not_start() {
+    for (option, value, cure) in [
+        ("--user", "65534:65534", "CAP_SETUID and CAP_SETGID: start as root."),
+        ("--chroot", "/", "CAP_SYS_CHROOT: start as root."),
+    ] {
+        assert_not_permitted(option, value, cure);
+    }
+}
