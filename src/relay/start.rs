@@ -155,6 +155,7 @@ fn serve(config: &Config, poll: &Poll, now: Instant) -> Result<Option<Service>, 
 
 /// Returns what is to be said of the pool and the limits: messages 105, where `--sessions` was given,
 /// and 104. Raises the descriptor limit. Message 136 follows for each backup that cannot be tried.
+#[cold]
 fn remarks(config: &Config) -> impl Iterator<Item = Message> {
     let needs = Needs::of(config);
     let needed = config.sessions.map(|_| needs.message());
@@ -207,6 +208,7 @@ fn check_before(config: &Config) -> Result<(), StartError> {
 ///
 /// # Errors
 /// Message 113, or 112 for a backup.
+#[cold]
 fn check_targets(config: &Config, listen: SocketAddr) -> Result<(), StartError> {
     let comes_in = |target| config.bind_interface().is_none_or(|name| comes_in_on(target, name));
     let leads_back = |target| reaches(target, listen) && comes_in(target);

@@ -143,6 +143,7 @@ impl Choice {
 
     /// Notes that a session could not reach a target, and adds the target to those that it has tried.
     /// Returns whether the target rests from now on and did not before.
+    #[cold]
     pub fn failed(&mut self, address: SocketAddr, failure: Failure, tried: &mut Tried, now: Instant) -> bool {
         let Some(place) = self.place(address) else { return false };
         tried.add(place);
