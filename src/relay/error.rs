@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::{fmt, io};
 
 use crate::config::error::ConfigError;
+use crate::config::host::Host;
 use crate::config::status::StatusAddress;
 use crate::log::message::Message;
 use crate::log::reason::{ListenFailure, OptionFailure, StatusFailure};
@@ -26,6 +27,11 @@ pub enum StartError {
     },
     /// Message 112: a value that this host cannot have.
     Config(ConfigError),
+    /// Message 112: this host does not have the address of `--source`, which may be yet to come.
+    SourceNotHere {
+        /// The address.
+        address: Host,
+    },
     /// Message 132: the system lacks an option, or does not permit it.
     OptionUnavailable {
         /// The option.
@@ -98,6 +104,11 @@ impl From<&StartError> for Message {
                 }
             }
             StartError::Config(error) => error.clone().into(),
+            StartError::SourceNotHere { address } => Self::InvalidOption {
+                option: "--source",
+                given: address.to_string(),
+                allowed: "an address of this host".into(),
+            },
             StartError::OptionUnavailable { option, source } => {
                 Self::OptionUnavailable { failure: OptionFailure { option, errno: source.into() } }
             }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll};
 
-use crate::config::error::ConfigError;
+use crate::config::setters::invalid;
 use crate::config::way::{Source, Way};
 use crate::config::{Config, Target};
 use crate::limits::{EVENTS_PER_TURN, TICK};
@@ -28,6 +28,8 @@ use crate::sys::net::{can_be_bound, canonical, comes_in_on, is_broadcast, is_own
 
 impl<S: Sink> Relay<S> {
     /// Binds the listener. Messages go to `sink` once the relay runs. The time of the absolute timeout begins now.
+    ///
+    /// The first turn raises the soft limit of descriptors, which is the process's, to the needs of the pool.
     ///
     /// # Errors
     /// Why the relay cannot start: messages 1, 11 to 14, or 112 to 114.
@@ -183,17 +185,14 @@ fn settings(config: &Config) -> Settings {
 /// Message 1, 112, 114 or 132.
 fn check_before(config: &Config) -> Result<(), StartError> {
     check_clock(clock_resolution())?;
-    let invalid = |option, given: &dyn ToString, allowed: &str| {
-        let (given, allowed) = (given.to_string(), allowed.to_owned());
-        Err(StartError::Config(ConfigError::Option { option, given, allowed }))
-    };
     if let Some(bind) = config.bind.filter(|bind| is_broadcast(bind.ip())) {
-        return invalid("--bind", &bind, "an address to listen on, not that of a broadcast");
+        let allowed = "an address to listen on, not that of a broadcast";
+        return Err(StartError::Config(invalid("--bind", &bind, allowed.into())));
     }
-    if let Some(Source::Host(source)) = config.source
-        && !can_be_bound(source.at(0))
+    if let Some(Source::Host(address)) = config.source
+        && !can_be_bound(address.at(0))
     {
-        return invalid("--source", &source, "an address of this host");
+        return Err(StartError::SourceNotHere { address });
     }
     if config.way != Way::default() || config.source == Some(Source::Requester) {
         way::check(config)?;
@@ -218,11 +217,10 @@ fn check_targets(config: &Config, listen: SocketAddr) -> Result<(), StartError> 
     }
     match config.backups.iter().find(|backup| leads_back(backup.address())) {
         None => Ok(()),
-        Some(backup) => Err(StartError::Config(ConfigError::Option {
-            option: "--backup",
-            given: backup.to_string(),
-            allowed: "a target that is not where this relay itself listens".into(),
-        })),
+        Some(backup) => {
+            let allowed = "a target that is not where this relay itself listens";
+            Err(StartError::Config(invalid("--backup", backup, allowed.into())))
+        }
     }
 }
 
@@ -238,8 +236,7 @@ fn check_source(config: &Config, listen: SocketAddr) -> Result<(), StartError> {
             let family = config.target_family();
             let allowed =
                 format!("an {family} address of this host, as no requester of {} has one", listen.ip());
-            let given = source.to_string();
-            Err(StartError::Config(ConfigError::Option { option: "--source", given, allowed }))
+            Err(StartError::Config(invalid("--source", &source, allowed)))
         }
         _ => Ok(()),
     }
