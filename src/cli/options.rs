@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use super::system;
 use crate::config::acl::Entry;
+use crate::config::backups::backup_taken;
 use crate::config::error::{Argument, ConfigError};
 use crate::config::host::Host;
-use crate::config::setters::{BIND_TAKES, backup_taken, sessions_taken};
+use crate::config::setters::{BIND_TAKES, sessions_taken};
 use crate::config::status::{STATUS_TAKES, StatusAddress};
 use crate::config::way::Source;
 use crate::config::{Config, LogFormat, LogLevel, ProxyProtocol, Target};

@@ -1,6 +1,7 @@
 //! What the relay was asked to do.
 
 pub mod acl;
+pub(crate) mod backups;
 pub mod error;
 pub mod host;
 pub(crate) mod privileges;

@@ -18,21 +18,13 @@ use crate::config::status::{STATUS_TAKES, StatusAddress};
 use crate::config::way::Way;
 use crate::config::{Config, LogStyle, ProxyProtocol, Target};
 use crate::limits::{
-    ABSOLUTE_SECONDS, BACKUPS_MAX, BUF, BUF_MAX, CONNECT_DEFAULT, CONNECT_SECONDS, IDLE_DEFAULT,
-    IDLE_SECONDS, SESSIONS_MAX,
+    ABSOLUTE_SECONDS, BUF, BUF_MAX, CONNECT_DEFAULT, CONNECT_SECONDS, IDLE_DEFAULT, IDLE_SECONDS,
+    SESSIONS_MAX,
 };
 
 /// The addresses that `--bind` takes.
 pub(crate) const BIND_TAKES: &str =
     "an IPv4 or IPv6 address to listen on, a link-local one as in fe80::1%eth0";
-
-/// Returns the targets that `--backup` takes.
-pub(crate) fn backup_taken() -> String {
-    format!(
-        "up to {BACKUPS_MAX} targets, each another IPv4 or IPv6 address, with a port as in 192.0.2.8:80 or \
-         [2001:db8::8]:80, a link-local one as in [fe80::1%eth0]:80"
-    )
-}
 
 /// Returns the numbers of sessions that an option takes.
 pub(crate) fn sessions_taken() -> String {
@@ -137,22 +129,6 @@ impl Config {
             return Err(refused(Argument::TrgPort, &port));
         }
         self.target.port = port;
-        Ok(self)
-    }
-
-    /// Adds a target that sessions go on to where those before it cannot be reached: `--backup`.
-    ///
-    /// # Errors
-    /// [`set_target`](Self::set_target) would refuse it, it is among the targets already, or there are 7.
-    pub fn add_backup(&mut self, target: impl Into<Target>) -> Result<&mut Self, ConfigError> {
-        let target = target.into();
-        // A backup has the port of a target that was not read, as its own.
-        let suits = target.host.can_be_connected_to() && (target.port != 0 || self.target.port == 0);
-        let is_new = self.targets().all(|other| other != target);
-        if !suits || !is_new || self.backups.len() == BACKUPS_MAX {
-            return Err(invalid("--backup", &target, backup_taken()));
-        }
-        self.backups.push(target);
         Ok(self)
     }
 
