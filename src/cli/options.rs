@@ -342,6 +342,7 @@ fn host(text: &OsStr) -> Option<Host> {
 }
 
 /// Reads a host, and its port where it is given. An IPv6 address with a port is in brackets.
+#[cold]
 fn target(text: &OsStr, port_of_first: u16, resolves: bool) -> Option<Target> {
     let text = text.to_str()?;
     let (host_text, port_text) = match text.strip_prefix('[') {

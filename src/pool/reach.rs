@@ -43,6 +43,7 @@ impl<S: Stream> Pool<S> {
     ///
     /// # Errors
     /// The reason for the end of the session, which has no other target.
+    #[cold]
     pub(super) fn next_target(
         &mut self,
         key: usize,
@@ -108,6 +109,7 @@ impl<S: Stream> Pool<S> {
     }
 
     /// Ends a session that cannot begin to relay.
+    #[cold]
     pub(super) fn fail(&mut self, key: usize, unreached: Unreached, now: Instant, host: &mut impl Host<S>) {
         self.slots[key].blame(unreached.cause, unreached.errno);
         self.end(key, now, host);

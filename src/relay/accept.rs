@@ -14,6 +14,7 @@ use crate::pool::Timer;
 use crate::pool::totals::Count;
 use crate::relay::edge::LISTENER;
 use crate::relay::listener::{self, Accepted};
+use crate::relay::target::choice::Failure;
 use crate::relay::{Doors, Relay, target};
 use crate::session::Session;
 use crate::session::connecting::Tried;
@@ -105,6 +106,8 @@ impl<S: Sink> Relay<S> {
         match known.map(target::socket).transpose() {
             Err(error) if listener::is_shortage(errno(&error)) || !self.choice.has_alternatives() => {
                 let (errno, target) = (Errno::from(&error), target.unwrap_or(self.first_target()));
+                // The target was not tried. If it was this session's turn to try it, another one may.
+                self.choice.failed(target, Failure::Own, &mut Tried::default(), self.now);
                 let message = Message::TargetSocket { requester: address, target, errno };
                 self.drop_accepted(requester, Count::NoTargetSocket, &message);
                 if listener::is_shortage(errno.0) {

@@ -182,6 +182,7 @@ fn names(config: &Config) -> impl Iterator<Item = (usize, Name)> {
 
 /// Returns what is to be said of the pool and the limits: messages 105, where `--sessions` was given,
 /// and 104. Raises the descriptor limit. Message 136 follows for each backup that cannot be tried.
+#[cold]
 fn remarks(config: &Config) -> impl Iterator<Item = Message> {
     let needs = Needs::of(config);
     let needed = config.sessions.map(|_| needs.message());
@@ -234,6 +235,7 @@ fn check_before(config: &Config) -> Result<(), StartError> {
 ///
 /// # Errors
 /// Message 113, or 112 for a backup.
+#[cold]
 fn check_targets(config: &Config, listen: SocketAddr) -> Result<(), StartError> {
     let is_own = |target: &SocketAddr| leads_back(*target, config, listen);
     if let Some(target) = config.target.address().filter(is_own) {

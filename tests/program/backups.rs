@@ -15,7 +15,7 @@ use tcprelay::internal::limits::TARGET_REST_MIN;
 
 use crate::support::catalogue::{connection_failed, message};
 use crate::support::net::{self, End, Silent};
-use crate::support::{Log, Relay, Start, eventually, process, run};
+use crate::support::{Log, Relay, STARTED, Start, eventually, process, run};
 
 /// A relay to these targets, in this order. Its options stand behind.
 fn start(targets: &[SocketAddr], options: &str) -> Start {
@@ -168,6 +168,20 @@ fn a_target_rests_and_is_tried_again_once_it_listens() {
 }
 
 #[test]
+fn without_a_backup_nothing_is_said_of_rests() {
+    let (socket, only) = net::refusing();
+    let mut relay = Start::to(only).start();
+    assert_eq!(net::read_all(&mut relay.connect()), (Vec::new(), End::Reset));
+    relay.log.expect_all(&[16, 18, 26, 27], 1);
+    socket.listen(16).unwrap();
+    let _session = eager_session(&relay, &TcpListener::from(socket));
+    relay.log.expect_all(&STARTED, 2);
+    relay.signal(Signal::USR1);
+    let status = relay.log.wait_text("Status: ").text;
+    assert!(relay.log.line().text.starts_with("Status: session handler "), "behind {status}");
+}
+
+#[test]
 fn targets_of_both_families_serve_one_relay() {
     let Ok(six) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) else {
         return eprintln!("skipped: there is no IPv6 here");
@@ -246,7 +260,8 @@ fn a_lack_of_descriptors_rests_no_target() {
     process::limit(relay.pid, Resource::Nofile, limit);
     let _session = eager_session(&relay, &listeners[0]);
     relay.signal(Signal::USR1);
-    relay.log.wait_text(&format!("target {} is up, connects failed: 0 refused, 0 ", targets[0]));
+    let failures = "0 refused, 0 expired, 0 unreachable, 1 for reasons of this host.";
+    relay.log.wait_text(&format!("target {} is up, connects failed: {failures}", targets[0]));
 }
 
 #[test]

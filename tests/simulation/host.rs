@@ -217,8 +217,9 @@ impl Host<Socket> for Edge {
     }
 
     fn own_end(&mut self, target: &Socket) -> Option<SocketAddr> {
-        // Some connections have the same one.
-        let port = 1 + target.sockets().borrow().serial % 20;
+        // Each connect has another one, and some connections have the same.
+        let serial = target.sockets().borrow().serial;
+        let port = 1 + (serial + self.cases[&serial].tried.len() as u64) % 20;
         Some(SocketAddr::from(([10, 9, 9, 9], port as u16)))
     }
 

@@ -44,6 +44,7 @@ impl<S: Sink> Relay<S> {
     }
 
     /// Logs the state of the targets, where there are several. They are few.
+    #[cold]
     fn log_targets(&mut self) {
         for target in self.choice.targets().iter().filter(|_| self.choice.has_alternatives()) {
             let [refused, expired, unreachable, own_failures] = target.failures;

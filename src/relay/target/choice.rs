@@ -171,6 +171,7 @@ impl Choice {
 
     /// Notes that a session could not reach a target, and adds the target to those that it has tried.
     /// Returns whether the target rests from now on and did not before.
+    #[cold]
     pub fn failed(&mut self, target: Destination, failure: Failure, tried: &mut Tried, now: Instant) -> bool {
         let mut is_news = false;
         // Two names can have the same address.
