@@ -95,7 +95,6 @@ const OTHER_NUMBERS: &[&str] = &[
 const NOT_YET: &[(&str, &str)] = &[
     (FILES, "tests/model/src/kernel.rs"),
     (FILES, "tests/model/src/world.rs"),
-    (FILES, "tests/program/matrix.rs"),
     (FILES, "tests/program/options.rs"),
     (FILES, "tests/program/service.rs"),
     (FILES, "tests/support/mod.rs"),
