@@ -96,7 +96,6 @@ const NOT_YET: &[(&str, &str)] = &[
     (FILES, "tests/model/src/kernel.rs"),
     (FILES, "tests/model/src/world.rs"),
     (FILES, "tests/program/options.rs"),
-    (FILES, "tests/program/service.rs"),
     (FILES, "tests/support/mod.rs"),
     (FUNCTIONS, "tests/program/readme.rs"),
 ];
