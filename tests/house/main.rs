@@ -104,7 +104,6 @@ const NOT_YET: &[(&str, &str)] = &[
     (FILES, "tests/model/src/world.rs"),
     (FILES, "tests/program/options.rs"),
     (FILES, "tests/support/mod.rs"),
-    (FUNCTIONS, "tests/program/readme.rs"),
 ];
 
 const CIRCLE: &str = "no circle of imports";
