@@ -103,7 +103,6 @@ const NOT_YET: &[(&str, &str)] = &[
     (FILES, "tests/model/src/kernel.rs"),
     (FILES, "tests/model/src/world.rs"),
     (FILES, "tests/program/options.rs"),
-    (FILES, "tests/support/mod.rs"),
 ];
 
 const CIRCLE: &str = "no circle of imports";
