@@ -100,18 +100,9 @@ const OTHER_NUMBERS: &[&str] = &[
 
 /// The rule and the place of what is still to be done.
 const NOT_YET: &[(&str, &str)] = &[
-    (FILES, "tests/exhaustion/capacity.rs"),
-    (FILES, "tests/exhaustion/faults/mod.rs"),
     (FILES, "tests/model/src/kernel.rs"),
     (FILES, "tests/model/src/world.rs"),
-    (FILES, "tests/program/endings.rs"),
-    (FILES, "tests/program/matrix.rs"),
     (FILES, "tests/program/options.rs"),
-    (FILES, "tests/program/service.rs"),
-    (FILES, "tests/support/mod.rs"),
-    (FUNCTIONS, "tests/exhaustion/capacity.rs"),
-    (FUNCTIONS, "tests/exhaustion/faults/mod.rs"),
-    (FUNCTIONS, "tests/program/readme.rs"),
 ];
 
 const CIRCLE: &str = "no circle of imports";

@@ -16,7 +16,6 @@ use tcprelay::{Log, LogFormat, LogStyle, Progress, Sink as _, StatusAddress};
 const README: &str = include_str!("../../README.md");
 
 /// The messages with values that stand for placeholders, in the order of their numbers.
-#[allow(clippy::too_many_lines, reason = "a row a message")]
 fn catalogue() -> Vec<Message> {
     let requester: SocketAddr = "192.0.2.1:50001".parse().unwrap();
     let target: SocketAddr = "198.51.100.2:60002".parse().unwrap();
@@ -66,6 +65,20 @@ fn catalogue() -> Vec<Message> {
         Message::TargetChannelActive { session },
         Message::TargetReadClosure { session, summary },
         Message::RequesterWriteClosure { session, summary },
+    ];
+    messages.extend(catalogue_of_process(session));
+    messages.extend(catalogue_of_targets(session));
+    messages
+}
+
+/// The messages from 100 on about the process, its limits and its options.
+fn catalogue_of_process(session: Identity) -> Vec<Message> {
+    let Identity { requester, target, .. } = session;
+    let errno = Errno(80004);
+    let address = "0.0.0.0:40000".parse().unwrap();
+    let failure = ListenFailure { address, errno };
+    let given = Given { text: "value".into(), example: "example" };
+    vec![
         Message::StopSignal {},
         Message::DrainSignal { sessions: 90005 },
         Message::Drained {},
@@ -90,12 +103,10 @@ fn catalogue() -> Vec<Message> {
         Message::ValueGiven { given },
         Message::StartReason { failure },
         Message::ConnectionReason { requester, errno },
-    ];
-    messages.extend(catalogue_of_targets(session));
-    messages
+    ]
 }
 
-/// Those behind them.
+/// The messages about targets, the status, privileges and addresses, which follow those of the process.
 fn catalogue_of_targets(session: Identity) -> [Message; 13] {
     let target = session.target;
     let addresses = Addresses(target.address().map(|target| target.ip()).into_iter().collect());

@@ -7,7 +7,7 @@ use super::host::{Call, call};
 /// A row of the table.
 pub struct Row {
     pub call: Call,
-    /// What is to be seen when it fails; the tests of this file's parent show it.
+    /// The visible outcome when the call fails. The tests beside this file show it.
     #[allow(dead_code, reason = "for the reader")]
     pub outcome: &'static str,
 }
@@ -156,6 +156,6 @@ pub const OF_SHUTDOWN: [Errno; 3] = [Errno::NOTCONN, Errno::NOBUFS, Errno::INVAL
 pub const OF_SPLICE_FAILURE: [Errno; 6] =
     [Errno::CONNRESET, Errno::PIPE, Errno::TIMEDOUT, Errno::HOSTUNREACH, Errno::NOBUFS, Errno::IO];
 
-/// The kernel does not do it, and the connection is none the worse.
+/// The kernel refuses the call, and the connection is unharmed.
 pub const OF_SPLICE_REFUSAL: [Errno; 5] =
     [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP, Errno::PERM, Errno::NOMEM];

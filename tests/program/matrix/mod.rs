@@ -1,35 +1,35 @@
-//! Whoever stands on either side sees what a direct connection would show them.
+//! Both sides of a session see the same as over a direct connection.
 //!
-//! Each case runs over a direct connection first: what both sides see there is what is expected of the relay,
-//! through small and large buffers, with bytes that are copied and bytes that are spliced. A relay has accepted
-//! before it can know how the target answers, so these cannot be the same:
+//! Each case runs over a direct connection, too. Its outcome there is the one that the relay must show, through
+//! small and large buffers, with copied and with spliced bytes. A relay has accepted before it knows how the
+//! target answers, so these cases cannot be the same:
 //!
 //! | case | directly | over the relay |
 //! |---|---|---|
 //! | refused | the connect fails | the connect succeeds, and is reset at once |
 //! | unreachable | the connect fails | the connect succeeds, and is reset at once |
 //! | no answer | the connect does not end | the connect succeeds, and is reset after c t/o |
-//! | the sender resets, the reader has stopped | the reader's kernel keeps what it has | so does the relay, for a short while |
+//! | the sender resets, the reader has stopped | the reader's kernel keeps its bytes | so does the relay, for a short while |
 
-use std::fmt::Debug;
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::thread;
-use std::time::{Duration, Instant};
+mod unavailable;
 
-use crate::support::catalogue::filled;
-use crate::support::net::{self, End, Silent};
+use crate::support::net::{self, End};
 use crate::support::{self, Relay, Start, eventually};
 use socket2::SockRef;
+use std::fmt::Debug;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
 use tcprelay::internal::stream::Stream as _;
 
-/// What a busy machine may add to a bound.
+/// The time that a busy machine may add to a bound.
 const BUSY: Duration = Duration::from_secs(3);
 
-/// How the bytes travel.
+/// The way of the bytes from side to side.
 struct Route {
     name: &'static str,
-    /// None: a direct connection.
+    /// The relay; None for a direct connection.
     relay: Option<Relay>,
     listener: TcpListener,
 }
@@ -47,14 +47,14 @@ impl Route {
         Self { name: "directly", relay: None, listener: net::listen() }
     }
 
-    /// Over a relay that is started with `start`'s settings.
+    /// Starts a relay with `start`'s settings.
     fn over((name, buf, options): (&'static str, usize, &'static str), start: fn(Start) -> Start) -> Self {
         let listener = net::listen();
         let relay = start(Start::to(net::address(&listener))).buf(buf).options(options).start();
         Self { name, relay: Some(relay), listener }
     }
 
-    /// A connection: the requester's end and the target's.
+    /// Connects, and returns the requester's end and the target's.
     #[track_caller]
     fn connect(&mut self) -> (TcpStream, TcpStream) {
         if let Some(relay) = &mut self.relay {
@@ -67,21 +67,21 @@ impl Route {
     }
 }
 
-/// One side is the first to do something, the other is the second.
+/// The side that acts first in a case.
 #[derive(Clone, Copy, Debug)]
 enum First {
     Requester,
     Target,
 }
 
-/// What is seen directly is seen over every relay, whichever side is first.
+/// Asserts that a case has the same outcome directly and over every relay, whichever side is first.
 #[track_caller]
 fn same_everywhere<T: Debug + PartialEq + Send>(
     start: fn(Start) -> Start,
     case: impl Fn(TcpStream, TcpStream) -> T + Sync,
 ) {
     let case = &case;
-    // One session after the other would take long where a case waits.
+    // The sessions run side by side, because a case may wait.
     let view = |mut route: Route| {
         let sessions = [First::Requester, First::Target].map(|first| (first, route.connect()));
         thread::scope(|scope| {
@@ -104,12 +104,12 @@ fn same_everywhere<T: Debug + PartialEq + Send>(
     });
 }
 
-/// As it is started when nothing else is said.
+/// Keeps the default settings.
 fn plain(start: Start) -> Start {
     start
 }
 
-/// The end that a stream came to, and whether these were its bytes.
+/// Reads to the end, asserts that the bytes are `words`, and returns the end.
 #[track_caller]
 fn hear(stream: &mut impl Read, words: &[u8]) -> (bool, End) {
     let (heard, end) = net::read_all(stream);
@@ -160,8 +160,8 @@ fn a_reset_after_a_half_close_is_a_reset() {
     });
 }
 
-/// Bytes that this end has sent and its peer's kernel does not have yet. The socket itself is asked: the
-/// kernel's table is long after the many connections of other tests, and slow to read.
+/// Returns the number of bytes that this end has sent and its peer's kernel has not acknowledged. It asks the
+/// socket itself: the kernel's table is long after the connections of other tests, and slow to read.
 fn unacknowledged(stream: &TcpStream) -> usize {
     let socket = mio::net::TcpStream::from_std(stream.try_clone().unwrap());
     socket.unacknowledged().unwrap().try_into().unwrap()
@@ -174,13 +174,13 @@ fn what_was_sent_before_a_reset_arrives_before_it() {
         first.write_all(&words).unwrap();
         eventually("the other kernel has it", || unacknowledged(&first) == 0);
         net::reset(first);
-        // Nobody reads until long after the reset.
+        // The second side reads only long after the reset.
         thread::sleep(Duration::from_millis(200));
         hear(&mut second, &words)
     });
 }
 
-/// Sends until nothing moves any more, because nobody reads; all that was sent.
+/// Sends to a peer that does not read until no byte moves any more. Returns the bytes sent.
 fn send_until_stuck(stream: &mut TcpStream) -> Vec<u8> {
     let words = net::random(4, 1 << 20);
     let mut sent = Vec::new();
@@ -231,7 +231,7 @@ fn a_reader_that_never_comes_back_holds_a_cut_session_only_for_a_while() {
                 let relay = route.relay.as_mut().unwrap();
                 let line = relay.log.expect(34, 1);
                 assert!(line.at - start < GRACE + BUSY, "{}: {:?}", route.name, line.at - start);
-                // What it had not taken is gone, and that is no clean end.
+                // The target loses the bytes that it had not taken, so it must see a reset.
                 let (heard, end) = net::read_all(&mut target);
                 net::assert_same(&heard, &sent[..heard.len()]);
                 assert_eq!(end, End::Reset);
@@ -244,7 +244,7 @@ fn a_reader_that_never_comes_back_holds_a_cut_session_only_for_a_while() {
 #[test]
 fn an_answer_before_a_close_over_unread_bytes_arrives_and_then_the_reset() {
     same_everywhere(plain, |mut first, mut second| {
-        // An upload that is too large, says who gets it, and goes.
+        // The second side refuses an upload as too large, and closes.
         first.write_all(&net::random(5, 40_000)).unwrap();
         eventually("the other kernel has it", || unacknowledged(&first) == 0);
         net::read_exactly(&mut second, 1000);
@@ -264,11 +264,11 @@ fn an_early_close_stops_a_writer_that_goes_on() {
         net::read_exactly(&mut second, 100);
         assert!(net::readable_within(&second, support::PATIENCE));
         drop(second);
-        // It learns that nobody listens from its writes, and not after gigabytes.
+        // Its writes must fail, and not only after gigabytes.
         let start = Instant::now();
         loop {
             match first.write_all(&[7; 16_000]) {
-                Ok(()) => assert!(start.elapsed() < support::PATIENCE, "it is never told"),
+                Ok(()) => assert!(start.elapsed() < support::PATIENCE, "its writes never fail"),
                 Err(error) => {
                     return matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe);
                 }
@@ -277,10 +277,10 @@ fn an_early_close_stops_a_writer_that_goes_on() {
     });
 }
 
-/// Sends a byte in the middle of others as urgent, and maybe an end behind them.
+/// Sends an urgent byte in the middle of others, and with `with_end` an EOF behind them.
 fn urgent(with_end: bool) {
     same_everywhere(plain, |mut first, mut second| {
-        // A reader that has the urgent byte in line: the relay gives it to every reader so.
+        // The reader takes the urgent byte in line, because the relay sends it in line to every reader.
         SockRef::from(&second).set_out_of_band_inline(true).unwrap();
         let mut seen = Vec::new();
         for round in 0..3 {
@@ -339,7 +339,7 @@ fn twenty_thousand_sends_of_one_byte_reach_a_reader_that_comes_late() {
 
 #[test]
 fn a_reader_that_is_slow_for_longer_than_the_idle_timeout_hears_everything() {
-    // Four times the timeout's worth of bytes lie in the kernel, where the relay does not see them move.
+    // The kernel holds more bytes than the reader takes in four timeouts. The relay does not see them move.
     same_everywhere(
         |start| start.idle_timeout(1),
         |mut first, mut second| {
@@ -363,59 +363,4 @@ fn a_reader_that_is_slow_for_longer_than_the_idle_timeout_hears_everything() {
             true
         },
     );
-}
-
-/// What a requester sees of a target that cannot be had, and when, over each relay.
-fn resets_within(target: SocketAddr, number: u8, least: Duration) {
-    thread::scope(|scope| {
-        for (name, buf, options) in RELAYS {
-            scope.spawn(move || {
-                let start = Start::to(target).connect_timeout(1).buf(buf).options(options);
-                let mut relay = start.start();
-                let start = Instant::now();
-                let mut requester = relay.connect();
-                // It may well have begun to talk; a write that fails has been told of the reset.
-                if requester.write_all(b"hello?").is_ok() {
-                    assert_eq!(net::read_all(&mut requester), (Vec::new(), End::Reset), "{name}");
-                }
-                let took = start.elapsed();
-                assert!(took >= least && took < least + BUSY, "{name}: {took:?}");
-                let target = target.ip().to_string();
-                for number in [16, 18, 26, number] {
-                    relay.log.expect_text(&filled(
-                        number,
-                        &[("<ser num>", "1"), ("<rqst IP addr>", "127.0.0.1"), ("<trg host>", &target)],
-                    ));
-                }
-            });
-        }
-    });
-}
-
-#[test]
-fn a_target_that_refuses_is_a_reset_at_once() {
-    let (_bound, address) = net::refusing();
-    let error = TcpStream::connect(address).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
-    resets_within(address, 27, Duration::ZERO);
-}
-
-#[test]
-fn a_target_that_cannot_be_reached_is_a_reset_at_once() {
-    // The broadcast address of the loopback network can be connected to by nobody.
-    let address = "127.255.255.255:9".parse().unwrap();
-    match TcpStream::connect_timeout(&address, Duration::from_millis(500)) {
-        Err(error) if error.kind() == ErrorKind::NetworkUnreachable => {
-            resets_within(address, 27, Duration::ZERO);
-        }
-        other => eprintln!("skipped: this machine has no unreachable address: {other:?}"),
-    }
-}
-
-#[test]
-fn a_target_that_does_not_answer_is_a_reset_after_the_connect_timeout() {
-    let silent = Silent::new();
-    let error = TcpStream::connect_timeout(&silent.address(), Duration::from_millis(1200)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::TimedOut);
-    resets_within(silent.address(), 25, Duration::from_secs(1));
 }

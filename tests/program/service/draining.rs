@@ -1,0 +1,102 @@
+//! A drain: sessions go on, new ones are refused, and the process ends with the last session.
+
+use std::io::Write;
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::{DRAINED, draining, end};
+use crate::support::catalogue::STOPPED;
+use crate::support::net::{self, End};
+use crate::support::{STARTED, Start};
+
+#[test]
+fn draining_it_lets_sessions_go_on_and_nobody_in_and_ends_with_the_last() {
+    let listener = net::listen();
+    let mut relay = Start::to(net::address(&listener)).start();
+    let (mut requester, mut target) = relay.session(&listener);
+    relay.log.expect_all(&STARTED, 1);
+    let second = relay.session(&listener);
+    relay.log.expect_all(&STARTED, 2);
+
+    relay.signal(Signal::QUIT);
+    relay.log.expect_text(&draining(2));
+    assert!(TcpStream::connect(relay.address()).is_err());
+    let bytes = net::random(1, 100_000);
+    net::assert_passes(&mut requester, &mut target, &bytes);
+    end(second);
+    relay.log.expect(34, 2);
+    relay.assert_alive();
+    net::assert_passes(&mut target, &mut requester, &bytes);
+
+    requester.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(net::read_all(&mut target).1, End::Clean);
+    target.write_all(b"a last reply").unwrap();
+    drop(target);
+    assert_eq!(net::read_all(&mut requester), (b"a last reply".to_vec(), End::Clean));
+    relay.log.expect(34, 1);
+    relay.log.expect_text(DRAINED);
+    assert_eq!(relay.wait().code(), Some(0));
+}
+
+#[test]
+fn draining_with_no_session_it_ends_at_once() {
+    let mut relay = Start::to(net::address(&net::listen())).start();
+    relay.signal(Signal::QUIT);
+    relay.log.expect_text(&draining(0));
+    relay.log.expect_text(DRAINED);
+    assert_eq!(relay.wait().code(), Some(0));
+}
+
+#[test]
+fn told_twice_to_drain_it_stops() {
+    let listener = net::listen();
+    let mut relay = Start::to(net::address(&listener)).start();
+    let (mut requester, mut target) = relay.session(&listener);
+    relay.log.expect_all(&STARTED, 1);
+    relay.signal(Signal::QUIT);
+    relay.log.expect_text(&draining(1));
+    relay.signal(Signal::QUIT);
+    relay.log.expect_text(STOPPED);
+    assert_eq!(relay.wait().code(), Some(0));
+    for stream in [&mut requester, &mut target] {
+        assert!(net::read_all(stream).0.is_empty());
+    }
+}
+
+#[test]
+fn a_drain_takes_no_longer_than_the_sessions_own_timeouts() {
+    let listener = net::listen();
+    let mut relay = Start::to(net::address(&listener)).idle_timeout(1).start();
+    let _session = relay.session(&listener);
+    relay.log.expect_all(&STARTED, 1);
+    let start = Instant::now();
+    relay.signal(Signal::QUIT);
+    relay.log.expect_text(&draining(1));
+    relay.log.expect(24, 1);
+    relay.log.expect_text(DRAINED);
+    assert!(start.elapsed() > Duration::from_millis(500));
+    assert_eq!(relay.wait().code(), Some(0));
+}
+
+#[test]
+fn who_was_in_the_queue_before_the_drain_is_served() {
+    let listener = net::listen();
+    let mut relay = Start::to(net::address(&listener)).start();
+    relay.freeze();
+    let mut waiting: Vec<_> = (0..100).map(|_| relay.connect()).collect();
+    relay.signal(Signal::QUIT);
+    relay.thaw();
+    for requester in &mut waiting {
+        let mut target = net::accept(&listener);
+        // The test does not know which of the requesters this session serves.
+        target.write_all(b"served").unwrap();
+        drop(target);
+        let _ = requester.shutdown(Shutdown::Write);
+    }
+    for requester in &mut waiting {
+        assert_eq!(net::read_all(requester).0, b"served");
+    }
+    assert_eq!(relay.wait().code(), Some(0));
+}

@@ -1,0 +1,136 @@
+//! A restart that no requester notices.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use rustix::process::Signal;
+
+use super::{DRAINED, Service, draining, end, session};
+use crate::support::net;
+use crate::support::{PATIENCE, STARTED, eventually, process};
+
+/// Requesters that connect all the time, each for a reply.
+struct Load {
+    stop: AtomicBool,
+    served: AtomicUsize,
+}
+
+impl Load {
+    fn new() -> Self {
+        Self { stop: AtomicBool::new(false), served: AtomicUsize::new(0) }
+    }
+
+    /// Connects until the load stops. Returns the outcome of each request that was not served.
+    fn run(&self, to: SocketAddr) -> Vec<String> {
+        let mut failures = Vec::new();
+        while !self.stop.load(Ordering::Relaxed) {
+            match Self::request(to) {
+                Ok(reply) if reply == b"request" => {
+                    self.served.fetch_add(1, Ordering::Relaxed);
+                }
+                other => failures.push(format!("{other:?}")),
+            }
+        }
+        failures
+    }
+
+    fn request(to: SocketAddr) -> std::io::Result<Vec<u8>> {
+        let mut stream = TcpStream::connect(to)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"request")?;
+        stream.shutdown(Shutdown::Write)?;
+        let mut reply = Vec::new();
+        stream.read_to_end(&mut reply)?;
+        Ok(reply)
+    }
+
+    /// Waits until some more requesters are served.
+    #[track_caller]
+    fn goes_on(&self) {
+        let before = self.served.load(Ordering::Relaxed);
+        eventually("more served", || self.served.load(Ordering::Relaxed) > before + 20);
+    }
+}
+
+/// Keeps the socket open through restarts under load, each done by `restart`. Asserts that every requester is
+/// served.
+#[track_caller]
+fn assert_unnoticed(restart: impl Fn(Service, &dyn Fn() -> Service, &Load) -> Service) {
+    let target = net::echo();
+    let socket = net::listen();
+    let address = net::address(&socket);
+    let load = Load::new();
+    let failures: Vec<String> = thread::scope(|scope| {
+        let requesters: Vec<_> = (0..3).map(|_| scope.spawn(|| load.run(address))).collect();
+        let start = || Service::on(&socket, target);
+        let mut service = start();
+        for _ in 0..5 {
+            load.goes_on();
+            service = restart(service, &start, &load);
+        }
+        load.goes_on();
+        load.stop.store(true, Ordering::Relaxed);
+        requesters.into_iter().flat_map(|requester| requester.join().unwrap()).collect()
+    });
+    assert!(failures.is_empty(), "{} of {:?}: {failures:?}", failures.len(), load.served);
+}
+
+#[test]
+fn while_one_drains_and_the_next_is_not_there_yet_connections_wait() {
+    assert_unnoticed(|mut old, start, _| {
+        old.signal(Signal::QUIT);
+        assert_eq!(old.wait(), Some(0));
+        start()
+    });
+}
+
+#[test]
+fn while_one_drains_the_next_already_serves() {
+    assert_unnoticed(|mut old, start, load| {
+        let new = start();
+        old.signal(Signal::QUIT);
+        load.goes_on();
+        assert_eq!(old.wait(), Some(0));
+        new
+    });
+}
+
+#[test]
+fn a_long_session_outlives_the_restart() {
+    let target = net::listen();
+    let socket = net::listen();
+    let mut old = Service::on(&socket, net::address(&target));
+    let (mut requester, mut far) = session(net::address(&socket), &target);
+    old.log.expect_all(&STARTED, 1);
+    old.signal(Signal::QUIT);
+    old.log.expect_text(&draining(1));
+    let _new = Service::on(&socket, net::address(&target));
+    for _ in 0..20 {
+        let _short = session(net::address(&socket), &target);
+        net::assert_passes(&mut requester, &mut far, b"still here");
+    }
+    end((requester, far));
+    old.log.expect(34, 1);
+    old.log.expect_text(DRAINED);
+    assert_eq!(old.wait(), Some(0));
+}
+
+#[test]
+fn a_draining_relay_does_not_wake_up_for_what_its_successor_serves() {
+    let target = net::listen();
+    let socket = net::listen();
+    let mut old = Service::on(&socket, net::address(&target));
+    let _session = session(net::address(&socket), &target);
+    old.log.expect_all(&STARTED, 1);
+    old.signal(Signal::QUIT);
+    old.log.expect_text(&draining(1));
+    let _new = Service::on(&socket, net::address(&target));
+    process::settle(old.pid());
+    let before = process::sleeps(old.pid());
+    for _ in 0..20 {
+        session(net::address(&socket), &target);
+    }
+    assert_eq!(process::sleeps(old.pid()), before);
+}
