@@ -66,6 +66,10 @@
 //! that session ends. Nothing grows with traffic: not the log, whose lines are dropped and counted
 //! when its reader stands still, and no table.
 //!
+//! **The status** (`--status`) is served on the same loop, after the sessions, to four connections at a
+//! time that have no slot of the pool. Each has a small buffer, a short time and one answer, so nothing
+//! that they do can cost a session anything. Log, page, JSON and metrics read one table of counts.
+//!
 //! # What it will not do
 //!
 //! - **TLS.** A relay that holds keys is another program; this one passes bytes as they are.
@@ -119,6 +123,9 @@ pub mod internal {
     pub mod config {
         pub use crate::config::*;
     }
+    pub mod http {
+        pub use crate::relay::status::http::*;
+    }
     pub mod idle {
         pub use crate::session::idle::*;
     }
@@ -167,6 +174,7 @@ pub use config::acl::{Acl, Entry, InvalidEntry};
 pub use config::error::{Argument, ConfigError, Given};
 pub use config::host::{Host, InvalidHost};
 pub use config::privileges::{InvalidUser, User};
+pub use config::status::{InvalidStatusAddress, StatusAddress};
 pub use config::way::Source;
 pub use config::{Config, LogFormat, LogLevel, LogStyle, ProxyProtocol, Target};
 pub use log::fields::Value;

@@ -6,8 +6,9 @@ use std::{fmt, io};
 
 use crate::config::error::ConfigError;
 use crate::config::host::Host;
+use crate::config::status::StatusAddress;
 use crate::log::message::Message;
-use crate::log::reason::{ListenFailure, OptionFailure};
+use crate::log::reason::{ListenFailure, OptionFailure, StatusFailure};
 
 /// Why a relay cannot start. Its text is a message of the catalogue.
 #[derive(Debug)]
@@ -52,6 +53,13 @@ pub enum StartError {
     },
     /// Message 115.
     InheritedSocket,
+    /// Message 137.
+    Status {
+        /// Where the status should be served.
+        status: StatusAddress,
+        /// The system's error.
+        source: io::Error,
+    },
     /// Message 130.
     InheritedOtherwise {
         /// The argument that contradicts the socket, as it was given.
@@ -109,6 +117,10 @@ impl From<&StartError> for Message {
                 Self::PoolTooLarge { sessions: *sessions, need: need.clone() }
             }
             StartError::InheritedSocket => Self::InheritedSocket {},
+            StartError::Status { status, source } => {
+                let failure = StatusFailure { status: status.clone(), errno: source.into() };
+                Self::StatusUnavailable { failure }
+            }
             StartError::InheritedOtherwise { given, address } => {
                 Self::InheritedOtherwise { given: given.clone(), address: *address }
             }
@@ -145,7 +157,9 @@ impl StartError {
 impl Error for StartError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Listen { source, .. } | Self::OptionUnavailable { source, .. } => Some(source),
+            Self::Listen { source, .. }
+            | Self::OptionUnavailable { source, .. }
+            | Self::Status { source, .. } => Some(source),
             Self::Config(error) => Some(error),
             _ => None,
         }

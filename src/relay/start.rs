@@ -1,7 +1,7 @@
 //! The start: binding, inheriting, checking, and what the limits of the process give a pool.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll};
 
@@ -17,10 +17,11 @@ use crate::relay::edge::{CONTROL, LISTENER};
 use crate::relay::error::{ListenStep, StartError};
 use crate::relay::listener::Listener;
 use crate::relay::needs::{Needs, pipe_bytes};
+use crate::relay::status::Service;
 use crate::relay::target::choice::Choice;
 use crate::relay::target::{can_serve, way};
 use crate::relay::wait::Gathering;
-use crate::relay::{Doors, Life, Relay, now};
+use crate::relay::{Doors, Life, Relay, now, time_of_day};
 use crate::session::turn::Timeouts;
 use crate::sys::clock_resolution;
 use crate::sys::net::{can_be_bound, canonical, comes_in_on, is_broadcast, is_own};
@@ -54,6 +55,7 @@ impl<S: Sink> Relay<S> {
     fn assemble(config: Config, sink: S, mut listener: Listener) -> Result<Self, StartError> {
         let (address, poll, control) = watch(&config, &mut listener)?;
         let now = now();
+        let status = serve(&config, &poll, now)?.map(Box::new);
         Ok(Self {
             listen: address,
             sink,
@@ -67,6 +69,7 @@ impl<S: Sink> Relay<S> {
             last_serial: 0,
             given_up: None,
             report: None,
+            status,
             log_registered: None,
             ends_at: Some(config.absolute_timeout).filter(|time| !time.is_zero()).map(|time| now + time),
             gathering: Gathering::default(),
@@ -81,6 +84,9 @@ impl<S: Sink> Relay<S> {
         self.sink.message(&Message::Active { port: self.listen.port(), target: self.config.target() });
         if self.listen.ip() != Ipv4Addr::UNSPECIFIED {
             self.sink.message(&Message::Listening { address: self.listen });
+        }
+        if let Some(place) = &self.config.status {
+            self.sink.message(&Message::StatusListening { status: place.to_string() });
         }
         for message in self.given_up.take().into_iter().chain(remarks(&self.config)) {
             self.sink.message(&message);
@@ -121,7 +127,8 @@ impl Relay {
             Some(listener) => Listener::inherit(listener, config)?,
             None => Listener::bind_for_check(config)?,
         };
-        let (address, ..) = watch(config, &mut listener)?;
+        let (address, poll, _control) = watch(config, &mut listener)?;
+        serve(config, &poll, now())?;
         Ok(Checked { address, remarks: remarks(config).collect() })
     }
 }
@@ -138,6 +145,12 @@ fn watch(config: &Config, listener: &mut Listener) -> Result<(SocketAddr, Poll, 
     listener.watch(poll.registry(), LISTENER).map_err(&unavailable)?;
     poll.registry().register(control.socket(), CONTROL, Interest::READABLE).map_err(unavailable)?;
     Ok((address, poll, control))
+}
+
+/// Listens for those who ask for the status, where `--status` says so.
+fn serve(config: &Config, poll: &Poll, now: Instant) -> Result<Option<Service>, StartError> {
+    let place = config.status.as_ref();
+    place.map(|place| Service::bind(place, poll.registry(), (time_of_day(), now))).transpose()
 }
 
 /// Returns what is to be said of the pool and the limits: messages 105, where `--sessions` was given,
