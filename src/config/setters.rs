@@ -110,10 +110,18 @@ impl Config {
     /// Sets the target: `<trg host>` and `<trg port>`.
     ///
     /// # Errors
-    /// It is an unspecified, multicast or broadcast address, or link-local without its zone. Or the port is 0.
+    /// It is an unspecified, multicast or broadcast address, or link-local without its zone. Or the port is 0. Or no
+    /// connection to it can come from the source that was set.
     pub fn set_target(&mut self, target: impl Into<Target>) -> Result<&mut Self, ConfigError> {
         let Target { host, port } = target.into();
-        self.set_target_host(host)?.set_target_port(port)
+        let mut changed = self.clone();
+        changed.set_target_host(host)?.set_target_port(port)?;
+        // A source that suited the target before may not suit this one.
+        if let Some(source) = changed.source {
+            changed.set_source(source)?;
+        }
+        *self = changed;
+        Ok(self)
     }
 
     pub(crate) fn set_target_host(&mut self, host: Host) -> Result<&mut Self, ConfigError> {
@@ -383,6 +391,11 @@ mod tests {
         for listen in ["224.0.0.1:80", "255.255.255.255:80", "[fe80::1]:80"] {
             assert_eq!(refusal(config.set_listen(listen.parse().unwrap())).0, "--bind", "{listen}");
         }
+        assert_eq!(config.target(), ([192, 0, 2, 7], 80).into(), "what was refused has changed nothing");
+        config.set_source(IpAddr::from(Ipv4Addr::LOCALHOST)).unwrap();
+        let of_another_family: SocketAddr = "[2001:db8::7]:80".parse().unwrap();
+        assert_eq!(refusal(config.set_target(of_another_family)).0, "--source");
+        assert_eq!(config.target(), ([192, 0, 2, 7], 80).into());
         let other_family: IpAddr = Ipv6Addr::LOCALHOST.into();
         assert_eq!(refusal(config.set_source(other_family)), ("--source".into(), "::1".into()));
     }

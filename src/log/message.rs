@@ -301,8 +301,33 @@ catalogue! {
         "Error: The status cannot be served on {}: {} (error number {}).{}", failure.status, failure.errno.words(), failure.errno, failure.cure();
 }
 
-impl From<Ended> for Message {
-    fn from(Ended { cause, identity: session, summary }: Ended) -> Self {
+impl Message {
+    /// Returns which session has ended and what it had done, if the message is about the end of a session.
+    ///
+    /// A stop cuts all sessions without a message for each.
+    #[must_use]
+    pub fn session_end(&self) -> Option<(Identity, Summary)> {
+        match *self {
+            Self::ConnectNotStarted { session, summary }
+            | Self::IdleTimeout { session, summary }
+            | Self::ConnectTimeout { session, summary }
+            | Self::TargetRefused { session, summary }
+            | Self::RequesterRelayNotStarted { session, summary }
+            | Self::TargetRelayNotStarted { session, summary }
+            | Self::RequesterBuffer { session, summary }
+            | Self::TargetBuffer { session, summary }
+            | Self::RequesterReadClosure { session, summary }
+            | Self::TargetReadClosure { session, summary }
+            | Self::TargetWriteClosure { session, summary }
+            | Self::RequesterWriteClosure { session, summary } => Some((session, summary)),
+            _ => None,
+        }
+    }
+}
+
+impl Message {
+    /// Returns the message about the end of a session.
+    pub(crate) fn of_end(Ended { cause, identity: session, summary }: Ended) -> Self {
         use Side::{Requester, Target};
         match cause {
             Cause::ConnectNotStarted => Self::ConnectNotStarted { session, summary },

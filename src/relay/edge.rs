@@ -86,7 +86,7 @@ impl<S: Sink> Host<TcpStream> for Edge<'_, S> {
     }
 
     fn ended(&mut self, ended: Ended) {
-        self.sink.message(&ended.into());
+        self.sink.message(&Message::of_end(ended));
     }
 }
 

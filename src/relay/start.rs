@@ -29,6 +29,8 @@ use crate::sys::net::{can_be_bound, canonical, comes_in_on, is_broadcast, is_own
 impl<S: Sink> Relay<S> {
     /// Binds the listener. Messages go to `sink` once the relay runs. The time of the absolute timeout begins now.
     ///
+    /// The first turn raises the soft limit of descriptors, which is the process's, to the needs of the pool.
+    ///
     /// # Errors
     /// Why the relay cannot start: messages 1, 11 to 14, or 112 to 114.
     pub fn bind(config: Config, sink: S) -> Result<Self, StartError> {

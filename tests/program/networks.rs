@@ -25,7 +25,7 @@ struct Gateway {
 /// Sets up the routing on this host as the README says, for either family.
 fn route_as_the_readme_says() -> bool {
     let readme = include_str!("../../README.md");
-    let lines = readme.lines().filter_map(|line| line.strip_prefix("    ip ")?.strip_suffix("# here"));
+    let lines = readme.lines().filter_map(|line| line.strip_prefix("ip ")?.strip_suffix("# here"));
     let lines = lines.map(|line| line.replace("sport 80 ", "sport 9000 "));
     let commands: Vec<_> = lines.flat_map(|line| [format!("ip {line}"), format!("ip -6 {line}")]).collect();
     assert_eq!(commands.len(), 4, "{commands:?}");

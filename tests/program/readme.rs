@@ -204,6 +204,7 @@ fn as_json_every_message_is_one_object_with_the_values_of_its_text() {
         // Only what ends a session has a cause.
         let ends = object.get("duration_ms").is_some() && object.get("phase").is_none();
         assert_eq!(object.get("cause"), ends.then_some(&object["event"]), "{line}");
+        assert_eq!(message.session_end().is_some(), ends, "{line}");
     }
 }
 
@@ -234,10 +235,11 @@ fn the_limits_are_the_limits() {
 }
 
 #[test]
-fn the_example_in_rust_is_the_one_that_the_documentation_compiles() {
-    let documented = include_str!("../../src/lib.rs").split_once("//! ```no_run\n").unwrap().1;
-    let lines = documented.lines().take_while(|line| *line != "//! ```");
-    let shown = lines.map(|line| line.trim_start_matches("//!")).filter(|line| !line.starts_with(" #"));
-    let example = shown.map(str::trim_start).collect::<Vec<_>>().join("\n");
-    assert!(README.contains(&format!("```rust\n{example}\n```\n")), "the README lacks this:\n{example}");
+fn its_blocks_are_fenced_as_the_documentation_takes_an_indented_one_for_rust() {
+    let (mut is_fenced, mut before) = (false, "");
+    for line in README.lines() {
+        is_fenced ^= line.starts_with("```");
+        assert!(is_fenced || !before.is_empty() || !line.starts_with("    "), "{line}");
+        before = line;
+    }
 }

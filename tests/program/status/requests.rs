@@ -14,7 +14,7 @@ use crate::support::{Relay, Start, process};
 fn a_request_that_is_not_for_this_host_or_not_for_a_page_is_refused() {
     let listener = net::listen();
     let (relay, status) = served(|options| Start::to(net::address(&listener)).options(&options));
-    let long = format!("GET / HTTP/1.1\r\nCookie: {}", "c".repeat(2000));
+    let long = format!("GET / HTTP/1.1\r\nCookie: {}", "c".repeat(20_000));
     for (request, answer) in [
         ("GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n", "421 Misdirected Request"),
         ("GET /etc/passwd HTTP/1.1\r\nHost: localhost\r\n\r\n", "404 Not Found"),
