@@ -171,3 +171,31 @@ impl Config {
 fn interface(option: &'static str, name: &str) -> Result<String, ConfigError> {
     if is_interface(name) { Ok(name.into()) } else { Err(invalid(option, &name, INTERFACE_TAKES.into())) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    /// The option that was refused, and the value.
+    fn refusal<T>(set: Result<T, ConfigError>) -> (&'static str, String) {
+        match set.map(|_| ()) {
+            Err(ConfigError::Option { option, given, .. }) => (option, given),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_source_and_a_target_are_of_one_family() {
+        let mut config = Config::new(([127, 0, 0, 1], 0).into(), ([192, 0, 2, 7], 80)).unwrap();
+        config.set_source(IpAddr::from(Ipv4Addr::LOCALHOST)).unwrap();
+        let of_another_family: SocketAddr = "[2001:db8::7]:80".parse().unwrap();
+        assert_eq!(refusal(config.set_target(of_another_family)).0, "--source");
+        assert_eq!(config.target(), ([192, 0, 2, 7], 80).into());
+        let other_family: IpAddr = Ipv6Addr::LOCALHOST.into();
+        assert_eq!(refusal(config.set_source(other_family)), ("--source", "::1".into()));
+        // A requester of either family may come.
+        config.set_source(Source::Requester).unwrap().set_target(of_another_family).unwrap();
+    }
+}

@@ -14,6 +14,9 @@ impl<S: Sink> Relay<S> {
     /// # Errors
     /// Message 132. Some privileges may be gone.
     pub fn give_up_privileges(&mut self) -> Result<(), StartError> {
+        if let Some(status) = self.status.as_mut().filter(|_| self.config.privileges.chroot.is_some()) {
+            status.prepare_for_root();
+        }
         self.given_up = give_up_privileges(&self.config)?;
         Ok(())
     }

@@ -25,6 +25,15 @@ impl Process {
         Self {}
     }
 
+    /// Closes the folder of the descriptors, since a folder leads out of every root directory. Their number is not
+    /// known any more.
+    pub(crate) fn close_folder(&mut self) {
+        #[cfg(target_os = "linux")]
+        {
+            self.descriptors = None;
+        }
+    }
+
     /// Returns the resident memory in bytes; `None`: the system does not say.
     #[cfg(target_os = "linux")]
     pub(crate) fn resident_bytes(&self) -> Option<u64> {

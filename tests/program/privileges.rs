@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
+use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -189,6 +190,30 @@ fn a_root_directory_alone_takes_the_capabilities_as_well() {
     let relay = Start::to(([192, 0, 2, 7], 80).into()).options("--chroot /").start();
     eventually("no capabilities", || status(relay.pid)["CapPrm"] == "0000000000000000");
     assert_eq!(status(relay.pid)["Uid"], "0 0 0 0");
+}
+
+#[test]
+fn no_open_folder_leads_out_of_the_root_directory_and_the_status_is_served() {
+    if !is_root() {
+        return;
+    }
+    let folder = Folder::new("root");
+    let status_port = free_port();
+    let options =
+        format!("--user {NOBODY}:{NOBODY} --chroot {} --status 127.0.0.1:{status_port}", folder.path());
+    let relay = Start::to(([192, 0, 2, 7], 80).into()).options(&options).start();
+    eventually("another user", || status(relay.pid)["Uid"] == ALL_IDS);
+    let open = format!("/proc/{}/fd", relay.pid.as_raw_nonzero());
+    let folders = fs::read_dir(open)
+        .unwrap()
+        .filter(|fd| fs::metadata(fd.as_ref().unwrap().path()).is_ok_and(|data| data.is_dir()));
+    assert_eq!(folders.count(), 0);
+    let mut visitor = net::connect(([127, 0, 0, 1], status_port).into());
+    visitor.write_all(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").unwrap();
+    let (answer, _) = net::read_all(&mut visitor);
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.contains("\nprocess_resident_memory_bytes "), "{answer}");
+    assert!(!answer.contains("\nprocess_open_fds "), "{answer}");
 }
 
 #[test]

@@ -73,6 +73,11 @@ impl Service {
         Ok(Self { listener, backlog: Backlog::Empty, visits: Default::default(), facts })
     }
 
+    /// Keeps nothing that leads out of a root directory.
+    pub(super) fn prepare_for_root(&mut self) {
+        self.facts.process.close_folder();
+    }
+
     /// Notes that connections wait.
     pub(super) fn note_waiting(&mut self) {
         self.backlog = Backlog::Reported;
