@@ -10,8 +10,7 @@ use crate::config::error::{Argument, ConfigError, Given};
 use crate::log::fields::{Field as _, Fields, Value};
 use crate::log::reason::{Errno, ListenFailure, OptionFailure, StatusFailure, words};
 use crate::pool::totals::Totals;
-use crate::session::Side;
-use crate::session::ended::{Cause, Ended, Identity, Live, Summary, Unreached};
+use crate::session::ended::{Identity, Live, Summary, Unreached};
 
 /// How much a message matters. It decides which `--log-level` keeps the message, and its priority
 /// in the journal.
@@ -299,51 +298,6 @@ catalogue! {
     /// The status cannot be served there.
     137 "status_unavailable" Error StatusUnavailable { failure: StatusFailure }
         "Error: The status cannot be served on {}: {} (error number {}).{}", failure.status, failure.errno.words(), failure.errno, failure.cure();
-}
-
-impl Message {
-    /// Returns which session has ended and what it had done, if the message is about the end of a session.
-    ///
-    /// A stop cuts all sessions without a message for each.
-    #[must_use]
-    pub fn session_end(&self) -> Option<(Identity, Summary)> {
-        match *self {
-            Self::ConnectNotStarted { session, summary }
-            | Self::IdleTimeout { session, summary }
-            | Self::ConnectTimeout { session, summary }
-            | Self::TargetRefused { session, summary }
-            | Self::RequesterRelayNotStarted { session, summary }
-            | Self::TargetRelayNotStarted { session, summary }
-            | Self::RequesterBuffer { session, summary }
-            | Self::TargetBuffer { session, summary }
-            | Self::RequesterReadClosure { session, summary }
-            | Self::TargetReadClosure { session, summary }
-            | Self::TargetWriteClosure { session, summary }
-            | Self::RequesterWriteClosure { session, summary } => Some((session, summary)),
-            _ => None,
-        }
-    }
-}
-
-impl Message {
-    /// Returns the message about the end of a session.
-    pub(crate) fn of_end(Ended { cause, identity: session, summary }: Ended) -> Self {
-        use Side::{Requester, Target};
-        match cause {
-            Cause::ConnectNotStarted => Self::ConnectNotStarted { session, summary },
-            Cause::IdleTimeout => Self::IdleTimeout { session, summary },
-            Cause::ConnectTimeout => Self::ConnectTimeout { session, summary },
-            Cause::TargetRefused => Self::TargetRefused { session, summary },
-            Cause::RelayNotStarted(Requester) => Self::RequesterRelayNotStarted { session, summary },
-            Cause::RelayNotStarted(Target) => Self::TargetRelayNotStarted { session, summary },
-            Cause::NoBuffer(Requester) => Self::RequesterBuffer { session, summary },
-            Cause::NoBuffer(Target) => Self::TargetBuffer { session, summary },
-            Cause::ReadClosure(Requester) => Self::RequesterReadClosure { session, summary },
-            Cause::ReadClosure(Target) => Self::TargetReadClosure { session, summary },
-            Cause::WriteClosure(Requester) => Self::RequesterWriteClosure { session, summary },
-            Cause::WriteClosure(Target) => Self::TargetWriteClosure { session, summary },
-        }
-    }
 }
 
 impl From<ConfigError> for Message {
