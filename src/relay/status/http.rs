@@ -123,6 +123,7 @@ fn judge(head: &[u8]) -> Result<Request, Refusal> {
         Some(rest) => rest.split_at(rest.find('/').unwrap_or(rest.len())),
         None => ("localhost", target),
     };
+    let path = if path.is_empty() { "/" } else { path };
     let header = host_field(&mut lines)?;
     if header.is_none() && needs_host {
         return Err(Refusal::Malformed);
@@ -137,7 +138,7 @@ fn judge(head: &[u8]) -> Result<Request, Refusal> {
     };
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let page = match path {
-        "/" | "" => Page::Overview,
+        "/" => Page::Overview,
         "/metrics" => Page::Metrics,
         "/status.json" => Page::Json,
         _ => return Err(Refusal::NotFound),
@@ -229,6 +230,7 @@ mod tests {
         }
         assert_eq!(get("/nothing"), Some(Err(Refusal::NotFound)));
         assert_eq!(get("/metrics/"), Some(Err(Refusal::NotFound)));
+        assert_eq!(get("?sort=idle"), Some(Err(Refusal::NotFound)));
         assert_eq!(get("http://evil.example/metrics"), Some(Err(Refusal::Misdirected)));
         let head = read(b"HEAD /metrics HTTP/1.0\n\n").unwrap().unwrap();
         assert!(head.is_head);

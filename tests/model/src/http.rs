@@ -16,8 +16,8 @@ pub fn check(input: &[u8]) {
         head == b"\n" || head == b"\r\n" || head.ends_with(b"\n\n") || head.ends_with(b"\n\r\n")
     });
     let judged = end.map(|end| judge(&input[..end]));
-    let cuts = [0, 1, input.len() / 2, end.unwrap_or(0).saturating_sub(1), end.unwrap_or(0), input.len()];
-    for length in cuts {
+    let at_end = end.unwrap_or(0);
+    for length in [0, 1.min(input.len()), input.len() / 2, at_end.saturating_sub(1), at_end, input.len()] {
         let expected = match end {
             Some(end) if length >= end => judged,
             _ => (length >= STATUS_REQUEST_BYTES).then_some(Err(Refusal::TooLong)),
