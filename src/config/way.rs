@@ -192,7 +192,7 @@ mod tests {
         config.set_source(IpAddr::from(Ipv4Addr::LOCALHOST)).unwrap();
         let of_another_family: SocketAddr = "[2001:db8::7]:80".parse().unwrap();
         assert_eq!(refusal(config.set_target(of_another_family)).0, "--source");
-        assert_eq!(config.target(), ([192, 0, 2, 7], 80).into());
+        assert_eq!(config.target().address(), Some(([192, 0, 2, 7], 80).into()));
         let other_family: IpAddr = Ipv6Addr::LOCALHOST.into();
         assert_eq!(refusal(config.set_source(other_family)), ("--source", "::1".into()));
         // A requester of either family may come.
