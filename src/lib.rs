@@ -1,6 +1,72 @@
 //! A TCP relay: one port in, one target out, one access list, three timeouts, a fixed pool of
 //! sessions, a log in fixed words. One thread, one poll loop, no async runtime.
 //!
+//! ```text
+//!   Config::new(listen, target), setters                 cli::parse(arguments)
+//!             └───────────────────► Config ◄───────────────────┘
+//!                                     │
+//!                          Relay::bind(config, sink) ──► local_addr(), handle()
+//!                                     │                                  │
+//!   a thread of its own: run() ◄──────┴──────► turn() in your loop       ▼
+//!                          │                                          Handle, in any thread:
+//!                          ▼                                          stop, drain, report,
+//!   sink: a Log, a closure, your type ◄── Message                     totals, sessions
+//! ```
+//!
+//! # In another program
+//!
+//! ```
+//! use tcprelay::{Config, Message, Outcome, Relay};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // Port 0: the system chooses one.
+//! let mut config = Config::new(([127, 0, 0, 1], 0).into(), ([192, 0, 2, 7], 80))?;
+//! config.allow("10.0.0.0/8".parse()?).set_idle_timeout(std::time::Duration::from_secs(30))?;
+//! let relay = Relay::bind(config, |message: &Message| {
+//!     if let Some((session, summary)) = message.session_end() {
+//!         println!("{}: {} bytes", session.requester, summary.to_target + summary.to_requester);
+//!     }
+//! })?;
+//! println!("relaying on {}", relay.local_addr());
+//! let handle = relay.handle();
+//! let run = std::thread::spawn(move || relay.run());
+//!
+//! // From any thread, at any time:
+//! let totals = handle.totals();
+//! handle.drain();
+//! # assert_eq!(totals.map(|totals| totals.accepted), Some(0));
+//! assert_eq!(run.join().expect("a relay does not panic")?, Outcome::Drained);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - **Admission.** A new [`Config`] admits loopback addresses alone. [`Config::set_acl`] and
+//!   [`Config::allow`] admit others, [`Entry::Any`] all of them.
+//! - **Messages.** A [`Message`] carries its values as fields; `Display` gives its text, and
+//!   [`Message::put_fields`] all fields by name. The relay waits while its [`Sink`] handles a message.
+//! - **Errors.** [`ConfigError`] names the setting, the value and the values it takes. [`StartError`] says why
+//!   a relay cannot start, and [`WaitError`] why it cannot go on.
+//! - **Several relays** may run in one process, each in a thread or all in one loop. They share nothing
+//!   but the limits of the process: a start raises the soft limit of descriptors to the needs of its
+//!   own pool, as far as it may.
+//! - **Signals** are left alone, unless the program calls `Relay::listen_to_signals`, and privileges are kept
+//!   unless it calls [`Relay::give_up_privileges`].
+//!
+//! `tests/examples` has complete programs: messages for the `log` crate (`logging`), two relays in a loop
+//! of the host's beside its timer (`host_loop`), a flaky link for tests (`flaky`), and a count of bytes
+//! by session (`count_bytes`).
+//!
+//! # Features
+//!
+//! All are on by default, and the program needs all. An embedder turns them off with `default-features = false`.
+//!
+//! | feature | brings |
+//! |---|---|
+//! | `cli` | `cli::parse`, and `Display` for [`Config`]: its command line |
+//! | `json` | `LogFormat::Json` |
+//! | `signals` | `Relay::listen_to_signals` |
+//! | `systemd` | nothing in the library: the program takes sockets from systemd, and notifies it |
+//!
 //! # The design on one page
 //!
 //! ```text
@@ -66,6 +132,10 @@
 //! that session ends. Nothing grows with traffic: not the log, whose lines are dropped and counted
 //! when its reader stands still, and no table.
 //!
+//! **The status** (`--status`) is served on the same loop, after the sessions, to four connections at a
+//! time that have no slot of the pool. Each has a small buffer, a short time and one answer, so nothing
+//! that they do can cost a session anything. Log, page, JSON and metrics read one table of counts.
+//!
 //! # What it will not do
 //!
 //! - **TLS.** A relay that holds keys is another program; this one passes bytes as they are.
@@ -73,24 +143,8 @@
 //! - **Balancing.** Sessions go to the first target that can be reached; others spread them over many.
 //! - **A configuration language.** The command line is the whole of it, and `--check` explains it.
 //! - **Threads.** Several processes share a port with `--reuse-port`.
-//!
-//! # In another program
-//!
-//! ```no_run
-//! use tcprelay::{Config, Message, Relay};
-//!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let mut config = Config::new(([127, 0, 0, 1], 0).into(), ([192, 0, 2, 7], 80))?;
-//! config.set_acl("10.0.0.0/8".parse()?).set_idle_timeout(std::time::Duration::from_secs(30))?;
-//! let relay = Relay::bind(config, |message: &Message| println!("{message}"))?;
-//! let (address, handle) = (relay.local_addr(), relay.handle());
-//! std::thread::spawn(move || relay.run());
-//! println!("{address} has {:?} sessions", handle.sessions().map(|sessions| sessions.len()));
-//! handle.drain();
-//! # Ok(())
-//! # }
-//! ```
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 #[cfg(feature = "cli")]
@@ -118,6 +172,9 @@ pub mod internal {
     }
     pub mod config {
         pub use crate::config::*;
+    }
+    pub mod http {
+        pub use crate::relay::status::http::*;
     }
     pub mod idle {
         pub use crate::session::idle::*;
@@ -161,12 +218,18 @@ pub mod internal {
     }
 }
 
+/// The README's example, for the tests of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
+
 pub use ipnet::IpNet;
 
 pub use config::acl::{Acl, Entry, InvalidEntry};
 pub use config::error::{Argument, ConfigError, Given};
 pub use config::host::{Host, InvalidHost};
 pub use config::privileges::{InvalidUser, User};
+pub use config::status::{InvalidStatusAddress, StatusAddress};
 pub use config::way::Source;
 pub use config::{Config, LogFormat, LogLevel, LogStyle, ProxyProtocol, Target};
 pub use log::fields::Value;

@@ -148,6 +148,52 @@ pub const LOOKS_SKIPPED_MAX: u8 = 64;
 /// Slots that one turn looks at for the status.
 pub const STATUS_SLOTS_PER_TURN: usize = 64;
 
+/// Those who may ask for the status at a time. Others wait in the backlog.
+pub const STATUS_VISITS: usize = 4;
+
+/// Connections that may wait for a turn to ask for the status.
+pub const STATUS_BACKLOG: i32 = 128;
+
+/// Bytes of a request for the status.
+pub const STATUS_REQUEST_BYTES: usize = 1 << 10;
+
+/// Bytes behind a request that are read and dropped before its connection is closed.
+pub const STATUS_DISCARDED_BYTES: usize = 64 << 10;
+
+/// From the accept of a connection that asks for the status to its close, at the most.
+pub const STATUS_TIME: Duration = Duration::from_secs(2);
+
+/// Sessions that one answer lists.
+pub const STATUS_LISTED: usize = 100;
+
+/// Slots that one turn looks at for the sessions of an answer.
+pub const STATUS_RANKED_PER_TURN: usize = 512;
+
+/// Descriptors of `--status`: its listener, its visits, and two files of the kernel's about this process.
+pub const STATUS_DESCRIPTORS: usize = 1 + STATUS_VISITS + 2;
+
+/// The longest path of a Unix socket that each system takes, in bytes.
+pub const STATUS_PATH_BYTES: usize = 103;
+
+/// The time that the status gives rates of.
+pub const RATE_PERIOD: Duration = Duration::from_secs(60);
+
+/// Least interval between two samples for the rates.
+pub const RATE_SAMPLE: Duration = Duration::from_secs(1);
+
+/// Samples for the rates: those of the period, and one at each end.
+pub const RATE_SAMPLES: usize = 62;
+
+/// Bounds of each histogram's buckets, without the one that has all times.
+pub const BUCKETS: usize = 11;
+
+/// Bounds for the time that a connect takes, in milliseconds.
+pub const CONNECT_BUCKETS_MS: [u64; BUCKETS] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 3000];
+
+/// Bounds for the time that a session takes, in milliseconds.
+pub const SESSION_BUCKETS_MS: [u64; BUCKETS] =
+    [10, 100, 1000, 5000, 15_000, 60_000, 300_000, 900_000, 3_600_000, 14_400_000, 86_400_000];
+
 /// The largest pool that debug builds check in each turn.
 pub const POOL_CHECK_MAX: usize = 1000;
 
@@ -234,3 +280,5 @@ const _: () = assert!(PIPES_MAX * PIPE_BYTES_MAX == PIPES_BYTES_MAX);
 const _: () = assert!(LOG_BYTES >= ACCEPTS_PER_TURN * 3 * 128 + LINE_BYTES);
 const _: () = assert!(TTL_MIN.as_secs() < TTL_MAX.as_secs());
 const _: () = assert!(LOOKUP_RETRY_MIN.as_secs() < LOOKUP_RETRY_MAX.as_secs());
+// The oldest sample that is kept is as old as the period.
+const _: () = assert!(RATE_SAMPLES as u64 * RATE_SAMPLE.as_secs() > RATE_PERIOD.as_secs());

@@ -67,3 +67,8 @@ proptest::proptest! {
         tcprelay_model::dns::check(&input);
     }
 }
+
+#[test]
+fn requests_for_the_status_are_answered_or_refused_as_an_oracle_says() {
+    replay("http", tcprelay_model::http::check);
+}

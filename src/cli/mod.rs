@@ -160,6 +160,7 @@ fn printable(argument: &OsStr) -> String {
 }
 
 /// Returns the command line's definition: the help, the man page and the completions come from it.
+#[doc(hidden)] // It shows a type of the parser's. The package's own files are made from it.
 #[must_use]
 pub fn command() -> Command {
     Command::new("tcprelay")

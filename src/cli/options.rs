@@ -10,6 +10,7 @@ use crate::config::acl::Entry;
 use crate::config::error::{Argument, ConfigError};
 use crate::config::host::Host;
 use crate::config::setters::{BIND_TAKES, backup_taken, sessions_taken};
+use crate::config::status::{STATUS_TAKES, StatusAddress};
 use crate::config::way::Source;
 use crate::config::{Config, LogFormat, LogLevel, ProxyProtocol, Target};
 
@@ -200,6 +201,17 @@ pub(super) const OPTIONS: &[OptionRow] = &[
             put(&mut config.proxy_protocol, choice(VERSIONS, text).map(Some)).ok_or_else(|| "v1 or v2".into())
         },
         write: |config| config.proxy_protocol.iter().map(|version| name(VERSIONS, version)).collect(),
+    },
+    OptionRow {
+        name: "--status",
+        value: "ADDR:PORT|PATH",
+        repeats: false,
+        help: "Serve a status page and metrics here",
+        read: |config, text| {
+            let place = text.to_str().and_then(|text| text.parse().ok());
+            put(&mut config.status, place.map(Some)).ok_or_else(|| STATUS_TAKES.into())
+        },
+        write: |config| config.status.iter().map(StatusAddress::to_string).collect(),
     },
     OptionRow {
         name: "--log-format",

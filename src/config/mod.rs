@@ -5,6 +5,7 @@ pub mod error;
 pub mod host;
 pub(crate) mod privileges;
 pub(crate) mod setters;
+pub mod status;
 pub(crate) mod way;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use crate::config::acl::Acl;
 use crate::config::host::Host;
 use crate::config::privileges::Privileges;
+use crate::config::status::StatusAddress;
 use crate::config::way::{Source, Way};
 
 /// Everything that a relay is asked to do. It is made by [`new`](Self::new) and the setters, or by
@@ -55,6 +57,8 @@ pub struct Config {
     pub(crate) max_per_source: Option<usize>,
     /// `--proxy-protocol`.
     pub(crate) proxy_protocol: Option<ProxyProtocol>,
+    /// `--status`.
+    pub(crate) status: Option<StatusAddress>,
     /// `--log-format`, `--log-level` and `--timestamps`.
     pub(crate) log_style: LogStyle,
     /// Not `--no-splice`.
@@ -216,6 +220,12 @@ impl Config {
     #[must_use]
     pub fn proxy_protocol(&self) -> Option<ProxyProtocol> {
         self.proxy_protocol
+    }
+
+    /// Returns where the status is served. None: nowhere.
+    #[must_use]
+    pub fn status(&self) -> Option<&StatusAddress> {
+        self.status.as_ref()
     }
 
     /// Returns how a log is written.

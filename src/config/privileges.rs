@@ -84,31 +84,29 @@ impl User {
             Some((user, group)) => (user, Some(group)),
             None => (text, None),
         };
-        let uid = number(user);
         // A number with a group needs no file.
-        if let (Some(uid), Some(gid)) = (uid, group.and_then(number)) {
+        if let (Some(uid), Some(gid)) = (number(user), group.and_then(number)) {
             return Self::new(uid, gid);
         }
+        // Lines are name:password:uid:gid, and name:password:gid.
         let users = file("/etc/passwd");
-        let entry = || match uid {
-            Some(uid) => entry(&users, 2, &uid.to_string()),
-            None => entry(&users, 0, user),
-        };
-        let uid = uid.or_else(|| number(entry()?.nth(2)?))?;
+        let key = if number(user).is_some() { 2 } else { 0 };
+        let uid = number(user).or_else(|| number(field(&users, key, user, 2)?))?;
         let gid = match group {
-            None => number(entry()?.nth(3)?)?,
+            None => number(field(&users, key, user, 3)?)?,
             Some(group) => match number(group) {
                 Some(gid) => gid,
-                None => number(self::entry(&file("/etc/group"), 0, group)?.nth(2)?)?,
+                None => number(field(&file("/etc/group"), 0, group, 2)?)?,
             },
         };
         Self::new(uid, gid)
     }
 }
 
-/// Returns the fields of the first line that has `value` as its field `index`.
-fn entry<'a>(lines: &'a str, index: usize, value: &str) -> Option<std::str::Split<'a, char>> {
-    lines.lines().map(|line| line.split(':')).find(|fields| fields.clone().nth(index) == Some(value))
+/// Returns the field `wanted` of the first line that has `value` as its field `key`.
+fn field<'a>(lines: &'a str, key: usize, value: &str, wanted: usize) -> Option<&'a str> {
+    let line = lines.lines().find(|line| line.split(':').nth(key) == Some(value))?;
+    line.split(':').nth(wanted)
 }
 
 fn number(text: &str) -> Option<u32> {
@@ -194,6 +192,7 @@ mod tests {
             ("web:7", (33, 7)),
             ("web:0", (33, 0)),
             ("1234:5678", (1234, 5678)),
+            ("1234:logs", (1234, 4)),
             // Digits are a number.
             ("78", (78, 78)),
         ] {

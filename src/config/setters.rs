@@ -14,6 +14,7 @@ use crate::config::acl::{Acl, Entry};
 use crate::config::error::{Argument, ConfigError, Given, shown};
 use crate::config::host::Host;
 use crate::config::privileges::Privileges;
+use crate::config::status::{STATUS_TAKES, StatusAddress};
 use crate::config::way::Way;
 use crate::config::{Config, LogStyle, ProxyProtocol, Target};
 use crate::limits::{
@@ -79,6 +80,7 @@ impl Config {
             sessions: None,
             max_per_source: None,
             proxy_protocol: None,
+            status: None,
             log_style: LogStyle::default(),
             splice: true,
         }
@@ -108,10 +110,18 @@ impl Config {
     /// Sets the target: `<trg host>` and `<trg port>`.
     ///
     /// # Errors
-    /// It is an unspecified, multicast or broadcast address, or link-local without its zone. Or the port is 0.
+    /// It is an unspecified, multicast or broadcast address, or link-local without its zone. Or the port is 0. Or no
+    /// connection to it can come from the source that was set.
     pub fn set_target(&mut self, target: impl Into<Target>) -> Result<&mut Self, ConfigError> {
         let Target { host, port } = target.into();
-        self.set_target_host(host)?.set_target_port(port)
+        let mut changed = self.clone();
+        changed.set_target_host(host)?.set_target_port(port)?;
+        // A source that suited the target before may not suit this one.
+        if let Some(source) = changed.source {
+            changed.set_source(source)?;
+        }
+        *self = changed;
+        Ok(self)
     }
 
     pub(crate) fn set_target_host(&mut self, host: Host) -> Result<&mut Self, ConfigError> {
@@ -234,6 +244,19 @@ impl Config {
         self
     }
 
+    /// Serves a status page, metrics and JSON there, by HTTP: `--status`. None: nowhere.
+    ///
+    /// # Errors
+    /// Nothing could reach it: a multicast or broadcast address, a link-local one without its zone, or port 0.
+    /// Or the path has no slash, has white space, or is longer than 103 bytes.
+    pub fn set_status(&mut self, place: Option<StatusAddress>) -> Result<&mut Self, ConfigError> {
+        if let Some(place) = place.as_ref().filter(|place| !place.can_be_served_on()) {
+            return Err(invalid("--status", place, STATUS_TAKES.into()));
+        }
+        self.status = place;
+        Ok(self)
+    }
+
     /// Sets how a [`Log`](crate::Log) writes: `--log-format`, `--log-level` and `--timestamps`.
     pub fn set_log_style(&mut self, style: LogStyle) -> &mut Self {
         self.log_style = style;
@@ -274,7 +297,7 @@ fn refused(argument: Argument, given: &dyn fmt::Display) -> ConfigError {
 }
 
 #[cold]
-pub(super) fn invalid(option: &'static str, given: &dyn fmt::Display, allowed: String) -> ConfigError {
+pub(crate) fn invalid(option: &'static str, given: &dyn fmt::Display, allowed: String) -> ConfigError {
     ConfigError::Option { option, given: shown(OsStr::new(&given.to_string())), allowed }
 }
 
@@ -368,6 +391,11 @@ mod tests {
         for listen in ["224.0.0.1:80", "255.255.255.255:80", "[fe80::1]:80"] {
             assert_eq!(refusal(config.set_listen(listen.parse().unwrap())).0, "--bind", "{listen}");
         }
+        assert_eq!(config.target(), ([192, 0, 2, 7], 80).into(), "what was refused has changed nothing");
+        config.set_source(IpAddr::from(Ipv4Addr::LOCALHOST)).unwrap();
+        let of_another_family: SocketAddr = "[2001:db8::7]:80".parse().unwrap();
+        assert_eq!(refusal(config.set_target(of_another_family)).0, "--source");
+        assert_eq!(config.target(), ([192, 0, 2, 7], 80).into());
         let other_family: IpAddr = Ipv6Addr::LOCALHOST.into();
         assert_eq!(refusal(config.set_source(other_family)), ("--source".into(), "::1".into()));
     }

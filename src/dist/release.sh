@@ -47,11 +47,12 @@ pack() { # pack <target>
     local name=tcprelay-$version-$1 folder
     folder=$build/$name
     rm -rf "$folder"
-    install -d "$folder"/{completions,systemd,openrc}
+    install -d "$folder"/{completions,systemd,openrc,grafana}
     install -m755 "$program" "$folder/"
     install -m644 README.md LICENSE-MIT LICENSE-APACHE src/dist/changelog "$build/beside/tcprelay.1" "$folder/"
     install -m644 "$build"/beside/{tcprelay.bash,_tcprelay,tcprelay.fish} "$folder/completions/"
     install -m644 src/dist/tcprelay@.{service,socket} "$folder/systemd/"
+    install -m644 src/dist/grafana/tcprelay.json "$folder/grafana/"
     install -m644 src/dist/openrc/tcprelay.confd "$folder/openrc/"
     install -m755 src/dist/openrc/tcprelay.initd "$folder/openrc/"
     tar --create --directory "$build" --sort=name --format=ustar --mtime="@$SOURCE_DATE_EPOCH" \

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::config::error::Given;
 use crate::config::host::Host;
-use crate::log::reason::{Errno, ListenFailure, OptionFailure, words};
+use crate::log::reason::{Errno, ListenFailure, OptionFailure, StatusFailure, words};
 use crate::pool::totals::Totals;
 use crate::session::ended::{Identity, Live, Summary, Unreached};
 
@@ -140,6 +140,17 @@ impl Field for ListenFailure {
     }
 }
 
+impl Field for StatusFailure {
+    fn put(&self, _: &'static str, fields: &mut Fields<'_>) {
+        fields.text("status", &self.status);
+        self.errno.put("errno", fields);
+        match self.cure().trim_start() {
+            "" => {}
+            cure => fields.text("cure", &cure),
+        }
+    }
+}
+
 impl Field for OptionFailure {
     fn put(&self, _: &'static str, fields: &mut Fields<'_>) {
         fields.text("option", &self.option);
@@ -193,16 +204,7 @@ impl Field for Live {
 
 impl Field for Totals {
     fn put(&self, _: &'static str, fields: &mut Fields<'_>) {
-        let &Self { accepted, rejected, refused, expired, dropped, to_target, to_requester } = self;
-        for (name, count) in [
-            ("accepted", accepted),
-            ("rejected", rejected),
-            ("refused", refused),
-            ("expired", expired),
-            ("dropped", dropped),
-            ("bytes_to_target", to_target),
-            ("bytes_to_requester", to_requester),
-        ] {
+        for (name, _, count) in self.rows() {
             fields.number(name, count);
         }
     }

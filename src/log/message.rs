@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::config::error::{Argument, ConfigError, Given};
 use crate::log::fields::{Field as _, Fields, Value};
-use crate::log::reason::{Errno, ListenFailure, OptionFailure, words};
+use crate::log::reason::{Errno, ListenFailure, OptionFailure, StatusFailure, words};
 use crate::pool::totals::Totals;
 use crate::session::Side;
 use crate::session::ended::{Cause, Ended, Identity, Live, Summary, Unreached};
@@ -231,8 +231,7 @@ catalogue! {
         "Connection from {} was dropped because it has {limit} sessions in the pool already.", bare(requester);
     /// SIGUSR1: sessions in the pool, the totals, and the lines of the log that were dropped.
     108 "status" Answer Status { sessions: usize, totals: Totals, lines_dropped: u64 }
-        "Status: {sessions} sessions, {} accepted, {} rejected, {} refused, {} expired, {} dropped, {} bytes to the target, {} bytes to the requester, {lines_dropped} log lines dropped.",
-        totals.accepted, totals.rejected, totals.refused, totals.expired, totals.dropped, totals.to_target, totals.to_requester;
+        "Status: {sessions} sessions, {totals}, {lines_dropped} log lines dropped.";
     /// SIGUSR1: a live session.
     109 "status_session" Answer StatusSession { live: Live }
         "Status: session handler serial number {} from {} is {}, age {} s, idle {} s, {} bytes to the target, {} bytes to the requester.",
@@ -294,10 +293,41 @@ catalogue! {
     /// A backup that no connection from `--source` can reach, because its address is of the other family.
     136 "backup_of_other_family" Problem BackupOfOtherFamily { target: SocketAddr, source: String }
         "Target {target} cannot be tried, because --source {source} is of the other address family.";
+    /// After 15 and 131, with `--status`: where the status is served.
+    125 "status_listening" End StatusListening { status: String }
+        "The status is served on {status}.";
+    /// The status cannot be served there.
+    137 "status_unavailable" Error StatusUnavailable { failure: StatusFailure }
+        "Error: The status cannot be served on {}: {} (error number {}).{}", failure.status, failure.errno.words(), failure.errno, failure.cure();
 }
 
-impl From<Ended> for Message {
-    fn from(Ended { cause, identity: session, summary }: Ended) -> Self {
+impl Message {
+    /// Returns which session has ended and what it had done, if the message is about the end of a session.
+    ///
+    /// A stop cuts all sessions without a message for each.
+    #[must_use]
+    pub fn session_end(&self) -> Option<(Identity, Summary)> {
+        match *self {
+            Self::ConnectNotStarted { session, summary }
+            | Self::IdleTimeout { session, summary }
+            | Self::ConnectTimeout { session, summary }
+            | Self::TargetRefused { session, summary }
+            | Self::RequesterRelayNotStarted { session, summary }
+            | Self::TargetRelayNotStarted { session, summary }
+            | Self::RequesterBuffer { session, summary }
+            | Self::TargetBuffer { session, summary }
+            | Self::RequesterReadClosure { session, summary }
+            | Self::TargetReadClosure { session, summary }
+            | Self::TargetWriteClosure { session, summary }
+            | Self::RequesterWriteClosure { session, summary } => Some((session, summary)),
+            _ => None,
+        }
+    }
+}
+
+impl Message {
+    /// Returns the message about the end of a session.
+    pub(crate) fn of_end(Ended { cause, identity: session, summary }: Ended) -> Self {
         use Side::{Requester, Target};
         match cause {
             Cause::ConnectNotStarted => Self::ConnectNotStarted { session, summary },

@@ -29,7 +29,8 @@ use crate::sys::uninterrupted;
 
 /// Takes the messages of a relay: a [`Log`], a closure, or a type of the caller's.
 ///
-/// The relay waits while a sink handles a message. A slow sink slows every session.
+/// A sink needs `message`; the other methods serve outputs that gather messages, or can block. The relay waits while
+/// a sink handles a message, so a slow sink slows every session.
 pub trait Sink {
     /// Takes a message.
     fn message(&mut self, message: &Message);

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
+use crate::config::status::StatusAddress;
 use crate::log::message::Message;
 use crate::session::ended::{Identity, Unreached};
 use crate::sys::{NO_MORE_DESCRIPTORS, NO_SUCH_FAMILY};
@@ -142,6 +143,36 @@ impl OptionFailure {
                 "It needs CAP_NET_ADMIN: start as root, run 'setcap cap_net_admin=+ep' on the program, or set \
                  AmbientCapabilities=CAP_NET_ADMIN in its unit."
             }
+        }
+    }
+}
+
+/// Why the status cannot be served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusFailure {
+    /// Where it should be served.
+    pub status: StatusAddress,
+    /// The system's error.
+    pub errno: Errno,
+}
+
+impl StatusFailure {
+    /// A way out, where one is known, with a space before it.
+    #[must_use]
+    pub fn cure(&self) -> String {
+        match (&self.status, self.errno.kind()) {
+            (StatusAddress::Tcp(address), ErrorKind::AddrInUse) => format!(
+                " Another socket has the port: 'ss -ltnp sport = :{}' shows whose. \
+                 Each relay needs one of its own.",
+                address.port()
+            ),
+            (&StatusAddress::Tcp(address), _) => ListenFailure { address, errno: self.errno }.cure(),
+            (StatusAddress::Unix(_), ErrorKind::AddrInUse) => {
+                " Another process listens there, or it is no socket. Each relay needs a path of its own."
+                    .into()
+            }
+            (StatusAddress::Unix(_), ErrorKind::NotFound) => " Its folder does not exist.".into(),
+            (StatusAddress::Unix(_), _) => String::new(),
         }
     }
 }

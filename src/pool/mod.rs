@@ -22,7 +22,7 @@ use std::time::Instant;
 use crate::limits::{EXPIRES_PER_TURN, INTERACTIVE_BYTES_PER_TURN, INTERACTIVE_LINGER, TICK};
 use crate::pool::queues::{Queues, Traffic};
 use crate::pool::slots::Slots;
-use crate::pool::totals::Totals;
+use crate::pool::totals::Counts;
 use crate::pool::wheel::Wheel;
 use crate::session::connecting::Tried;
 use crate::session::ended::{Cause, Ended, Identity, Unreached};
@@ -100,6 +100,8 @@ pub enum Timer {
     Absolute,
     /// The end of a pause in accepting.
     Accept,
+    /// The next deadline of those who ask for the status.
+    Status,
 }
 
 /// All sessions, by key. A key is given out again once its session is gone.
@@ -116,7 +118,7 @@ pub struct Pool<S> {
     /// A session has ended since [`take_freed`](Self::take_freed).
     freed: bool,
     /// The counts since the start.
-    pub totals: Totals,
+    pub counts: Counts,
 }
 
 impl<S: Stream> Pool<S> {
@@ -132,7 +134,7 @@ impl<S: Stream> Pool<S> {
             settings,
             last_interactive: None,
             freed: false,
-            totals: Totals::default(),
+            counts: Counts::default(),
         }
     }
 
@@ -146,6 +148,12 @@ impl<S: Stream> Pool<S> {
     #[must_use]
     pub fn queues(&self) -> &Queues {
         &self.queues
+    }
+
+    /// Returns the bytes delivered without entering the process.
+    #[must_use]
+    pub fn bytes_spliced(&self) -> u64 {
+        self.pipes.bytes_spliced()
     }
 
     /// Returns the pipes of all sessions.
@@ -171,6 +179,11 @@ impl<S: Stream> Pool<S> {
     /// Arms a timer of the owner. It fires early where the wheel does not reach as far.
     pub fn arm(&mut self, timer: Timer, at: Instant) {
         self.wheel.arm(self.index(timer), at);
+    }
+
+    /// Disarms a timer of the owner.
+    pub fn disarm(&mut self, timer: Timer) {
+        self.wheel.disarm(self.index(timer));
     }
 
     /// Disarms a timer of the owner and returns true, if it is due.
@@ -252,7 +265,7 @@ impl<S: Stream> Pool<S> {
         let mut turn = Turn::new(now, self.settings.timeouts, &mut self.pipes, beside_interactive);
         let Some(session) = self.slots.get_mut(key) else { return (Verdict::Wait, 0) };
         let verdict = call(session, &mut turn);
-        self.totals.add_delivered(turn.delivered);
+        self.counts.add_delivered(turn.delivered);
         (verdict, turn.moved)
     }
 
@@ -291,6 +304,7 @@ impl<S: Stream> Pool<S> {
     fn start_relaying(&mut self, key: usize, now: Instant, host: &mut impl Host<S>) -> Result<(), Cause> {
         let session = &mut self.slots[key];
         let identity = session.identity();
+        self.counts.connects.add(session.age(now));
         host.connected(identity);
         let preface = host.preface(identity, session.requester());
         session.start_relaying(self.settings.buf, &preface, now)?;
@@ -303,7 +317,7 @@ impl<S: Stream> Pool<S> {
         self.wheel.disarm(key);
         self.queues.remove(key);
         let ended = self.slots.remove(key).end(&mut self.pipes, now);
-        self.totals.add(&ended);
+        self.counts.add_ended(&ended);
         self.freed = true;
         host.ended(ended);
         debug_assert!(!self.queues.contains(key) && self.slots.get(key).is_none());
@@ -365,5 +379,5 @@ impl<S: Stream> Pool<S> {
 }
 
 impl Timer {
-    const ALL: [Self; 2] = [Self::Absolute, Self::Accept];
+    const ALL: [Self; 3] = [Self::Absolute, Self::Accept, Self::Status];
 }

@@ -1,5 +1,13 @@
-//! The counts since the start.
+//! The counts since the start: one table for the log, the JSON, the page and the metrics.
+//!
+//! A count costs an addition when a connection or a session ends, or when a session has moved bytes. No
+//! byte is looked at for it.
 
+use std::fmt;
+use std::time::Duration;
+
+use crate::limits::{BUCKETS, CONNECT_BUCKETS_MS, SESSION_BUCKETS_MS};
+use crate::session::Side;
 use crate::session::ended::{Cause, Ended};
 
 /// What has happened since the start.
@@ -22,18 +30,230 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Counts the end of a session by its cause.
-    pub fn add(&mut self, ended: &Ended) {
-        match ended.cause {
-            Cause::TargetRefused => self.refused += 1,
-            Cause::ConnectTimeout | Cause::IdleTimeout => self.expired += 1,
-            _ => {}
+    /// Returns the totals with their names: the one in JSON, and the one that people read.
+    #[must_use]
+    pub fn rows(&self) -> [(&'static str, &'static str, u64); 7] {
+        [
+            ("accepted", "accepted", self.accepted),
+            ("rejected", "rejected", self.rejected),
+            ("refused", "refused", self.refused),
+            ("expired", "expired", self.expired),
+            ("dropped", "dropped", self.dropped),
+            ("bytes_to_target", "bytes to the target", self.to_target),
+            ("bytes_to_requester", "bytes to the requester", self.to_requester),
+        ]
+    }
+}
+
+/// The totals as message 108 gives them.
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (_, words, count)) in self.rows().into_iter().enumerate() {
+            write!(f, "{}{count} {words}", if index == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
+/// Counts that are one metric, told apart by one label.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Family {
+    /// The name, which is the metric's between the program's and `_total`.
+    pub name: &'static str,
+    /// The sentence that explains it.
+    pub help: &'static str,
+    /// The name of the label; empty: the metric has none, and is one count.
+    pub label: &'static str,
+}
+
+const CONNECTIONS: Family =
+    Family { name: "connections", help: "Connections that passed the access list.", label: "" };
+/// Connections that got no session.
+pub(crate) const REJECTED: Family = Family {
+    name: "connections_rejected",
+    help: "Connections that got no session, by the reason.",
+    label: "reason",
+};
+/// Sessions that have ended.
+pub(crate) const ENDED: Family = Family {
+    name: "sessions_ended",
+    help: "Sessions that have ended, by the cause as the log names it.",
+    label: "cause",
+};
+const BYTES: Family = Family { name: "bytes", help: "Bytes delivered, by the side.", label: "direction" };
+
+/// Makes the counts from one table. A row reads: count, its family, the value of the family's label, and the
+/// total that it is a part of.
+macro_rules! counts {
+    ($( $count:ident $family:ident $value:literal $(=> $total:ident)?; )*) => {
+        /// A count.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "the table has its name and its family")]
+        pub enum Count { $($count),* }
+
+        /// The family and the label's value of each count. The counts of a family follow each other.
+        pub const TABLE: &[(&Family, &str)] = &[ $( (&$family, $value) ),* ];
+
+        impl Counts {
+            /// Returns the totals, which are sums over the counts.
+            #[must_use]
+            pub fn totals(&self) -> Totals {
+                let mut totals = Totals::default();
+                $( $( totals.$total += self.cells[Count::$count as usize]; )? )*
+                totals
+            }
+        }
+    };
+}
+
+counts! {
+    Accepted                 CONNECTIONS "" => accepted;
+    NotAdmitted              REJECTED "acl" => rejected;
+    OwnConnection            REJECTED "own_connection" => dropped;
+    SourceLimit              REJECTED "source_limit" => dropped;
+    PoolExhausted            REJECTED "pool_exhausted" => dropped;
+    NoTargetSocket           REJECTED "target_socket" => dropped;
+    ConnectNotStarted        ENDED "connect_not_started";
+    IdleTimeout              ENDED "idle_timeout" => expired;
+    ConnectTimeout           ENDED "connect_timeout" => expired;
+    TargetRefused            ENDED "target_refused" => refused;
+    RequesterRelayNotStarted ENDED "requester_relay_not_started";
+    TargetRelayNotStarted    ENDED "target_relay_not_started";
+    RequesterBuffer          ENDED "requester_buffer";
+    TargetBuffer             ENDED "target_buffer";
+    RequesterReadClosure     ENDED "requester_read_closure";
+    TargetReadClosure        ENDED "target_read_closure";
+    TargetWriteClosure       ENDED "target_write_closure";
+    RequesterWriteClosure    ENDED "requester_write_closure";
+    ToTarget                 BYTES "to_target" => to_target;
+    ToRequester              BYTES "to_requester" => to_requester;
+}
+
+impl From<Cause> for Count {
+    fn from(cause: Cause) -> Self {
+        use Side::{Requester, Target};
+        match cause {
+            Cause::ConnectNotStarted => Self::ConnectNotStarted,
+            Cause::IdleTimeout => Self::IdleTimeout,
+            Cause::ConnectTimeout => Self::ConnectTimeout,
+            Cause::TargetRefused => Self::TargetRefused,
+            Cause::RelayNotStarted(Requester) => Self::RequesterRelayNotStarted,
+            Cause::RelayNotStarted(Target) => Self::TargetRelayNotStarted,
+            Cause::NoBuffer(Requester) => Self::RequesterBuffer,
+            Cause::NoBuffer(Target) => Self::TargetBuffer,
+            Cause::ReadClosure(Requester) => Self::RequesterReadClosure,
+            Cause::ReadClosure(Target) => Self::TargetReadClosure,
+            Cause::WriteClosure(Requester) => Self::RequesterWriteClosure,
+            Cause::WriteClosure(Target) => Self::TargetWriteClosure,
         }
     }
+}
 
-    /// Counts bytes delivered to each side, by [`Side::index`](crate::session::Side::index).
+/// All that is counted.
+#[derive(Debug)]
+pub struct Counts {
+    /// A cell for each row of the table.
+    cells: [u64; TABLE.len()],
+    /// The time from the allocation of a session to its target's answer.
+    pub connects: Histogram,
+    /// The time from the allocation of a session to its end.
+    pub sessions: Histogram,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        let (connects, sessions) = (Histogram::new(&CONNECT_BUCKETS_MS), Histogram::new(&SESSION_BUCKETS_MS));
+        Self { cells: [0; TABLE.len()], connects, sessions }
+    }
+}
+
+impl Counts {
+    /// Counts one more.
+    pub fn add(&mut self, count: Count) {
+        self.cells[count as usize] += 1;
+    }
+
+    /// Counts the end of a session.
+    pub fn add_ended(&mut self, ended: &Ended) {
+        self.add(ended.cause.into());
+        self.sessions.add(ended.summary.duration);
+    }
+
+    /// Counts bytes delivered to each side, by [`Side::index`].
     pub fn add_delivered(&mut self, [to_requester, to_target]: [u64; 2]) {
-        self.to_requester += to_requester;
-        self.to_target += to_target;
+        self.cells[Count::ToRequester as usize] += to_requester;
+        self.cells[Count::ToTarget as usize] += to_target;
+    }
+
+    /// Returns each row of the table with its count.
+    pub fn rows(&self) -> impl Iterator<Item = (&'static Family, &'static str, u64)> {
+        TABLE.iter().zip(&self.cells).map(|(&(family, value), &count)| (family, value, count))
+    }
+}
+
+/// Times, sorted into buckets of fixed bounds.
+#[derive(Clone, Debug)]
+pub struct Histogram {
+    /// The upper bounds in milliseconds. The last bucket has none.
+    bounds: &'static [u64],
+    buckets: [u64; BUCKETS + 1],
+    sum: Duration,
+}
+
+impl Histogram {
+    fn new(bounds: &'static [u64]) -> Self {
+        Self { bounds, buckets: [0; BUCKETS + 1], sum: Duration::ZERO }
+    }
+
+    /// Adds a time.
+    #[inline(never)]
+    pub fn add(&mut self, time: Duration) {
+        let bucket = self.bounds.iter().position(|&bound| time <= Duration::from_millis(bound));
+        self.buckets[bucket.unwrap_or(BUCKETS)] += 1;
+        self.sum = self.sum.saturating_add(time);
+    }
+
+    /// Returns each bound in milliseconds with the number of times up to it; `None`: all times.
+    pub fn rows(&self) -> impl Iterator<Item = (Option<u64>, u64)> {
+        let bounds = self.bounds.iter().map(|&bound| Some(bound)).chain([None]);
+        bounds.zip(self.buckets.iter().scan(0, |sum, &count| {
+            *sum += count;
+            Some(*sum)
+        }))
+    }
+
+    /// Returns the sum of all times.
+    #[must_use]
+    pub fn sum(&self) -> Duration {
+        self.sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_in_the_first_bucket_that_is_not_below_it_and_in_all_behind() {
+        let mut histogram = Histogram::new(&CONNECT_BUCKETS_MS);
+        let (first, second) = (CONNECT_BUCKETS_MS[0], CONNECT_BUCKETS_MS[1]);
+        histogram.add(Duration::ZERO);
+        histogram.add(Duration::from_millis(first));
+        histogram.add(Duration::from_millis(first) + Duration::from_nanos(1));
+        histogram.add(Duration::from_secs(1_000_000));
+        let rows: Vec<_> = histogram.rows().collect();
+        assert_eq!(rows[..2], [(Some(first), 2), (Some(second), 3)]);
+        assert_eq!(rows[BUCKETS - 1..], [(CONNECT_BUCKETS_MS.last().copied(), 3), (None, 4)]);
+        assert_eq!(histogram.sum(), Duration::new(1_000_000, 2 * 1_000_000 + 1));
+    }
+
+    #[test]
+    fn the_counts_of_a_family_follow_each_other() {
+        let mut names: Vec<_> = TABLE.iter().map(|(family, _)| family.name).collect();
+        names.dedup();
+        let runs = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), runs);
     }
 }

@@ -11,6 +11,7 @@ use crate::log::Sink;
 use crate::log::message::Message;
 use crate::log::reason::Errno;
 use crate::pool::Timer;
+use crate::pool::totals::Count;
 use crate::relay::edge::LISTENER;
 use crate::relay::listener::{self, Accepted};
 use crate::relay::{Doors, Relay, target};
@@ -90,19 +91,20 @@ impl<S: Sink> Relay<S> {
     fn admit(&mut self, requester: TcpStream, address: SocketAddr) {
         self.sink.message(&Message::Attempt { requester: address });
         if !self.config.acl.admits(address.ip()) {
-            self.pool.totals.rejected += 1;
+            self.pool.counts.add(Count::NotAdmitted);
             return self.turn_away(requester, &Message::Rejected { requester: address });
         }
-        self.pool.totals.accepted += 1;
+        self.pool.counts.add(Count::Accepted);
         self.sink.message(&Message::Accepted { requester: address });
-        if let Some(message) = self.refusal(&requester, address) {
-            return self.drop_accepted(requester, &message);
+        if let Some((count, message)) = self.refusal(&requester, address) {
+            return self.drop_accepted(requester, count, &message);
         }
         let target = self.choice.next(Tried::default(), self.now);
         match target.map(target::socket).transpose() {
             Err(error) if listener::is_shortage(errno(&error)) || !self.choice.has_alternatives() => {
                 let (errno, target) = (Errno::from(&error), target.unwrap_or(self.config.target()));
-                self.drop_accepted(requester, &Message::TargetSocket { requester: address, target, errno });
+                let message = Message::TargetSocket { requester: address, target, errno };
+                self.drop_accepted(requester, Count::NoTargetSocket, &message);
                 if listener::is_shortage(errno.0) {
                     self.pause_accepting();
                 }
@@ -111,26 +113,26 @@ impl<S: Sink> Relay<S> {
         }
     }
 
-    /// Returns the message that says why there is no session for a requester that the ACL admits: 21, 106
-    /// or 107; `None`: there is one.
-    fn refusal(&self, requester: &TcpStream, address: SocketAddr) -> Option<Message> {
+    /// Returns the message that says why there is no session for a requester that the ACL admits, with its
+    /// count: 21, 106 or 107; `None`: there is one.
+    fn refusal(&self, requester: &TcpStream, address: SocketAddr) -> Option<(Count, Message)> {
         let slots = self.pool.slots();
         if slots.is_own_end(address) {
             let targets = self.choice.targets().iter().map(|target| target.address);
             let mut asked_for = targets.filter(|&target| has_destination(requester, target));
             if let Some(target) = asked_for.find(|&target| slots.has_connection(address, target)) {
-                return Some(Message::OwnConnection { requester: address, target });
+                return Some((Count::OwnConnection, Message::OwnConnection { requester: address, target }));
             }
         }
         if let Some(limit) = slots.source_limit_reached(address.ip()) {
-            return Some(Message::SourceLimit { requester: address, limit });
+            return Some((Count::SourceLimit, Message::SourceLimit { requester: address, limit }));
         }
-        slots.is_full().then_some(Message::PoolExhausted { requester: address })
+        slots.is_full().then_some((Count::PoolExhausted, Message::PoolExhausted { requester: address }))
     }
 
     /// Drops a connection that the ACL admits.
-    fn drop_accepted(&mut self, requester: TcpStream, message: &Message) {
-        self.pool.totals.dropped += 1;
+    fn drop_accepted(&mut self, requester: TcpStream, count: Count, message: &Message) {
+        self.pool.counts.add(count);
         self.turn_away(requester, message);
     }
 

@@ -74,7 +74,7 @@ impl Handle {
     /// [`Relay::totals`](crate::Relay::totals) answers.
     #[must_use]
     pub fn totals(&self) -> Option<Totals> {
-        self.answer(|pool, _| pool.totals)
+        self.answer(|pool, _| pool.counts.totals())
     }
 
     /// Returns the live sessions; `None`: the relay has ended. It waits as [`totals`](Self::totals) does.

@@ -8,6 +8,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use crate::config::Config;
+use crate::limits::STATUS_VISITS;
 use crate::log::Sink;
 use crate::log::message::Message;
 use crate::pool::Host;
@@ -22,7 +23,11 @@ use crate::sys::net::canonical;
 pub(super) const LISTENER: Token = Token(0);
 pub(super) const CONTROL: Token = Token(1);
 pub(super) const LOG: Token = Token(2);
-const FIRST_SESSION: usize = 4;
+pub(super) const STATUS_LISTENER: Token = Token(8);
+const FIRST_VISIT: Token = Token(9);
+const FIRST_SESSION: Token = Token(32);
+
+const _: () = assert!(FIRST_VISIT.0 + STATUS_VISITS <= FIRST_SESSION.0);
 
 /// The relay as its pool sees it.
 pub(super) struct Edge<'a, S> {
@@ -81,7 +86,7 @@ impl<S: Sink> Host<TcpStream> for Edge<'_, S> {
     }
 
     fn ended(&mut self, ended: Ended) {
-        self.sink.message(&ended.into());
+        self.sink.message(&Message::of_end(ended));
     }
 }
 
@@ -96,12 +101,21 @@ impl<S: Sink> Edge<'_, S> {
 }
 
 fn token(key: usize, side: Side) -> Token {
-    Token(FIRST_SESSION + 2 * key + side.index())
+    Token(FIRST_SESSION.0 + 2 * key + side.index())
 }
 
 pub(super) fn session_side(token: Token) -> Option<(usize, Side)> {
-    let number = token.0.checked_sub(FIRST_SESSION)?;
+    let number = token.0.checked_sub(FIRST_SESSION.0)?;
     Some((number / 2, Side::BOTH[number % 2]))
+}
+
+pub(super) fn visit_token(index: usize) -> Token {
+    Token(FIRST_VISIT.0 + index)
+}
+
+/// Returns the visit of a token, if it is one's.
+pub(super) fn visit(token: Token) -> Option<usize> {
+    token.0.checked_sub(FIRST_VISIT.0).filter(|&index| index < STATUS_VISITS)
 }
 
 /// The reports that a session needs of its sockets. Errors are always reported.

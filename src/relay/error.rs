@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::{fmt, io};
 
 use crate::config::error::ConfigError;
+use crate::config::host::Host;
+use crate::config::status::StatusAddress;
 use crate::log::message::Message;
-use crate::log::reason::{ListenFailure, OptionFailure};
+use crate::log::reason::{ListenFailure, OptionFailure, StatusFailure};
 
 /// Why a relay cannot start. Its text is a message of the catalogue.
 #[derive(Debug)]
@@ -25,6 +27,11 @@ pub enum StartError {
     },
     /// Message 112: a value that this host cannot have.
     Config(ConfigError),
+    /// Message 112: this host does not have the address of `--source`, which may be yet to come.
+    SourceNotHere {
+        /// The address.
+        address: Host,
+    },
     /// Message 132: the system lacks an option, or does not permit it.
     OptionUnavailable {
         /// The option.
@@ -46,6 +53,13 @@ pub enum StartError {
     },
     /// Message 115.
     InheritedSocket,
+    /// Message 137.
+    Status {
+        /// Where the status should be served.
+        status: StatusAddress,
+        /// The system's error.
+        source: io::Error,
+    },
     /// Message 130.
     InheritedOtherwise {
         /// The argument that contradicts the socket, as it was given.
@@ -90,6 +104,11 @@ impl From<&StartError> for Message {
                 }
             }
             StartError::Config(error) => error.clone().into(),
+            StartError::SourceNotHere { address } => Self::InvalidOption {
+                option: "--source",
+                given: address.to_string(),
+                allowed: "an address of this host".into(),
+            },
             StartError::OptionUnavailable { option, source } => {
                 Self::OptionUnavailable { failure: OptionFailure { option, errno: source.into() } }
             }
@@ -98,6 +117,10 @@ impl From<&StartError> for Message {
                 Self::PoolTooLarge { sessions: *sessions, need: need.clone() }
             }
             StartError::InheritedSocket => Self::InheritedSocket {},
+            StartError::Status { status, source } => {
+                let failure = StatusFailure { status: status.clone(), errno: source.into() };
+                Self::StatusUnavailable { failure }
+            }
             StartError::InheritedOtherwise { given, address } => {
                 Self::InheritedOtherwise { given: given.clone(), address: *address }
             }
@@ -134,7 +157,9 @@ impl StartError {
 impl Error for StartError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Listen { source, .. } | Self::OptionUnavailable { source, .. } => Some(source),
+            Self::Listen { source, .. }
+            | Self::OptionUnavailable { source, .. }
+            | Self::Status { source, .. } => Some(source),
             Self::Config(error) => Some(error),
             _ => None,
         }

@@ -15,14 +15,14 @@ pub(crate) mod privileges;
 #[cfg(feature = "signals")]
 mod signals;
 pub(crate) mod start;
-mod status;
+pub(crate) mod status;
 pub(crate) mod target;
 mod tcp;
 mod wait;
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, RawFd};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use mio::net::TcpStream;
 use mio::unix::SourceFd;
@@ -35,7 +35,7 @@ use crate::log::{Log, Sink};
 use crate::pool::totals::Totals;
 use crate::pool::{Pool, Timer, Wake};
 use crate::relay::control::{Control, Handle};
-use crate::relay::edge::{CONTROL, Edge, LISTENER, LOG, session_side};
+use crate::relay::edge::{CONTROL, Edge, LISTENER, LOG, STATUS_LISTENER, session_side, visit};
 use crate::relay::error::WaitError;
 use crate::relay::listener::Listener;
 use crate::relay::target::choice::{Choice, TargetState};
@@ -45,6 +45,11 @@ use crate::session::stream::Readiness;
 /// Reads the clock: the only place.
 fn now() -> Instant {
     Instant::now()
+}
+
+/// Reads the time of day.
+fn time_of_day() -> SystemTime {
+    SystemTime::now()
 }
 
 /// Why a relay stopped. Each is the last line of its log.
@@ -79,6 +84,8 @@ pub struct Relay<S = Log> {
     given_up: Option<Message>,
     /// The part of the status that is logged next; `None`: none was asked for.
     report: Option<status::Report>,
+    /// The service of the status, where there is one.
+    status: Option<Box<status::Service>>,
     /// The log's descriptor while it is registered, because it is blocked.
     log_registered: Option<RawFd>,
     /// When the absolute timeout ends the relay; `None`: never.
@@ -127,7 +134,7 @@ impl<S: Sink> Relay<S> {
     /// Returns the counts since the start.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        self.pool.totals
+        self.pool.counts.totals()
     }
 
     /// Returns the state of each target, in their order.
@@ -188,6 +195,7 @@ impl<S: Sink> Relay<S> {
             return Err(error);
         }
         let more_events = self.note();
+        self.sample_rates();
         self.work();
         if let Some(outcome) = self.obey().or_else(|| self.expire(more_events)).or_else(|| self.drained()) {
             self.finish(match outcome {
@@ -203,6 +211,7 @@ impl<S: Sink> Relay<S> {
         }
         let last_serial = self.last_serial;
         self.accept();
+        self.serve_status();
         self.log_report();
         self.hold_lines(self.last_serial > last_serial);
         self.check();
@@ -213,7 +222,11 @@ impl<S: Sink> Relay<S> {
     /// `None`: not before an event.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        if matches!(self.life, Life::Bound) || self.can_accept() || self.can_report() {
+        if matches!(self.life, Life::Bound)
+            || self.can_accept()
+            || self.can_report()
+            || self.can_serve_status()
+        {
             return Some(self.now);
         }
         match self.pool.wakes_at() {
@@ -236,9 +249,12 @@ impl<S: Sink> Relay<S> {
                 }
                 CONTROL => self.control.acknowledge(),
                 LOG => self.sink.flush(),
+                STATUS_LISTENER => self.status.iter_mut().for_each(|status| status.note_waiting()),
                 token => {
                     if let Some((key, side)) = session_side(token) {
                         self.pool.note(key, side, Readiness::from(event));
+                    } else if let (Some(status), Some(index)) = (&mut self.status, visit(token)) {
+                        status.note(index);
                     }
                 }
             }
@@ -291,6 +307,7 @@ impl<S: Sink> Relay<S> {
         if self.pool.take_due(Timer::Accept, self.now) {
             self.resume_accepting();
         }
+        self.expire_status();
         let (pool, now, mut edge) = self.pool_and_edge();
         pool.expire(now, more_events, &mut edge);
         None

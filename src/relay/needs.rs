@@ -4,7 +4,7 @@ use mio::net::TcpStream;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
-use crate::limits::{OWN_DESCRIPTORS, PIPES_MAX, SHARE_ELSEWHERE};
+use crate::limits::{OWN_DESCRIPTORS, PIPES_MAX, SHARE_ELSEWHERE, STATUS_DESCRIPTORS};
 use crate::log::message::Message;
 use crate::relay::error::StartError;
 use crate::session::Session;
@@ -15,23 +15,28 @@ pub(super) struct Needs {
     pub(super) sessions: usize,
     pub(super) descriptors: u64,
     pub(super) bytes: u64,
+    /// Descriptors that are no session's and no pipe's.
+    own_descriptors: u64,
 }
 
 impl Needs {
     pub(super) fn of(config: &Config) -> Self {
         let session_bytes = 2 * config.buf + size_of::<Session<TcpStream>>() + SHARE_ELSEWHERE;
-        Self::of_pool(config.sessions(), session_bytes)
+        let of_status = if config.status.is_some() { STATUS_DESCRIPTORS } else { 0 };
+        Self::of_pool(config.sessions(), session_bytes, OWN_DESCRIPTORS + of_status)
     }
 
-    /// Returns the needs of `sessions` sessions, each of which takes `session_bytes` bytes.
-    pub(super) fn of_pool(sessions: usize, session_bytes: usize) -> Self {
-        let descriptors = 2 * sessions + 2 * PIPES_MAX + OWN_DESCRIPTORS;
-        Self { sessions, descriptors: descriptors as u64, bytes: (sessions * session_bytes) as u64 }
+    /// Returns the needs of `sessions` sessions, each of which takes `session_bytes` bytes, beside
+    /// `own_descriptors` of the relay's.
+    fn of_pool(sessions: usize, session_bytes: usize, own_descriptors: usize) -> Self {
+        let descriptors = (2 * sessions + 2 * PIPES_MAX + own_descriptors) as u64;
+        let bytes = (sessions * session_bytes) as u64;
+        Self { sessions, descriptors, bytes, own_descriptors: own_descriptors as u64 }
     }
 
     /// Returns message 105, which tells the needs.
     pub(super) fn message(self) -> Message {
-        let Self { sessions, descriptors, bytes } = self;
+        let Self { sessions, descriptors, bytes, .. } = self;
         Message::PoolNeeds { sessions, descriptors, kib: bytes.div_ceil(1024) }
     }
 
@@ -40,7 +45,7 @@ impl Needs {
     /// # Errors
     /// Message 114.
     pub(super) fn check(self) -> Result<(), StartError> {
-        let Self { sessions, descriptors, bytes } = self;
+        let Self { sessions, descriptors, bytes, .. } = self;
         let most = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
         if descriptors > most {
             let need = format!("{descriptors} descriptors, and the limit is {most}");
@@ -62,7 +67,7 @@ impl Needs {
     /// Message 104, where not all sessions will have theirs.
     pub(super) fn raise_descriptor_limit(self) -> Result<(), Message> {
         let limit = raise_descriptor_limit(self.descriptors);
-        let enough_for = limit.saturating_sub(OWN_DESCRIPTORS as u64) / 2;
+        let enough_for = limit.saturating_sub(self.own_descriptors) / 2;
         if enough_for < self.sessions as u64 {
             return Err(Message::DescriptorLimit { limit, enough_for, sessions: self.sessions });
         }

@@ -1,11 +1,11 @@
 //! The start: binding, inheriting, checking, and what the limits of the process give a pool.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll};
 
-use crate::config::error::ConfigError;
+use crate::config::setters::invalid;
 use crate::config::way::{Source, Way};
 use crate::config::{Config, Target};
 use crate::limits::{EVENTS_PER_TURN, TICK};
@@ -17,16 +17,19 @@ use crate::relay::edge::{CONTROL, LISTENER};
 use crate::relay::error::{ListenStep, StartError};
 use crate::relay::listener::Listener;
 use crate::relay::needs::{Needs, pipe_bytes};
+use crate::relay::status::Service;
 use crate::relay::target::choice::Choice;
 use crate::relay::target::{can_serve, way};
 use crate::relay::wait::Gathering;
-use crate::relay::{Doors, Life, Relay, now};
+use crate::relay::{Doors, Life, Relay, now, time_of_day};
 use crate::session::turn::Timeouts;
 use crate::sys::clock_resolution;
 use crate::sys::net::{can_be_bound, canonical, comes_in_on, is_broadcast, is_own};
 
 impl<S: Sink> Relay<S> {
     /// Binds the listener. Messages go to `sink` once the relay runs. The time of the absolute timeout begins now.
+    ///
+    /// The first turn raises the soft limit of descriptors, which is the process's, to the needs of the pool.
     ///
     /// # Errors
     /// Why the relay cannot start: messages 1, 11 to 14, or 112 to 114.
@@ -54,6 +57,7 @@ impl<S: Sink> Relay<S> {
     fn assemble(config: Config, sink: S, mut listener: Listener) -> Result<Self, StartError> {
         let (address, poll, control) = watch(&config, &mut listener)?;
         let now = now();
+        let status = serve(&config, &poll, now)?.map(Box::new);
         Ok(Self {
             listen: address,
             sink,
@@ -67,6 +71,7 @@ impl<S: Sink> Relay<S> {
             last_serial: 0,
             given_up: None,
             report: None,
+            status,
             log_registered: None,
             ends_at: Some(config.absolute_timeout).filter(|time| !time.is_zero()).map(|time| now + time),
             gathering: Gathering::default(),
@@ -81,6 +86,9 @@ impl<S: Sink> Relay<S> {
         self.sink.message(&Message::Active { port: self.listen.port(), target: self.config.target() });
         if self.listen.ip() != Ipv4Addr::UNSPECIFIED {
             self.sink.message(&Message::Listening { address: self.listen });
+        }
+        if let Some(place) = &self.config.status {
+            self.sink.message(&Message::StatusListening { status: place.to_string() });
         }
         for message in self.given_up.take().into_iter().chain(remarks(&self.config)) {
             self.sink.message(&message);
@@ -121,7 +129,8 @@ impl Relay {
             Some(listener) => Listener::inherit(listener, config)?,
             None => Listener::bind_for_check(config)?,
         };
-        let (address, ..) = watch(config, &mut listener)?;
+        let (address, poll, _control) = watch(config, &mut listener)?;
+        serve(config, &poll, now())?;
         Ok(Checked { address, remarks: remarks(config).collect() })
     }
 }
@@ -138,6 +147,12 @@ fn watch(config: &Config, listener: &mut Listener) -> Result<(SocketAddr, Poll, 
     listener.watch(poll.registry(), LISTENER).map_err(&unavailable)?;
     poll.registry().register(control.socket(), CONTROL, Interest::READABLE).map_err(unavailable)?;
     Ok((address, poll, control))
+}
+
+/// Listens for those who ask for the status, where `--status` says so.
+fn serve(config: &Config, poll: &Poll, now: Instant) -> Result<Option<Service>, StartError> {
+    let place = config.status.as_ref();
+    place.map(|place| Service::bind(place, poll.registry(), (time_of_day(), now))).transpose()
 }
 
 /// Returns what is to be said of the pool and the limits: messages 105, where `--sessions` was given,
@@ -169,17 +184,14 @@ fn settings(config: &Config) -> Settings {
 /// Message 1, 112, 114 or 132.
 fn check_before(config: &Config) -> Result<(), StartError> {
     check_clock(clock_resolution())?;
-    let invalid = |option, given: &dyn ToString, allowed: &str| {
-        let (given, allowed) = (given.to_string(), allowed.to_owned());
-        Err(StartError::Config(ConfigError::Option { option, given, allowed }))
-    };
     if let Some(bind) = config.bind.filter(|bind| is_broadcast(bind.ip())) {
-        return invalid("--bind", &bind, "an address to listen on, not that of a broadcast");
+        let allowed = "an address to listen on, not that of a broadcast";
+        return Err(StartError::Config(invalid("--bind", &bind, allowed.into())));
     }
-    if let Some(Source::Host(source)) = config.source
-        && !can_be_bound(source.at(0))
+    if let Some(Source::Host(address)) = config.source
+        && !can_be_bound(address.at(0))
     {
-        return invalid("--source", &source, "an address of this host");
+        return Err(StartError::SourceNotHere { address });
     }
     if config.way != Way::default() || config.source == Some(Source::Requester) {
         way::check(config)?;
@@ -203,11 +215,10 @@ fn check_targets(config: &Config, listen: SocketAddr) -> Result<(), StartError> 
     }
     match config.backups.iter().find(|backup| leads_back(backup.address())) {
         None => Ok(()),
-        Some(backup) => Err(StartError::Config(ConfigError::Option {
-            option: "--backup",
-            given: backup.to_string(),
-            allowed: "a target that is not where this relay itself listens".into(),
-        })),
+        Some(backup) => {
+            let allowed = "a target that is not where this relay itself listens";
+            Err(StartError::Config(invalid("--backup", backup, allowed.into())))
+        }
     }
 }
 
@@ -223,8 +234,7 @@ fn check_source(config: &Config, listen: SocketAddr) -> Result<(), StartError> {
             let family = config.target_family();
             let allowed =
                 format!("an {family} address of this host, as no requester of {} has one", listen.ip());
-            let given = source.to_string();
-            Err(StartError::Config(ConfigError::Option { option: "--source", given, allowed }))
+            Err(StartError::Config(invalid("--source", &source, allowed)))
         }
         _ => Ok(()),
     }

@@ -211,6 +211,7 @@ impl Channel {
             return self.buffer.delivered(count);
         }
         if let Some((pipe, held)) = self.piped.take() {
+            pipes.note_spliced(count);
             match held - pipe_count(count) {
                 0 => pipes.put_back(pipe),
                 left => self.piped = Some((pipe, left)),

@@ -17,7 +17,7 @@ pub mod stream;
 pub mod turn;
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::session::abort::Abort;
 use crate::session::buffer::Buffer;
@@ -121,6 +121,12 @@ impl<S: Stream> Session<S> {
     /// Returns the requester's stream.
     pub fn requester(&self) -> &S {
         self.requester.stream()
+    }
+
+    /// Returns the time since the session was allocated.
+    #[must_use]
+    pub fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.started)
     }
 
     /// Returns whether the traffic of either channel is bulk.
@@ -285,7 +291,7 @@ impl<S: Stream> Session<S> {
         let (to_target, to_requester) = self
             .channels()
             .map_or((0, 0), |channels| (channels.to_target.delivered(), channels.to_requester.delivered()));
-        let duration = now.saturating_duration_since(self.started);
+        let duration = self.age(now);
         let errno = Some(self.errno).filter(|&errno| errno != 0);
         Summary { to_target, to_requester, duration, errno }
     }

@@ -24,6 +24,8 @@ pub struct Pipes {
     made: usize,
     /// Takes that go without a pipe, because the kernel lately made none or did not splice.
     without: u32,
+    /// Bytes that went from a pipe to a socket.
+    bytes_spliced: u64,
 }
 
 impl Pipes {
@@ -36,7 +38,7 @@ impl Pipes {
             share => (1 << share.ilog2()).clamp(PIPE_BYTES_MIN, PIPE_BYTES_MAX),
         };
         let max = (bytes_max / pipe_bytes).min(PIPES_MAX);
-        Self { pipe_bytes, max, idle: Vec::with_capacity(max), made: 0, without: 0 }
+        Self { pipe_bytes, max, idle: Vec::with_capacity(max), made: 0, without: 0, bytes_spliced: 0 }
     }
 
     /// Returns whether bytes are spliced at all.
@@ -80,6 +82,17 @@ impl Pipes {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.made * self.pipe_bytes
+    }
+
+    /// Notes that bytes went from a pipe to a socket.
+    pub fn note_spliced(&mut self, bytes: usize) {
+        self.bytes_spliced += bytes as u64;
+    }
+
+    /// Returns the bytes that went from a pipe to a socket since the start.
+    #[must_use]
+    pub fn bytes_spliced(&self) -> u64 {
+        self.bytes_spliced
     }
 
     /// Returns whether at most one pipe is left to take.

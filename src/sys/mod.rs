@@ -5,6 +5,7 @@ pub(crate) mod output;
 pub(crate) mod outq;
 pub(crate) mod pipe;
 pub(crate) mod privileges;
+pub(crate) mod process;
 pub(crate) mod way;
 
 use std::io;

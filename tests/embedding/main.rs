@@ -1,14 +1,18 @@
 //! The relay inside another program, with no feature and with all.
 
 // A test that cannot go on says so by panicking.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+#![allow(missing_docs, unreachable_pub)]
 
 #[path = "../support/net.rs"]
 #[allow(dead_code)] // Other tests use the rest.
 mod net;
 
+mod examples;
 mod requests;
 mod several;
+#[cfg(target_os = "linux")]
+mod size;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::mpsc::{self, Receiver};

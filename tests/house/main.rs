@@ -38,7 +38,14 @@ const ONLY: &[Only] = &[
     },
     Only {
         words: &["socket2"],
-        places: &["src/sys/", "src/relay/listener.rs", "src/relay/target/", "src/relay/tcp.rs"],
+        places: &[
+            "src/sys/",
+            "src/relay/listener.rs",
+            "src/relay/status/listener.rs",
+            "src/relay/status/visit.rs",
+            "src/relay/target/",
+            "src/relay/tcp.rs",
+        ],
     },
     Only { words: &["serde", "serde_json"], places: &["src/log/json.rs"] },
     // Features are cut at the doors of rooms.

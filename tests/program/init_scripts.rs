@@ -234,7 +234,7 @@ fn a_file_of_openrc_becomes_a_command_line() {
     let arguments = format!(
         "--bind 192.168.1.1 --backup 192.168.1.11 --backup 192.168.1.12:8080 --source 127.0.0.1 \
          --source-interface lo --bind-interface lo --mark 7 --dscp 46 --reuse-port --allow 10.0.0.0/8 --allow 172.16.0.0/12 \
-         --deny 10.6.6.0/24 --max-per-source 50 --sessions 500 --proxy-protocol v2 --log-format json \
+         --deny 10.6.6.0/24 --max-per-source 50 --sessions 500 --proxy-protocol v2 --status 9100 --log-format json \
          {level}--timestamps --no-splice 8080 192.168.1.10 80 192.168.1.0/24 3 600 0 4000"
     );
     let found = lines(&output);

@@ -37,6 +37,7 @@ mod readme;
 mod service;
 mod signals;
 mod starts;
+mod status;
 mod streams;
 mod terminal;
 mod timers;

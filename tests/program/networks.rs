@@ -3,7 +3,7 @@
 //! A network namespace takes root. Without it a test says so and proves nothing.
 
 use std::io::Read as _;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::{iter, thread};
 
 use nix::net::if_::if_nametoindex;
@@ -25,7 +25,7 @@ struct Gateway {
 /// Sets up the routing on this host as the README says, for either family.
 fn route_as_the_readme_says() -> bool {
     let readme = include_str!("../../README.md");
-    let lines = readme.lines().filter_map(|line| line.strip_prefix("    ip ")?.strip_suffix("# here"));
+    let lines = readme.lines().filter_map(|line| line.strip_prefix("ip ")?.strip_suffix("# here"));
     let lines = lines.map(|line| line.replace("sport 80 ", "sport 9000 "));
     let commands: Vec<_> = lines.flat_map(|line| [format!("ip {line}"), format!("ip -6 {line}")]).collect();
     assert_eq!(commands.len(), 4, "{commands:?}");
@@ -121,22 +121,62 @@ fn a_requester_whose_address_cannot_be_the_source_is_told_and_the_next_is_served
     }
     let scope = gateway.requester.run(|| if_nametoindex("wan1").unwrap());
     let link_local = format!("[fe80::1%{scope}]:8000");
-    for (target, to, reason) in [
-        ("10.2.0.2:9000", "[2001:db8:1::1]:8000", "2001:db8:1::2 failed: Address family not supported"),
-        ("[2001:db8:2::2]:9000", "10.1.0.1:8000", "10.1.0.2 failed: Address family not supported"),
+    let (four, six) = (gateway.listen("10.2.0.2:9000"), gateway.listen("[2001:db8:2::2]:9000"));
+    for (listener, to, reason) in [
+        (&four, "[2001:db8:1::1]:8000", "2001:db8:1::2 failed: Address family not supported"),
+        (&six, "10.1.0.1:8000", "10.1.0.2 failed: Address family not supported"),
         // Its link has no way to the target.
-        ("[2001:db8:2::2]:9000", &link_local, "fe80::2 failed: Network is unreachable"),
+        (&six, &link_local, "fe80::2 failed: Cannot assign requested address"),
     ] {
-        let listener = gateway.listen(target);
-        let target: SocketAddr = target.parse().unwrap();
+        let target = net::address(listener);
         let start = Start::to(target).options("--bind :: --source requester");
         let mut relay = start.start_on(8000).unwrap();
         let mut requester = gateway.connect(to);
         relay.log.wait_text(&format!("The connection from {reason}"));
         assert_eq!(net::read_all(&mut requester), (Vec::new(), End::Reset));
         let to = if target.is_ipv4() { "10.1.0.1:8000" } else { "[2001:db8:1::1]:8000" };
-        net::assert_passes(&mut gateway.connect(to), &mut net::accept(&listener), b"served");
+        net::assert_passes(&mut gateway.connect(to), &mut net::accept(listener), b"served");
     }
+}
+
+#[test]
+fn requesters_of_each_family_get_the_first_target_of_theirs() {
+    let Some(gateway) = Gateway::new() else { return };
+    if !route_as_the_readme_says() {
+        return;
+    }
+    let (four, six) = (gateway.listen("10.2.0.2:9000"), gateway.listen("[2001:db8:2::2]:9000"));
+    let options = "--bind :: --source requester --backup [2001:db8:2::2]";
+    let _relay = Start::to(net::address(&four)).options(options).start_on(8000).unwrap();
+    // A target rests after a failure of its own, and not because a requester cannot be its source.
+    for _ in 0..2 {
+        for (to, listener) in [("[2001:db8:1::1]:8000", &six), ("10.1.0.1:8000", &four)] {
+            let mut requester = gateway.connect(to);
+            let mut far = net::accept(listener);
+            assert_eq!(far.peer_addr().unwrap().ip(), requester.local_addr().unwrap().ip());
+            net::assert_passes(&mut requester, &mut far, b"there");
+        }
+    }
+}
+
+#[test]
+fn a_requester_whose_address_reaches_no_target_makes_none_rest() {
+    let Some(gateway) = Gateway::new() else { return };
+    if !route_as_the_readme_says() {
+        return;
+    }
+    let listener = gateway.listen("[2001:db8:2::2]:9000");
+    let options = "--bind :: --source requester --backup [2001:db8:2::2]:9001";
+    let mut relay = Start::to(net::address(&listener)).options(options).start_on(8000).unwrap();
+    let scope = gateway.requester.run(|| if_nametoindex("wan1").unwrap());
+    let mut link_local = gateway.connect(&format!("[fe80::1%{scope}]:8000"));
+    assert_eq!(net::read_all(&mut link_local), (Vec::new(), End::Reset));
+    let mut requester = gateway.connect("[2001:db8:1::1]:8000");
+    net::assert_passes(&mut requester, &mut net::accept(&listener), b"first");
+    relay.log.wait_text("serial number 2 made a successful connection");
+    let rests: Vec<_> =
+        relay.log.seen().iter().filter(|line| line.contains("Sessions go to other targets first")).collect();
+    assert!(rests.is_empty(), "{rests:?}");
 }
 
 #[test]

@@ -8,13 +8,15 @@ use std::num::NonZeroU64;
 use serde_json::Value;
 use tcprelay::cli::{Request, parse};
 use tcprelay::internal::message::{
-    Cause, Errno, Given, Identity, ListenFailure, Live, Message, OptionFailure, Summary, Totals, Unreached,
+    Cause, Errno, Given, Identity, ListenFailure, Live, Message, OptionFailure, StatusFailure, Summary,
+    Totals, Unreached,
 };
-use tcprelay::{Log, LogFormat, LogStyle, Progress, Sink as _};
+use tcprelay::{Log, LogFormat, LogStyle, Progress, Sink as _, StatusAddress};
 
 const README: &str = include_str!("../../README.md");
 
 /// The messages with values that stand for placeholders, in the order of their numbers.
+#[allow(clippy::too_many_lines, reason = "a row a message")]
 fn catalogue() -> Vec<Message> {
     let requester: SocketAddr = "192.0.2.1:50001".parse().unwrap();
     let target: SocketAddr = "198.51.100.2:60002".parse().unwrap();
@@ -94,14 +96,16 @@ fn catalogue() -> Vec<Message> {
 }
 
 /// Those behind them.
-fn catalogue_of_targets(session: Identity) -> [Message; 9] {
+fn catalogue_of_targets(session: Identity) -> [Message; 11] {
     let target = session.target;
     let unreached = Unreached { cause: Cause::TargetRefused, errno: Some(80004) };
+    let status: StatusAddress = "127.0.0.1:9100".parse().unwrap();
     let at = |address: &str| address.parse().unwrap();
     [
         Message::NextTarget { session, unreached, next_target: at("198.51.100.9:60002") },
         Message::TargetRests { target, unreached },
         Message::TargetBack { target },
+        Message::StatusListening { status: status.to_string() },
         Message::PrivilegesDropped { uid: 90005, gid: 90005, root: "/".into(), capabilities: "none" },
         Message::InheritedOtherwise { given: "an argument".into(), address: at("0.0.0.0:40000") },
         Message::Listening { address: at("192.0.2.9:40000") },
@@ -115,6 +119,7 @@ fn catalogue_of_targets(session: Identity) -> [Message; 9] {
             own_failures: 90005,
         },
         Message::BackupOfOtherFamily { target, source: "2001:db8::9".into() },
+        Message::StatusUnavailable { failure: StatusFailure { status, errno: Errno(80004) } },
     ]
 }
 
@@ -199,13 +204,14 @@ fn as_json_every_message_is_one_object_with_the_values_of_its_text() {
         // Only what ends a session has a cause.
         let ends = object.get("duration_ms").is_some() && object.get("phase").is_none();
         assert_eq!(object.get("cause"), ends.then_some(&object["event"]), "{line}");
+        assert_eq!(message.session_end().is_some(), ends, "{line}");
     }
 }
 
 #[test]
 fn every_message_of_the_catalogue_is_in_its_place() {
     let numbers: Vec<_> = catalogue().iter().map(Message::number).collect();
-    let own = (100..=119).chain(122..=124).chain([126]).chain(130..=132).chain(135..=136);
+    let own = (100..=119).chain(122..=126).chain(130..=132).chain(135..=137);
     let expected: Vec<_> = (1..=39).chain(own).collect();
     assert_eq!(numbers, expected);
     let mut events: Vec<_> = catalogue().iter().map(Message::event).collect();
@@ -229,10 +235,11 @@ fn the_limits_are_the_limits() {
 }
 
 #[test]
-fn the_example_in_rust_is_the_one_that_the_documentation_compiles() {
-    let documented = include_str!("../../src/lib.rs").split_once("//! ```no_run\n").unwrap().1;
-    let lines = documented.lines().take_while(|line| *line != "//! ```");
-    let shown = lines.map(|line| line.trim_start_matches("//!")).filter(|line| !line.starts_with(" #"));
-    let example = shown.map(str::trim_start).collect::<Vec<_>>().join("\n");
-    assert!(README.contains(&format!("```rust\n{example}\n```\n")), "the README lacks this:\n{example}");
+fn its_blocks_are_fenced_as_the_documentation_takes_an_indented_one_for_rust() {
+    let (mut is_fenced, mut before) = (false, "");
+    for line in README.lines() {
+        is_fenced ^= line.starts_with("```");
+        assert!(is_fenced || !before.is_empty() || !line.starts_with("    "), "{line}");
+        before = line;
+    }
 }

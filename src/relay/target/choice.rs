@@ -174,6 +174,11 @@ impl TargetState {
         self.standing != Standing::Up
     }
 
+    /// Returns the failed connects of each kind, by the kind's name.
+    pub fn named_failures(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Failure::ALL.into_iter().map(Failure::name).zip(self.failures)
+    }
+
     /// Returns `up` or `resting`.
     #[must_use]
     pub fn state(&self) -> &'static str {

@@ -71,9 +71,14 @@ fn connect(socket: &Socket, config: &Config, session: Identity) -> io::Result<()
         let _ = nix::sys::socket::setsockopt(socket, nix::sys::socket::sockopt::IpBindAddressNoPort, &true);
         socket.bind(&source.into())?;
     }
-    match uninterrupted(|| socket.connect(&target.into())) {
-        Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => Ok(()),
-        result => result,
+    let Err(error) = uninterrupted(|| socket.connect(&target.into())) else { return Ok(()) };
+    match Errno::from_io_error(&error) {
+        Some(Errno::INPROGRESS) => Ok(()),
+        // No way from this requester's address to the target. That is no failure of the target.
+        Some(Errno::INVAL | Errno::NETUNREACH) if config.source == Some(Source::Requester) => {
+            Err(Errno::ADDRNOTAVAIL.into())
+        }
+        _ => Err(error),
     }
 }
 

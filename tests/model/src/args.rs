@@ -162,6 +162,24 @@ fn source(word: Option<&str>, ipv4: bool) -> Option<String> {
     host(word).filter(|address| address.is_ipv4() == ipv4).map(|address| address.to_string())
 }
 
+/// A place to serve the status.
+fn place(word: Option<&str>) -> Option<String> {
+    let word = word?;
+    if word.contains('/') {
+        let is_word = !word.chars().any(|letter| letter.is_whitespace() || letter.is_control());
+        return Some(word.to_owned()).filter(|path| is_word && path.len() <= 103);
+    }
+    let (host, port) = match word.rfind(':') {
+        Some(colon) => (&word[..colon], &word[colon + 1..]),
+        None => ("127.0.0.1", word),
+    };
+    let port = u16::try_from(number(Some(port), 1..=65535)?).ok()?;
+    let inside = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let ip = address(Some(inside.unwrap_or(host)))?;
+    let is_six = inside.unwrap_or(host).contains(':');
+    (is_six == inside.is_some()).then(|| SocketAddr::new(ip, port).to_string())
+}
+
 /// The values of the options, as they were given.
 #[derive(Default)]
 struct Options<'a> {
@@ -176,6 +194,7 @@ struct Options<'a> {
     max_per_source: Option<&'a OsStr>,
     sessions: Option<&'a OsStr>,
     proxy_protocol: Option<&'a OsStr>,
+    status: Option<&'a OsStr>,
     log_format: Option<&'a OsStr>,
     log_level: Option<&'a OsStr>,
     timestamps: bool,
@@ -208,6 +227,7 @@ impl<'a> Options<'a> {
                 "--max-per-source" => &mut options.max_per_source,
                 "--sessions" => &mut options.sessions,
                 "--proxy-protocol" => &mut options.proxy_protocol,
+                "--status" => &mut options.status,
                 "--log-format" => &mut options.log_format,
                 "--log-level" => &mut options.log_level,
                 "--backup" => {
@@ -255,6 +275,7 @@ impl<'a> Options<'a> {
         let sessions = given("--sessions", self.sessions, count)?;
         let version = |word: Option<&str>| word.filter(|word| ["v1", "v2"].contains(word)).map(str::to_owned);
         let proxy_protocol = given("--proxy-protocol", self.proxy_protocol, version)?;
+        let status = given("--status", self.status, place)?;
         let format =
             |word: Option<&str>| word.filter(|word| ["text", "json"].contains(word)).map(str::to_owned);
         let mut log_format = given("--log-format", self.log_format, format)?;
@@ -278,6 +299,7 @@ impl<'a> Options<'a> {
             max_per_source.unwrap_or_default(),
             sessions.unwrap_or_default(),
             proxy_protocol.unwrap_or_default(),
+            status.unwrap_or_default(),
             log_format.unwrap_or_default(),
             log_level.unwrap_or_default(),
             flag("--timestamps", self.timestamps),

@@ -13,6 +13,7 @@ pub mod acl;
 pub mod args;
 pub mod channel;
 pub mod dns;
+pub mod http;
 pub mod kernel;
 pub mod log;
 pub mod pair;

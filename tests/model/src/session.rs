@@ -240,7 +240,7 @@ impl Run {
         if let Some(Ended { summary, .. }) = self.edge.ended {
             let written = Side::BOTH.map(|side| pair.connections[side.index()].written());
             assert_eq!([summary.to_requester, summary.to_target], written, "the counts of bytes");
-            let totals = self.pool.totals;
+            let totals = self.pool.counts.totals();
             assert_eq!([totals.to_requester, totals.to_target], written, "the totals");
         }
     }

@@ -121,7 +121,7 @@ impl Gateway {
         assert!(self.pool.slots().is_empty(), "a slot is taken");
         assert_eq!(self.pool.pipes().held(), 0, "a pipe is missing");
         verdict::judge_pipes(self.pool.pipes());
-        let totals = self.pool.totals;
+        let totals = self.pool.counts.totals();
         let Sums { refused, expired, to_target, to_requester } = self.edge.sums;
         assert_eq!(
             (totals.refused, totals.expired, totals.to_target, totals.to_requester),

@@ -9,7 +9,7 @@ use crate::relay::Relay;
 
 /// The part of the status that is logged next.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Report {
+pub(in crate::relay) enum Report {
     /// The totals.
     Totals,
     /// The sessions from this key on.
@@ -18,12 +18,12 @@ pub(super) enum Report {
 
 impl<S: Sink> Relay<S> {
     /// Returns whether a part of the status can be logged now.
-    pub(super) fn can_report(&self) -> bool {
+    pub(in crate::relay) fn can_report(&self) -> bool {
         self.report.is_some() && self.sink.blocked_on().is_none()
     }
 
     /// Logs the next part of the status, if one was asked for.
-    pub(super) fn log_report(&mut self) {
+    pub(in crate::relay) fn log_report(&mut self) {
         let Some(report) = self.report else { return };
         if !self.sink.make_room() {
             return;
@@ -31,7 +31,11 @@ impl<S: Sink> Relay<S> {
         self.report = match report {
             Report::Totals => {
                 let (sessions, lines_dropped) = (self.pool.slots().len(), self.sink.dropped());
-                self.sink.message(&Message::Status { sessions, totals: self.pool.totals, lines_dropped });
+                self.sink.message(&Message::Status {
+                    sessions,
+                    totals: self.pool.counts.totals(),
+                    lines_dropped,
+                });
                 self.log_targets();
                 Some(Report::Sessions(0))
             }

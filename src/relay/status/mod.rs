@@ -1,0 +1,205 @@
+//! The status: what SIGUSR1 has logged, and what `--status` serves by HTTP.
+//!
+//! A few visits have a place outside the pool, each with a small buffer, a short time and one answer. More of
+//! them wait in the backlog. A turn serves them after the sessions, and writes one answer at the most.
+
+pub(crate) mod http;
+mod json;
+mod listener;
+mod metrics;
+mod page;
+mod ranking;
+mod rates;
+mod report;
+mod view;
+mod visit;
+
+use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd as _;
+use std::time::{Instant, SystemTime};
+
+use mio::net::TcpStream;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry};
+
+use crate::config::status::StatusAddress;
+use crate::limits::{ACCEPT_PAUSE, STATUS_VISITS};
+use crate::log::Sink;
+use crate::pool::{Pool, Timer};
+use crate::relay::edge::{STATUS_LISTENER, visit_token};
+use crate::relay::error::StartError;
+use crate::relay::status::listener::Listener;
+use crate::relay::status::rates::Rates;
+pub(in crate::relay) use crate::relay::status::report::Report;
+use crate::relay::status::view::{Facts, View};
+use crate::relay::status::visit::Visit;
+use crate::relay::{Doors, Relay};
+use crate::sys::process::Process;
+
+/// The service of the status.
+#[derive(Debug)]
+pub(super) struct Service {
+    listener: Listener,
+    backlog: Backlog,
+    visits: [Option<Visit>; STATUS_VISITS],
+    facts: Facts,
+}
+
+/// What is known of the connections that wait to be accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Backlog {
+    Empty,
+    /// The kernel has reported some.
+    Reported,
+    /// Descriptors or memory are short. The next try is at this time.
+    Paused(Instant),
+}
+
+impl Service {
+    /// Listens.
+    ///
+    /// # Errors
+    /// Message 137.
+    pub(super) fn bind(
+        place: &StatusAddress,
+        registry: &Registry,
+        (started, started_at): (SystemTime, Instant),
+    ) -> Result<Self, StartError> {
+        let failed = |source| StartError::Status { status: place.clone(), source };
+        let listener = Listener::bind(place).map_err(failed)?;
+        let descriptor = listener.socket.as_raw_fd();
+        registry.register(&mut SourceFd(&descriptor), STATUS_LISTENER, Interest::READABLE).map_err(failed)?;
+        let facts = Facts { started, started_at, rates: Rates::new(), process: Process::open() };
+        Ok(Self { listener, backlog: Backlog::Empty, visits: Default::default(), facts })
+    }
+
+    /// Notes that connections wait.
+    pub(super) fn note_waiting(&mut self) {
+        self.backlog = Backlog::Reported;
+    }
+
+    /// Notes a report on a visit.
+    pub(super) fn note(&mut self, index: usize) {
+        if let Some(visit) = &mut self.visits[index] {
+            visit.is_ready = true;
+        }
+    }
+
+    /// Returns whether there is something to do.
+    fn is_ready(&self) -> bool {
+        let has_room = self.visits.iter().any(Option::is_none);
+        has_room && self.backlog == Backlog::Reported
+            || self.visits.iter().flatten().any(|visit| visit.is_ready)
+    }
+
+    fn accept(&mut self, registry: &Registry, now: Instant) {
+        for (index, place) in self.visits.iter_mut().enumerate() {
+            if place.is_some() || self.backlog != Backlog::Reported {
+                continue;
+            }
+            let accepted = self.listener.accept().and_then(|socket| {
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                registry.register(&mut SourceFd(&socket.as_raw_fd()), visit_token(index), interest)?;
+                Ok(socket)
+            });
+            match accepted {
+                Ok(socket) => *place = Some(Visit::new(socket, now)),
+                Err(error) => self.backlog = after(&error, now),
+            }
+        }
+    }
+
+    /// Closes the visits whose time is over, and ends a pause that is.
+    fn expire(&mut self, now: Instant) {
+        for place in &mut self.visits {
+            if let Some(visit) = place.take_if(|visit| visit.deadline <= now) {
+                visit.give_up();
+            }
+        }
+        if matches!(self.backlog, Backlog::Paused(until) if until <= now) {
+            self.backlog = Backlog::Reported;
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let pause = match self.backlog {
+            Backlog::Paused(until) => Some(until),
+            _ => None,
+        };
+        self.visits.iter().flatten().map(|visit| visit.deadline).chain(pause).min()
+    }
+}
+
+/// Returns what a failed accept says of the backlog.
+fn after(error: &io::Error, now: Instant) -> Backlog {
+    match error.kind() {
+        ErrorKind::WouldBlock => Backlog::Empty,
+        // The next one may be well.
+        ErrorKind::ConnectionAborted => Backlog::Reported,
+        _ => Backlog::Paused(now + ACCEPT_PAUSE),
+    }
+}
+
+impl<S: Sink> Relay<S> {
+    /// Returns whether a visit can go on now.
+    pub(super) fn can_serve_status(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| status.is_ready())
+    }
+
+    /// Takes a sample for the rates, if it is time. Nothing was counted since the last turn.
+    pub(super) fn sample_rates(&mut self) {
+        if let Some(status) = &mut self.status
+            && status.facts.rates.is_due(self.now)
+        {
+            status.facts.rates.sample(self.now, self.pool.counts.totals());
+        }
+    }
+
+    /// Ends the visits that are due.
+    pub(super) fn expire_status(&mut self) {
+        if self.pool.take_due(Timer::Status, self.now)
+            && let Some(status) = &mut self.status
+        {
+            status.expire(self.now);
+            arm(&mut self.pool, status.next_deadline());
+        }
+    }
+
+    /// Lets each visit do a part of its work.
+    pub(super) fn serve_status(&mut self) {
+        let Some(mut status) = self.status.take_if(|status| status.is_ready()) else { return };
+        status.accept(self.poll.registry(), self.now);
+        let mut visits = std::mem::take(&mut status.visits);
+        let view = View {
+            config: &self.config,
+            listen: self.listen,
+            pool: &self.pool,
+            targets: self.choice.targets(),
+            now: self.now,
+            lines_dropped: self.sink.dropped(),
+            is_draining: matches!(self.doors, Doors::Draining),
+            facts: &status.facts,
+        };
+        serve(&mut visits, &view);
+        status.visits = visits;
+        arm(&mut self.pool, status.next_deadline());
+        self.status = Some(status);
+    }
+}
+
+/// Arms the timer, or disarms it: without a visit the relay has nothing to wake up for.
+fn arm(pool: &mut Pool<TcpStream>, deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => pool.arm(Timer::Status, at),
+        None => pool.disarm(Timer::Status),
+    }
+}
+
+fn serve(visits: &mut [Option<Visit>], view: &View<'_>) {
+    let mut may_answer = true;
+    for place in visits {
+        if place.as_mut().is_some_and(|visit| visit.is_ready && visit.go_on(view, &mut may_answer)) {
+            *place = None;
+        }
+    }
+}

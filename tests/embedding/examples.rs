@@ -1,0 +1,45 @@
+//! The examples of `tests/examples`, run. `cargo test` builds them; `cargo test --test embedding` alone does not.
+
+use std::env;
+use std::process::Command;
+
+/// Runs an example to its end. Returns its output, or None, and says so, where it was not built.
+fn output(name: &str) -> Option<String> {
+    let program = env::current_exe().unwrap();
+    let path = program.parent()?.with_file_name("examples").join(name);
+    if !path.exists() {
+        eprintln!("skipped: {} was not built", path.display());
+        return None;
+    }
+    let output = Command::new(path).output().unwrap();
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(output.status.success(), "{name}: {}\n{text}", output.status);
+    Some(text)
+}
+
+#[test]
+fn messages_go_to_the_logger_of_the_host() {
+    let Some(text) = output("logging") else { return };
+    assert!(text.contains("INFO The relayer is now active. "), "{text}");
+    assert!(text.contains("INFO Connection attempt made from 127.0.0.1."), "{text}");
+    assert!(text.ends_with("INFO The last session has ended. This process will now terminate.\n"), "{text}");
+}
+
+#[test]
+fn two_relays_run_in_one_loop_beside_a_timer() {
+    let Some(text) = output("host_loop") else { return };
+    assert!(text.starts_with("sessions: [1, 1]\n"), "{text}");
+    assert!(text.contains("sessions: [1]\n"), "{text}");
+}
+
+#[test]
+fn a_fixture_drains_mends_and_cuts() {
+    let Some(text) = output("flaky") else { return };
+    assert_eq!(text, "drained, mended and cut\n");
+}
+
+#[test]
+fn bytes_are_counted_by_the_end_of_their_session() {
+    let Some(text) = output("count_bytes") else { return };
+    assert_eq!(text, "1: 5 bytes\n1: 7 bytes\n");
+}

@@ -1,0 +1,22 @@
+//! What an embedder's build has with it.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+const README: &str = include_str!("../../README.md");
+
+#[test]
+fn without_features_it_has_fewer_than_15_crates_and_the_readme_says_how_many() {
+    // Crates of other systems need not be here, and nothing is fetched for a test.
+    let arguments = "tree --offline --locked -e normal --no-default-features --prefix none --format {p}";
+    let mut cargo = Command::new(env!("CARGO"));
+    let output = cargo.args(arguments.split(' ')).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    if !output.status.success() {
+        eprintln!("skipped: cargo tree says {}", String::from_utf8_lossy(&output.stderr));
+        return;
+    }
+    let tree = String::from_utf8(output.stdout).unwrap();
+    let crates: BTreeSet<_> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!((2..15).contains(&crates.len()), "{crates:?}");
+    assert!(README.contains(&format!("{} crates", crates.len())), "the README does not count {crates:?}");
+}
