@@ -46,7 +46,12 @@ try() { # try <kernel>
     for tool in "${machine[0]}" busybox ip python3 apt-get; do
         command -v "$tool" > /dev/null || { echo "box $1 skipped: no $tool"; return 0; }
     done
-    program=$("$here/small.sh" "$target" | tail -n 1) || { echo "box $1 skipped: no static program for $target"; return 0; }
+    program=$("$here/small.sh" "$target" | tail -n 1) || {
+        # 3: it lacks a toolchain or musl. Any other failure is the program's own.
+        [ $? -eq 3 ] || return 1
+        echo "box $1 skipped: no static program for $target"
+        return 0
+    }
     rm -rf "$folder"
     timeout 300 "$here/unpack.sh" "$architecture" "$folder" "linux-image-$1" busybox-static \
         || { echo "box $1 skipped: its packages cannot be had"; return 0; }

@@ -4,15 +4,16 @@
 #     src/dist/release.sh <folder> [<target> ...]
 #
 # The same source and toolchain give the same bytes, in whatever folder. Needs rustup, GNU tar and
-# cargo-auditable, which lists the crates inside the program. A target whose standard library rustup
-# does not have is named and left out, and the exit status is then 3.
+# cargo-auditable, which lists the crates inside the program. Where rustup has no standard library for a
+# target, src/dist/small.sh builds one. A target that it cannot serve is named and left out, and the exit
+# status is then 3.
 set -euo pipefail
 
 out=$(realpath -m "${1:?folder for the tarballs}")
 shift
 targets=("$@")
 if [ ${#targets[@]} -eq 0 ]; then
-    targets=({x86_64,aarch64,i686,riscv64gc}-unknown-linux-musl armv7-unknown-linux-musleabihf)
+    targets=({x86_64,aarch64,i686,mipsel,riscv64gc}-unknown-linux-musl armv7-unknown-linux-musleabihf)
 fi
 cd "$(dirname "$0")/../.."
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
@@ -29,8 +30,13 @@ for registry in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*; do
     flags+=" --remap-path-prefix=$registry=crates"
 done
 
-compile() { # compile <target>
+compile() { # compile <target>: sets program
     local linker
+    if ! rustup target add "$1" > /dev/null 2>&1; then
+        program=$(RUSTFLAGS=$flags AUDITABLE=yes CARGO_TARGET_DIR=$build src/dist/small.sh "$1" | tail -n 1)
+        return
+    fi
+    program=$build/$1/release/tcprelay
     linker=CARGO_TARGET_$(tr a-z- A-Z_ <<< "$1")_LINKER
     # The linker of the toolchain, for each target: none of the machine's is needed.
     env "$linker=rust-lld" "RUSTFLAGS=$flags" \
@@ -42,7 +48,7 @@ pack() { # pack <target>
     folder=$build/$name
     rm -rf "$folder"
     install -d "$folder"/{completions,systemd,openrc,grafana}
-    install -m755 "$build/$1/release/tcprelay" "$folder/"
+    install -m755 "$program" "$folder/"
     install -m644 README.md LICENSE-MIT LICENSE-APACHE src/dist/changelog "$build/beside/tcprelay.1" "$folder/"
     install -m644 "$build"/beside/{tcprelay.bash,_tcprelay,tcprelay.fish} "$folder/completions/"
     install -m644 src/dist/tcprelay@.{service,socket} "$folder/systemd/"
@@ -58,16 +64,16 @@ cargo run --quiet --locked --release --target-dir "$build" --example dist -- "$b
 missing=()
 made=()
 for target in "${targets[@]}"; do
-    if rustup target add "$target" > /dev/null 2>&1; then
-        compile "$target"
-        pack "$target"
-        made+=("tcprelay-$version-$target.tar.gz")
-    else
-        missing+=("$target")
-    fi
+    status=0
+    compile "$target" || status=$?
+    case $status in
+        0) pack "$target" && made+=("tcprelay-$version-$target.tar.gz") ;;
+        3) missing+=("$target") ;;
+        *) exit "$status" ;;
+    esac
 done
 (cd "$out" && sha256sum "${made[@]}" | tee SHA256SUMS)
 if [ ${#missing[@]} -gt 0 ]; then
-    echo "not made, as rustup has no standard library for them: ${missing[*]}" >&2
+    echo "not made, as no standard library is to be had for them: ${missing[*]}" >&2
     exit 3
 fi

@@ -6,7 +6,7 @@
 #     src/dist/small.sh [<target>]        x86_64-unknown-linux-musl
 #
 # Needs a nightly toolchain with rust-src, and apt, which brings musl of the target's architecture. It serves
-# targets whose standard library rustup does not have. Debian builds musl for MIPS with floating point in hardware,
+# targets whose standard library rustup does not have; AUDITABLE=yes adds the list of crates. Debian builds musl for MIPS with floating point in hardware,
 # so the program for mipsel needs a processor or a kernel that has it.
 set -euo pipefail
 
@@ -22,18 +22,20 @@ case $target in
     mipsel-unknown-linux-musl) architecture=mipsel features+=,-soft-float ;;
     *) echo "no musl for $target" >&2; exit 3 ;;
 esac
-if [ ! -d "$(rustc +nightly --print sysroot 2> /dev/null)/lib/rustlib/src" ]; then
+sources=$(rustc +nightly --print sysroot 2> /dev/null)/lib/rustlib/src/rust
+if [ ! -d "$sources" ]; then
     echo 'no nightly toolchain with rust-src' >&2
     exit 3
 fi
 
 musl=$build/musl-$architecture
-[ -d "$musl/usr" ] || timeout 300 src/dist/unpack.sh "$architecture" "$musl" musl-dev
+[ -d "$musl/usr" ] || timeout 300 src/dist/unpack.sh "$architecture" "$musl" musl-dev \
+    || { rm -rf "$musl"; echo "no musl for $architecture" >&2; exit 3; }
 library=$(dirname "$musl"/usr/lib/*/libc.a)
 # The standard library names libunwind, and a program that never unwinds takes nothing from it.
 ar crs "$library/libunwind.a"
 
-flags="-Ctarget-feature=$features -Cforce-unwind-tables=no -Crelocation-model=static"
+flags="--remap-path-prefix=$sources=/rust -Ctarget-feature=$features -Cforce-unwind-tables=no -Crelocation-model=static"
 flags+=" -Clinker-flavor=ld.lld -Clink-self-contained=no -Lnative=$library"
 for object in crt1.o crti.o crtn.o; do
     flags+=" -Clink-arg=$library/$object"

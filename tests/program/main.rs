@@ -23,6 +23,8 @@ mod endings;
 mod figure_one;
 mod init_scripts;
 mod levels;
+#[cfg(target_os = "linux")]
+mod link;
 mod log;
 mod matrix;
 mod messages;
