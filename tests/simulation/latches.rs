@@ -214,6 +214,16 @@ fn a_short_read_after_the_end_has_arrived_is_the_last_one() {
     assert_eq!((socket.read(&mut [0; 10]), socket.eof_is_next()), (Transfer::Bytes(5), false));
 }
 
+#[test]
+fn an_eof_that_came_before_a_broken_pipe_is_read_as_an_eof_and_one_after_a_reset_is_not() {
+    for (error, is_eof) in [(Errno::PIPE, true), (Errno::CONNRESET, false)] {
+        let mut socket = ready(Fake { written: Some(error), ..Fake::default() });
+        let failed = Transfer::Failed(error.raw_os_error());
+        assert_eq!(socket.write(b"bytes", false), failed);
+        assert_eq!(socket.read(&mut [0; 10]), if is_eof { Transfer::Eof } else { failed });
+    }
+}
+
 /// A socket into which a splice of 10 bytes has moved `drained`, and that has 5 bytes to read.
 fn spliced_into(drained: usize, has_peer: bool) -> Socket<Fake> {
     let mut socket = Socket::connecting(Fake { left: Some(5), drained, has_peer, ..Fake::default() });

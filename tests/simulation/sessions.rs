@@ -190,18 +190,21 @@ fn an_abort_ends_as_soon_as_the_other_side_dies_as_well() {
 
 #[test]
 fn the_last_bytes_of_a_dead_side_are_delivered_even_if_no_report_spoke_of_them() {
-    let mut run = Run::new(60 * SECOND, PLENTY);
-    assert_eq!(run.work(), Verdict::Wait);
-    // The target answers and dies, and the relay meets its death by a write.
-    run.connection(Side::Target, |target| {
-        target.arrive(10, false);
-        target.fail(Errno::CONNRESET);
-    });
-    run.connection(Side::Requester, |requester| requester.arrive(5, false));
-    let report = run.connection(Side::Requester, Connection::report).unwrap();
-    run.session().note(Side::Requester, report);
-    assert_eq!(run.call(Session::work), Verdict::Wait);
-    assert_eq!(run.connection(Side::Requester, |requester| requester.written()), 10);
+    // An urgent byte makes a read short, with that byte behind it.
+    for urgent in [false, true] {
+        let mut run = Run::new(60 * SECOND, PLENTY);
+        assert_eq!(run.work(), Verdict::Wait);
+        // The target answers and dies, and the relay meets its death by a write.
+        run.connection(Side::Target, |target| {
+            target.arrive(10, urgent);
+            target.fail(Errno::CONNRESET);
+        });
+        run.connection(Side::Requester, |requester| requester.arrive(5, false));
+        let report = run.connection(Side::Requester, Connection::report).unwrap();
+        run.session().note(Side::Requester, report);
+        assert_eq!(run.call(Session::work), Verdict::Wait);
+        assert_eq!(run.connection(Side::Requester, |requester| requester.written()), 10);
+    }
 }
 
 #[test]

@@ -148,6 +148,19 @@ fn a_paused_listener_is_not_reported_until_the_pause_ends() {
 
 #[test]
 #[cfg(target_os = "linux")]
+fn turns_in_a_row_that_find_connections_accept_twice_as_many_each_up_to_the_most() {
+    let mut listener = listener();
+    let batches = [(); 8].map(|()| {
+        listener.note_waiting();
+        listener.begin_turn()
+    });
+    assert_eq!(batches, [1, 2, 4, 8, 16, 32, ACCEPTS_PER_TURN, ACCEPTS_PER_TURN]);
+    listener.end_turn();
+    assert_eq!([(); 2].map(|()| listener.begin_turn()), [ACCEPTS_PER_TURN, 1]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
 fn a_connection_in_every_turn_costs_an_accept_and_a_half() {
     let count = 20;
     let mut listener = listener();
