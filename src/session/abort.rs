@@ -38,13 +38,9 @@ impl<S: Stream> Session<S> {
             channel.discard(turn.pipes);
         }
         self.phase = match mem::replace(&mut self.phase, Phase::Connecting(Connecting::new(turn.now))) {
-            Phase::Relaying(channels) => Phase::Aborting(Abort {
-                dead,
-                channels,
-                moved_at: turn.now,
-                queued: None,
-                look_at: turn.now + ABORT_LOOK,
-            }),
+            Phase::Relaying(channels) => {
+                Phase::Aborting(Abort { dead, channels, moved_at: turn.now, queued: None, look_at: turn.now })
+            }
             other => other,
         };
         self.deliver_remains(turn)

@@ -159,6 +159,19 @@ mod tests {
     }
 
     #[test]
+    fn the_bytes_of_the_pipes_that_exist_are_counted_idle_or_not() {
+        let mut pipes = Pipes::new(3 * PIPE_BYTES_MIN);
+        assert_eq!(pipes.bytes(), 0);
+        let [first, second] = [(); 2].map(|()| pipes.take().unwrap());
+        pipes.put_back(first);
+        assert_eq!((pipes.held(), pipes.bytes()), (1, 2 * PIPE_BYTES_MIN));
+        pipes.close_idle();
+        assert_eq!((pipes.held(), pipes.bytes()), (1, PIPE_BYTES_MIN));
+        pipes.discard(second);
+        assert_eq!((pipes.held(), pipes.bytes()), (0, 0));
+    }
+
+    #[test]
     fn a_kernel_that_refuses_is_asked_again_after_a_while() {
         let mut pipes = Pipes::new(PIPES_BYTES_MAX);
         let pipe = pipes.take().unwrap();

@@ -140,6 +140,15 @@ fn a_few_bytes_that_are_acknowledged_soon_count_as_having_arrived_at_once() {
 }
 
 #[test]
+fn a_late_acknowledgement_is_movement_after_bulk_and_none_after_a_few_bytes() {
+    let run = |count| run(5 * SECOND, &[(SECOND, Write(count)), (millis(1_200), Acknowledge(count))], true);
+    let few = run(WATCH_BYTES - 1);
+    assert!(few.ended <= few.written + 5 * SECOND + LATE_MAX, "{few:?}");
+    let bulk = run(WATCH_BYTES);
+    assert!(bulk.late(5 * SECOND) <= bulk.late_max(), "{bulk:?}");
+}
+
+#[test]
 fn after_a_part_of_a_few_bytes_the_clock_is_as_punctual_as_after_bulk() {
     for (arrives_after, count) in [(millis(20), 60), (millis(240), 99), (millis(2000), 1)] {
         let events = [(SECOND, Write(100)), (SECOND + arrives_after, Acknowledge(count))];

@@ -22,6 +22,8 @@ struct Fake {
     left: Option<usize>,
     /// Bytes that each splice into it moves.
     drained: usize,
+    /// Bytes that it takes for certain.
+    room: usize,
     /// For each write, whether EOF was to follow.
     eof_follows: Vec<bool>,
     calls: usize,
@@ -55,7 +57,7 @@ impl Stream for Fake {
 
     fn drain(&mut self, _: &Pipe, _: usize) -> io::Result<usize> {
         self.calls += 1;
-        Ok(self.drained)
+        self.written.map_or(Ok(self.drained), |errno| Err(errno.into()))
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
@@ -86,7 +88,7 @@ impl Stream for Fake {
     }
 
     fn certain_room(&self) -> usize {
-        0
+        self.room
     }
 }
 
@@ -132,6 +134,33 @@ fn a_report_of_a_connect_that_has_neither_a_peer_nor_an_error_is_waited_out() {
     socket.stream_mut().has_peer = true;
     socket.note(READY);
     assert_eq!(socket.connect_state(), Connect::Done);
+}
+
+#[test]
+fn a_connect_failed_unless_its_error_says_that_there_was_a_connection() {
+    for (error, there_was) in [(Errno::CONNRESET, true), (Errno::PIPE, true), (Errno::CONNREFUSED, false)] {
+        let failed = Connect::Failed(error.raw_os_error());
+        let expected = if there_was { Connect::Done } else { failed };
+        assert_eq!(ready(Fake { error: Some(error), ..Fake::default() }).connect_state(), expected);
+    }
+}
+
+#[test]
+fn a_refused_splice_into_a_socket_is_no_error_of_its_connection() {
+    let mut socket = ready(Fake { written: Some(Errno::INVAL), left: Some(0), ..Fake::default() });
+    assert_eq!(socket.drain(&pipe(), 5), Transfer::Refused);
+    socket.stream_mut().written = None;
+    assert_eq!(socket.write(b"bytes", false), Transfer::Bytes(5));
+}
+
+#[test]
+fn half_of_the_cap_of_unsent_bytes_has_room_for_certain() {
+    let mut socket = Socket::connecting(Fake { room: usize::MAX, ..Fake::default() });
+    assert_eq!(socket.certain_room(), 0);
+    socket.note(READY);
+    assert_eq!(socket.certain_room(), usize::MAX);
+    socket.limit_unsent(true);
+    assert_eq!(socket.certain_room(), UNSENT_BESIDE_INTERACTIVE as usize / 2);
 }
 
 #[test]
@@ -183,6 +212,16 @@ fn a_short_read_after_the_end_has_arrived_is_the_last_one() {
     socket.note(eof);
     assert_eq!(socket.write(b"bytes", false), Transfer::Failed(Errno::CONNRESET.raw_os_error()));
     assert_eq!((socket.read(&mut [0; 10]), socket.eof_is_next()), (Transfer::Bytes(5), false));
+}
+
+#[test]
+fn an_eof_that_came_before_a_broken_pipe_is_read_as_an_eof_and_one_after_a_reset_is_not() {
+    for (error, is_eof) in [(Errno::PIPE, true), (Errno::CONNRESET, false)] {
+        let mut socket = ready(Fake { written: Some(error), ..Fake::default() });
+        let failed = Transfer::Failed(error.raw_os_error());
+        assert_eq!(socket.write(b"bytes", false), failed);
+        assert_eq!(socket.read(&mut [0; 10]), if is_eof { Transfer::Eof } else { failed });
+    }
 }
 
 /// A socket into which a splice of 10 bytes has moved `drained`, and that has 5 bytes to read.

@@ -167,10 +167,44 @@ fn an_abort_with_an_unknown_queue_waits_out_the_grace() {
 }
 
 #[test]
+fn an_abort_counts_the_bytes_that_it_delivers_and_no_others() {
+    let mut run = Run::new(60 * SECOND, 10);
+    run.connection(Side::Requester, |requester| requester.arrive(15, false));
+    assert_eq!(run.work(), Verdict::Wait);
+    run.connection(Side::Requester, |requester| requester.fail(Errno::CONNRESET));
+    assert_eq!(run.work(), Verdict::Wait);
+    run.connection(Side::Target, |target| target.acknowledge(10));
+    let report = run.connection(Side::Target, Connection::report).unwrap();
+    run.session().note(Side::Target, report);
+    let mut turn = Turn::new(run.origin, run.timeouts, &mut run.pipes, false);
+    assert_eq!(run.session.as_mut().unwrap().work(&mut turn), Verdict::Wait);
+    assert_eq!((turn.moved, turn.delivered), (5, [0, 5]));
+}
+
+#[test]
 fn an_abort_ends_as_soon_as_the_other_side_dies_as_well() {
     let mut run = Run::aborting(60 * SECOND, 1_000);
     run.connection(Side::Target, |target| target.fail(Errno::CONNRESET));
     assert_eq!(run.work(), Verdict::End);
+}
+
+#[test]
+fn the_last_bytes_of_a_dead_side_are_delivered_even_if_no_report_spoke_of_them() {
+    // An urgent byte makes a read short, with that byte behind it.
+    for urgent in [false, true] {
+        let mut run = Run::new(60 * SECOND, PLENTY);
+        assert_eq!(run.work(), Verdict::Wait);
+        // The target answers and dies, and the relay meets its death by a write.
+        run.connection(Side::Target, |target| {
+            target.arrive(10, urgent);
+            target.fail(Errno::CONNRESET);
+        });
+        run.connection(Side::Requester, |requester| requester.arrive(5, false));
+        let report = run.connection(Side::Requester, Connection::report).unwrap();
+        run.session().note(Side::Requester, report);
+        assert_eq!(run.call(Session::work), Verdict::Wait);
+        assert_eq!(run.connection(Side::Requester, |requester| requester.written()), 10);
+    }
 }
 
 #[test]

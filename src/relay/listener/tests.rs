@@ -131,6 +131,36 @@ fn a_connection_costs_one_accept_alone_and_in_a_flood() {
 
 #[test]
 #[cfg(target_os = "linux")]
+fn a_paused_listener_is_not_reported_until_the_pause_ends() {
+    let mut listener = listener();
+    let mut poll = mio::Poll::new().unwrap();
+    listener.watch(poll.registry(), Token(0)).unwrap();
+    let _waiting = std::net::TcpStream::connect(listener.address().unwrap()).unwrap();
+    listener.pause(poll.registry());
+    listener.note_waiting();
+    assert!(!listener.is_ready());
+    assert!(!turn(&mut listener, &mut poll).reported);
+    for _ in 0..2 {
+        listener.resume(poll.registry(), Token(0)).unwrap();
+    }
+    assert_eq!(turns(&mut listener, &mut poll).0, 1);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn turns_in_a_row_that_find_connections_accept_twice_as_many_each_up_to_the_most() {
+    let mut listener = listener();
+    let batches = [(); 8].map(|()| {
+        listener.note_waiting();
+        listener.begin_turn()
+    });
+    assert_eq!(batches, [1, 2, 4, 8, 16, 32, ACCEPTS_PER_TURN, ACCEPTS_PER_TURN]);
+    listener.end_turn();
+    assert_eq!([(); 2].map(|()| listener.begin_turn()), [ACCEPTS_PER_TURN, 1]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
 fn a_connection_in_every_turn_costs_an_accept_and_a_half() {
     let count = 20;
     let mut listener = listener();
