@@ -1,5 +1,6 @@
 //! The command line: what was typed becomes a [`Config`], or the one thing to print instead.
 
+mod help;
 mod options;
 mod system;
 
@@ -64,14 +65,15 @@ where
 {
     let arguments: Vec<_> = arguments.into_iter().collect();
     if arguments.is_empty() {
-        return Ok(Request::Print(command().render_help().to_string()));
+        return Ok(Request::Print(help::help()));
     }
     let error = match matches(&arguments, true) {
         Ok(matches) => return request(&matches),
         Err(error) => error,
     };
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(Request::Print(error.render().to_string())),
+        ErrorKind::DisplayHelp => Ok(Request::Print(help::help())),
+        ErrorKind::DisplayVersion => Ok(Request::Print(error.render().to_string())),
         ErrorKind::MissingRequiredArgument => {
             if let Ok(matches) = matches(&arguments, false) {
                 let options = read_options(&mut Config::without_addresses(), &matches);
@@ -143,9 +145,9 @@ fn usage(arguments: &[OsString]) -> Refusal {
     // The parser puts arguments into its text as they are. Printable ones are refused in the same way.
     let printable: Vec<_> = arguments.iter().map(|argument| OsString::from(printable(argument))).collect();
     let text = matches(&printable, true).err().map(|error| error.render().to_string()).unwrap_or_default();
-    let what = text.split("\n\n").next().unwrap_or_default();
+    let what = text.split("\n\n").next().unwrap_or_default().trim_end();
     let what = what.strip_prefix("error: ").unwrap_or("these arguments make no command line");
-    Refusal::Usage(format!("Error: {what}\n\n{}\n", command().render_usage()))
+    Refusal::Usage(format!("Error: {what}\n\nUsage: {USAGE}\n"))
 }
 
 /// Escapes what would not be seen, or would make a terminal do things.
@@ -160,18 +162,20 @@ fn printable(argument: &OsStr) -> String {
     text
 }
 
-/// Returns the command line's definition: the help, the man page and the completions come from it.
+/// Returns the command line's definition: the parser, the man page and the completions come from it.
 #[doc(hidden)] // It shows a type of the parser's. The package's own files are made from it.
 #[must_use]
 pub fn command() -> Command {
     Command::new("tcprelay")
         .version(env!("CARGO_PKG_VERSION"))
-        .about("Relays TCP connections: one port in, one target out.")
+        .about(ABOUT)
         .override_usage(USAGE)
         .after_help(AFTER_HELP)
         .args(ARGUMENTS.iter().map(argument))
         .args(OPTIONS.iter().map(option))
-        .arg(flag(CHECK, "Say what would be done, and exit"))
+        .arg(flag(CHECK, CHECK_HELP))
+        .disable_help_flag(true)
+        .arg(Arg::new("help").short('h').long("help").action(ArgAction::Help).help("Print help"))
 }
 
 fn argument(row: &ArgumentRow) -> Arg {
@@ -205,6 +209,9 @@ fn flag(name: &'static str, help: &'static str) -> Arg {
 
 /// The option that is no part of the configuration.
 const CHECK: &str = "--check";
+const CHECK_HELP: &str = "Say what would be done, and exit";
+
+const ABOUT: &str = "Relays TCP connections: one port in, one target out.";
 
 const USAGE: &str = "tcprelay [OPTIONS] <fwd port> <trg host> <trg port> <ACL> <c t/o> <i t/o> <a t/o> <buf>";
 
