@@ -19,6 +19,9 @@ use crate::resolve::Outcome;
 impl<S: Sink> Relay<S> {
     /// Asks for the addresses of the targets that are names, for a session that is let in.
     pub(super) fn ask_names(&mut self) {
+        if self.names.is_empty() {
+            return;
+        }
         let until = self.now + self.config.connect_timeout;
         self.names.ask(until, self.poll.registry(), self.now);
         self.take_news();
@@ -31,6 +34,9 @@ impl<S: Sink> Relay<S> {
 
     /// Reads the answers that have come, and lets sessions that wait go on.
     pub(super) fn resolve_names(&mut self) {
+        if self.names.is_empty() {
+            return;
+        }
         self.names.work(self.poll.registry(), self.now);
         self.take_news();
         if let Some(first) = self.look_from.take() {

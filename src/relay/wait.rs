@@ -43,10 +43,9 @@ impl<S: Sink> Relay<S> {
 
     /// Returns how long the loop may sleep; `None`: until something happens.
     fn sleep(&self, most: Option<Duration>) -> Option<Duration> {
-        let sleep = self.next_deadline().map(|at| match at.saturating_duration_since(self.now) {
-            Duration::ZERO => Duration::ZERO,
-            _ => at.saturating_duration_since(now()),
-        });
+        let sleep = self
+            .next_deadline()
+            .map(|at| if at <= self.now { Duration::ZERO } else { at.saturating_duration_since(now()) });
         match (sleep, most) {
             (Some(sleep), Some(most)) => Some(sleep.min(most)),
             (sleep, most) => sleep.or(most),

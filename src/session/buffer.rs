@@ -2,6 +2,8 @@
 
 use std::collections::TryReserveError;
 
+const ZEROS: [u8; 512] = [0; 512];
+
 /// `<buf>` bytes, of which `start..end` wait to be delivered.
 ///
 /// It is only filled while empty, so the bytes never wrap and never move.
@@ -24,7 +26,10 @@ impl Buffer {
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(size)?;
         bytes.extend_from_slice(preface);
-        bytes.resize(size, 0);
+        // In blocks, as a program built for size would write byte after byte.
+        while bytes.len() < size {
+            bytes.extend_from_slice(&ZEROS[..ZEROS.len().min(size - bytes.len())]);
+        }
         Ok(Self { bytes: bytes.into_boxed_slice(), start: 0, end: offset(preface.len()) })
     }
 

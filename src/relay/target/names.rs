@@ -112,11 +112,21 @@ impl Names {
 
     /// Returns when [`work`](Self::work) must be called, and reports taken, events or not; `None`: not
     /// before an event.
+    #[inline]
     pub(crate) fn wakes_at(&self, now: Instant) -> Option<Instant> {
+        if self.is_empty() {
+            return None;
+        }
         if self.resolver.has_report() || self.sockets.iter().flatten().any(|socket| socket.ready) {
             return Some(now);
         }
         self.resolver.wakes_at()
+    }
+
+    /// Returns whether no target is a name. Then a turn has nothing to do here.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.targets.is_empty()
     }
 
     /// Notes that a socket may have something to say.
