@@ -221,6 +221,5 @@ Example: host C cannot reach host B, this host can. Let C in for 10 minutes:
 with the addresses of B and C in their places. The log goes to STDOUT.
 
 Signals: TERM, INT and HUP stop, QUIT drains: stops after the last session,
-USR1 logs the status. With --resolve HUP looks the names up.
-Exit status: 0 help, version, stopped, absolute timeout; 1 cannot start;
-2 bad argument.";
+USR1 logs the status.
+Exit status: 0 help, version, stopped, timed out; 1 cannot start; 2 refused.";
