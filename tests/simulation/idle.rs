@@ -149,6 +149,17 @@ fn a_late_acknowledgement_is_movement_after_bulk_and_none_after_a_few_bytes() {
 }
 
 #[test]
+fn bytes_that_stand_still_at_the_first_look_have_not_moved_since_they_were_written() {
+    let written_at = Instant::now();
+    for (queued, idle_for) in [(5_000, millis(15)), (4_999, Duration::ZERO)] {
+        let mut clock = IdleClock::new(written_at);
+        clock.note_movement(5_000, written_at);
+        clock.look(Some(queued), written_at + millis(15));
+        assert_eq!(clock.idle_for(written_at + millis(15)), idle_for);
+    }
+}
+
+#[test]
 fn after_a_part_of_a_few_bytes_the_clock_is_as_punctual_as_after_bulk() {
     for (arrives_after, count) in [(millis(20), 60), (millis(240), 99), (millis(2000), 1)] {
         let events = [(SECOND, Write(100)), (SECOND + arrives_after, Acknowledge(count))];

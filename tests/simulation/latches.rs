@@ -260,6 +260,14 @@ fn after_a_short_splice_a_read_of_0_is_an_eof_only_if_there_is_a_peer() {
 }
 
 #[test]
+fn an_error_that_is_asked_for_and_not_there_does_not_end_the_doubt_after_a_short_splice() {
+    let mut socket = spliced_into(9, false);
+    assert_eq!(socket.pending_error(), None);
+    socket.stream_mut().left = Some(0);
+    assert_eq!(socket.read(&mut [0; 10]), Transfer::Failed(Errno::CONNRESET.raw_os_error()));
+}
+
+#[test]
 fn the_last_bytes_and_the_end_go_out_together() {
     let now = Instant::now();
     let requester = Fake { left: Some(250), ..Fake::default() };

@@ -182,6 +182,21 @@ fn an_abort_counts_the_bytes_that_it_delivers_and_no_others() {
 }
 
 #[test]
+fn each_written_byte_renews_the_grace_of_an_abort_with_an_unknown_queue() {
+    let mut run = Run::new(60 * SECOND, 10);
+    run.connection(Side::Target, Connection::hide_queue);
+    run.connection(Side::Requester, |requester| requester.arrive(15, false));
+    assert_eq!(run.work(), Verdict::Wait);
+    run.connection(Side::Requester, |requester| requester.fail(Errno::CONNRESET));
+    assert_eq!(run.work(), Verdict::Wait);
+    assert!(run.lives_until(SECOND));
+    run.connection(Side::Target, |target| target.acknowledge(10));
+    assert_eq!(run.work(), Verdict::Wait);
+    assert!(run.lives_until(SECOND + ABORT_GRACE - ABORT_LOOK), "it gave up at {:?}", run.now);
+    assert!(!run.lives_until(SECOND + ABORT_GRACE + ABORT_LOOK), "it does not give up");
+}
+
+#[test]
 fn an_abort_ends_as_soon_as_the_other_side_dies_as_well() {
     let mut run = Run::aborting(60 * SECOND, 1_000);
     run.connection(Side::Target, |target| target.fail(Errno::CONNRESET));

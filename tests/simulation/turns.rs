@@ -162,6 +162,14 @@ impl Turns {
                     sums[interactive]
                 );
             }
+            if queued.traffic == Traffic::Bulk && !is_served && lately == Lately::No {
+                assert!(
+                    sums[bulk] >= 2 * SHARE as u64,
+                    "session {} is bulk and must wait, after {} bytes of others",
+                    queued.serial,
+                    sums[bulk]
+                );
+            }
             self.judge_wait(&queued, is_served, pool);
         }
     }
