@@ -17,7 +17,10 @@ fn dist(path: &str) -> PathBuf {
 fn configurable() -> Vec<String> {
     let command = cli::command();
     let options = command.get_arguments().filter_map(|argument| argument.get_long());
-    options.filter(|option| !["check", "user", "chroot"].contains(option)).map(str::to_owned).collect()
+    options
+        .filter(|option| !["check", "help", "user", "chroot"].contains(option))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Runs an init script of OpenWrt or OpenRC through its stubs in the shell of such systems, with the

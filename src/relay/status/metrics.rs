@@ -19,6 +19,7 @@ pub(super) fn write(view: &View<'_>) -> String {
     relay(&mut metrics, view);
     counts(&mut metrics, view);
     targets(&mut metrics, view);
+    lookups(&mut metrics, view);
     process(&mut metrics, view);
     metrics.0
 }
@@ -93,6 +94,16 @@ fn targets(metrics: &mut Metrics, view: &View<'_>) {
         for (reason, count) in target.named_failures() {
             metrics.labelled(failed, &[("target", &name), ("reason", reason)], count);
         }
+    }
+}
+
+/// The lookups, where a target is a name.
+fn lookups(metrics: &mut Metrics, view: &View<'_>) {
+    let Some(counts) = view.lookups else { return };
+    let name = "tcprelay_dns_lookups_total";
+    metrics.family(name, "counter", "Lookups of the targets' names, by their result.");
+    for (result, count) in ["found", "failed"].into_iter().zip(counts) {
+        metrics.labelled(name, &[("result", result)], count);
     }
 }
 

@@ -180,6 +180,7 @@ impl<S: Sink> Relay<S> {
             listen: self.listen,
             pool: &self.pool,
             targets: self.choice.targets(),
+            lookups: (!self.names.is_empty()).then(|| self.names.lookups()),
             now: self.now,
             lines_dropped: self.sink.dropped(),
             is_draining: matches!(self.doors, Doors::Draining),

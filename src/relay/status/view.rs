@@ -19,6 +19,8 @@ pub(super) struct View<'a> {
     pub(super) listen: SocketAddr,
     pub(super) pool: &'a Pool<TcpStream>,
     pub(super) targets: &'a [TargetState],
+    /// Lookups of names that have found addresses, and that have failed; `None`: no target is a name.
+    pub(super) lookups: Option<[u64; 2]>,
     pub(super) now: Instant,
     pub(super) lines_dropped: u64,
     pub(super) is_draining: bool,

@@ -167,7 +167,17 @@ mod tests {
         let (started, rates, process) = (SystemTime::UNIX_EPOCH, Rates::new(), Process::open());
         let facts = Facts { started, started_at: now, rates, process };
         let (config, pool, facts) = (&config, &pool, &facts);
-        call(&View { config, listen, pool, targets: &[], now, lines_dropped: 0, is_draining: false, facts });
+        call(&View {
+            config,
+            listen,
+            pool,
+            targets: &[],
+            lookups: None,
+            now,
+            lines_dropped: 0,
+            is_draining: false,
+            facts,
+        });
     }
 
     #[test]
