@@ -86,9 +86,9 @@ where
 }
 
 fn matches(arguments: &[OsString], complete: bool) -> Result<ArgMatches, clap::Error> {
-    let command = command().no_binary_name(true);
-    let command = if complete { command } else { command.mut_args(|arg| arg.required(false)) };
-    command.try_get_matches_from(arguments)
+    let parser = parser().no_binary_name(true);
+    let parser = if complete { parser } else { parser.mut_args(|arg| arg.required(false)) };
+    parser.try_get_matches_from(arguments)
 }
 
 fn request(matches: &ArgMatches) -> Result<Request, Refusal> {
@@ -162,20 +162,27 @@ fn printable(argument: &OsStr) -> String {
     text
 }
 
-/// Returns the command line's definition: the parser, the man page and the completions come from it.
+/// Returns the command line's definition: the man page and the completions come from it.
 #[doc(hidden)] // It shows a type of the parser's. The package's own files are made from it.
 #[must_use]
 pub fn command() -> Command {
+    let helps = ARGUMENTS.iter().map(|row| (row.name, row.help));
+    let helps = helps.chain(OPTIONS.iter().map(|row| (row.name, row.help)));
+    let helps = helps.chain([(CHECK, CHECK_HELP), (HELP, "Print help")]);
+    let command = parser().about(ABOUT).after_help(AFTER_HELP);
+    helps.fold(command, |command, (name, help)| command.mut_arg(name, |arg| arg.help(help)))
+}
+
+/// Returns the parser. It never prints a help, so it has none.
+fn parser() -> Command {
     Command::new("tcprelay")
         .version(env!("CARGO_PKG_VERSION"))
-        .about(ABOUT)
         .override_usage(USAGE)
-        .after_help(AFTER_HELP)
         .args(ARGUMENTS.iter().map(argument))
         .args(OPTIONS.iter().map(option))
-        .arg(flag(CHECK, CHECK_HELP))
+        .arg(flag(CHECK))
         .disable_help_flag(true)
-        .arg(Arg::new("help").short('h').long("help").action(ArgAction::Help).help("Print help"))
+        .arg(Arg::new(HELP).short('h').long(HELP).action(ArgAction::Help))
 }
 
 fn argument(row: &ArgumentRow) -> Arg {
@@ -185,12 +192,11 @@ fn argument(row: &ArgumentRow) -> Arg {
         .required(true)
         .value_parser(value_parser!(OsString))
         .allow_negative_numbers(true)
-        .help(row.help)
 }
 
 fn option(row: &OptionRow) -> Arg {
     let action = match row {
-        OptionRow { value: "", .. } => return flag(row.name, row.help),
+        OptionRow { value: "", .. } => return flag(row.name),
         OptionRow { repeats: true, .. } => ArgAction::Append,
         OptionRow { repeats: false, .. } => ArgAction::Set,
     };
@@ -200,12 +206,14 @@ fn option(row: &OptionRow) -> Arg {
         .value_parser(value_parser!(OsString))
         .allow_hyphen_values(true)
         .action(action)
-        .help(row.help)
 }
 
-fn flag(name: &'static str, help: &'static str) -> Arg {
-    Arg::new(name).long(name.trim_start_matches('-')).action(ArgAction::SetTrue).help(help)
+fn flag(name: &'static str) -> Arg {
+    Arg::new(name).long(name.trim_start_matches('-')).action(ArgAction::SetTrue)
 }
+
+/// The option that prints the help.
+const HELP: &str = "help";
 
 /// The option that is no part of the configuration.
 const CHECK: &str = "--check";
