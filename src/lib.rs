@@ -93,9 +93,10 @@
 //! relay runs (`tests/simulation`).
 //!
 //! **A turn of the loop** waits for events, notes readiness, works on the sessions that can go on,
-//! obeys requests, expires what is due, accepts, and writes the turn's log lines out at once. The pool
-//! frees slots before it gives them out, so no event reaches the wrong session. A turn is bounded: in
-//! events, in accepted connections, in expired sessions, in bytes a session may take and in bytes that
+//! obeys requests, expires what is due, and accepts. Log lines go out before the loop sleeps, those of
+//! turns that follow each other at once in one write, at most 10 ms late. The pool frees slots before
+//! it gives them out, so no event reaches the wrong session. A turn is bounded: in events, in accepted
+//! connections, in expired sessions, in bytes a session may take and in bytes that
 //! all of them may move. Sessions for which it is too short stay queued, and the loop does not sleep.
 //!
 //! **Backups.** A session goes to the first target that can be reached: `relay::target::choice` knows
@@ -126,7 +127,7 @@
 //!
 //! **Names** are resolved in the loop by a stub resolver of our own (`resolve`), which `relay::target::names`
 //! drives. A session that is let in asks, and gets the addresses that are known, old ones too. Where there are
-//! none yet, it waits in its slot within the connect timeout. Nobody else asks, so an idle relay sends nothing.
+//! none yet, it waits in its slot within the connect timeout. Nothing else asks, so an idle relay sends nothing.
 //!
 //! **Time** is an argument. The wheel rounds deadlines up to 10 ms and lets the loop sleep until the
 //! earliest, so an idle relay makes no wake-ups. Traffic does not touch it: a session notes when a byte
