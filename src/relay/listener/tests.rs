@@ -200,3 +200,14 @@ fn an_inherited_socket_contradicts_only_what_was_given() {
         }
     }
 }
+
+#[test]
+fn a_check_of_a_shared_port_takes_no_connection() {
+    for shares_port in [false, true] {
+        let mut config = Config::new((Ipv4Addr::LOCALHOST, 0).into(), (Ipv4Addr::LOCALHOST, 81)).unwrap();
+        config.set_reuse_port(shares_port);
+        let listener = Listener::bind_for_check(&config).unwrap();
+        let socket = std::net::TcpListener::from(listener.socket);
+        assert_eq!(is_listening(&socket), !shares_port);
+    }
+}
