@@ -22,7 +22,7 @@ case $target in
     mipsel-unknown-linux-musl) architecture=mipsel features+=,-soft-float ;;
     *) echo "no musl for $target" >&2; exit 3 ;;
 esac
-sources=$(rustc +nightly --print sysroot 2> /dev/null)/lib/rustlib/src/rust
+sources=$(rustc +nightly --print sysroot 2> /dev/null || true)/lib/rustlib/src/rust
 if [ ! -d "$sources" ]; then
     echo 'no nightly toolchain with rust-src' >&2
     exit 3
