@@ -139,6 +139,12 @@ pub const LOOK_SHARE: u32 = 20;
 /// The lateness that the wheel adds to a look and to the timer that follows.
 pub const LOOK_MARGIN: Duration = Duration::from_millis(22);
 
+/// The longest wait that the kernel is trusted to end in time.
+pub const PUNCTUAL_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// The part of a longer wait that is left for another one.
+pub const LAST_WAIT_SHARE: u32 = 64;
+
 /// How long lines of the log may wait for those of the turns that follow at once.
 pub const LINES_HELD_MAX: Duration = Duration::from_millis(10);
 
