@@ -91,7 +91,7 @@ fn judge(request: &[u8]) -> Result<Request, Refusal> {
         "/status.json" => Page::Json,
         _ => return Err(Refusal::NotFound),
     };
-    let sort = query.trim_start_matches('?').split('&').find(|part| part.starts_with("sort="));
+    let sort = query.strip_prefix('?').unwrap_or_default().split('&').find(|part| part.starts_with("sort="));
     let order = match sort {
         Some("sort=bytes") => Order::Bytes,
         Some("sort=idle") => Order::Idle,
