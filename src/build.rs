@@ -24,15 +24,17 @@ fn main() -> io::Result<()> {
     println!("cargo:rerun-if-changed=src/build.rs");
     println!("cargo:rerun-if-env-changed=TCPRELAY_UNWIND_TABLES");
     let is = |name, value| env::var(name).is_ok_and(|found| found == value);
-    let linux = is("CARGO_CFG_TARGET_OS", "linux");
-    if linux && is("PROFILE", "release") && !is("TCPRELAY_UNWIND_TABLES", "1") {
+    if !is("CARGO_CFG_TARGET_OS", "linux") || !is("PROFILE", "release") {
+        return Ok(());
+    }
+    if !is("TCPRELAY_UNWIND_TABLES", "1") {
         let script = Path::new(&env::var("OUT_DIR").unwrap_or_default()).join("no-unwind-tables.ld");
         fs::write(&script, SCRIPT)?;
         // In this form, GNU ld, lld and the compilers that call them all take it.
         println!("cargo:rustc-link-arg-bins=-T");
         println!("cargo:rustc-link-arg-bins={}", script.display());
     }
-    if linux && is("PROFILE", "release") && loader_knows_packed_relocations() {
+    if loader_knows_packed_relocations() {
         println!("cargo:rustc-link-arg-bins=-zpack-relative-relocs");
     }
     Ok(())

@@ -116,9 +116,7 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         value: "ADDR",
         repeats: false,
         help: "Listen here only; :: is both [0.0.0.0]",
-        read: |config, text| {
-            host(text).and_then(|host| taken(config.set_bind(host))).ok_or_else(|| BIND_TAKES.into())
-        },
+        read: |config, text| or_takes(host(text).and_then(|host| taken(config.set_bind(host))), BIND_TAKES),
         write: |config| config.bind.iter().map(Host::to_string).collect(),
     },
     OptionRow {
@@ -177,7 +175,7 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         value: "NET",
         repeats: true,
         help: "Admit this network as well; repeatable",
-        read: |config, text| entry(text).map(|entry| _ = config.allow(entry)).ok_or_else(|| NET_TAKES.into()),
+        read: |config, text| or_takes(entry(text).map(|entry| _ = config.allow(entry)), NET_TAKES),
         // The first entry is the argument <ACL>.
         write: |config| config.acl.admit[1..].iter().map(Entry::to_string).collect(),
     },
@@ -186,7 +184,7 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         value: "NET",
         repeats: true,
         help: "Never admit this network; repeatable",
-        read: |config, text| entry(text).map(|entry| _ = config.deny(entry)).ok_or_else(|| NET_TAKES.into()),
+        read: |config, text| or_takes(entry(text).map(|entry| _ = config.deny(entry)), NET_TAKES),
         write: |config| config.acl.deny.iter().map(Entry::to_string).collect(),
     },
     OptionRow {
@@ -215,7 +213,7 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         repeats: false,
         help: "Send the target a PROXY header first",
         read: |config, text| {
-            put(&mut config.proxy_protocol, choice(VERSIONS, text).map(Some)).ok_or_else(|| "v1 or v2".into())
+            or_takes(put(&mut config.proxy_protocol, choice(VERSIONS, text).map(Some)), "v1 or v2")
         },
         write: |config| config.proxy_protocol.iter().map(|version| name(VERSIONS, version)).collect(),
     },
@@ -226,7 +224,7 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         help: "Serve a status page and metrics here",
         read: |config, text| {
             let place = text.to_str().and_then(|text| text.parse().ok());
-            put(&mut config.status, place.map(Some)).ok_or_else(|| STATUS_TAKES.into())
+            or_takes(put(&mut config.status, place.map(Some)), STATUS_TAKES)
         },
         write: |config| config.status.iter().map(StatusAddress::to_string).collect(),
     },
@@ -236,7 +234,7 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         repeats: false,
         help: "How lines are written [text]",
         read: |config, text| {
-            put(&mut config.log_style.format, choice(FORMATS, text)).ok_or_else(|| "text or json".into())
+            or_takes(put(&mut config.log_style.format, choice(FORMATS, text)), "text or json")
         },
         write: |config| unless_default(FORMATS, &config.log_style.format),
     },
@@ -246,8 +244,7 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         repeats: false,
         help: "Which lines are written [all]",
         read: |config, text| {
-            put(&mut config.log_style.level, choice(LEVELS, text))
-                .ok_or_else(|| "all, ends or problems".into())
+            or_takes(put(&mut config.log_style.level, choice(LEVELS, text)), "all, ends or problems")
         },
         write: |config| unless_default(LEVELS, &config.log_style.level),
     },
@@ -306,6 +303,11 @@ impl fmt::Display for Config {
 fn put<T>(place: &mut T, value: Option<T>) -> Option<()> {
     *place = value?;
     Some(())
+}
+
+/// Returns what the option takes, where its value was not taken.
+pub(super) fn or_takes(set: Option<()>, takes: &str) -> Result<(), String> {
+    set.ok_or_else(|| takes.into())
 }
 
 /// Returns whether a setter has taken its value.

@@ -1,10 +1,9 @@
 //! Rows of the options that ask something of the system: the way that packets take, and privileges.
 
 use std::ffi::OsStr;
-use std::fmt;
 use std::num::NonZeroU32;
 
-use super::options::{OptionRow, number, taken};
+use super::options::{OptionRow, number, or_takes, taken};
 use crate::config::privileges::CHROOT_TAKES;
 use crate::config::way::{DSCP_TAKES, INTERFACE_TAKES};
 
@@ -22,7 +21,7 @@ pub(super) const SOURCE_INTERFACE: OptionRow = OptionRow {
     read: |config, text| {
         or_takes(text.to_str().and_then(|name| taken(config.set_source_interface(name))), INTERFACE_TAKES)
     },
-    write: |config| written(config.way.source_interface.as_ref().map(|name| name as _)),
+    write: |config| config.way.source_interface.iter().map(ToString::to_string).collect(),
 };
 
 pub(super) const BIND_INTERFACE: OptionRow = OptionRow {
@@ -33,7 +32,7 @@ pub(super) const BIND_INTERFACE: OptionRow = OptionRow {
     read: |config, text| {
         or_takes(text.to_str().and_then(|name| taken(config.set_bind_interface(name))), INTERFACE_TAKES)
     },
-    write: |config| written(config.way.bind_interface.as_ref().map(|name| name as _)),
+    write: |config| config.way.bind_interface.iter().map(ToString::to_string).collect(),
 };
 
 pub(super) const MARK: OptionRow = OptionRow {
@@ -42,7 +41,7 @@ pub(super) const MARK: OptionRow = OptionRow {
     repeats: false,
     help: "Mark packets to the target, for routing",
     read: |config, text| or_takes(mark(text).map(|mark| _ = config.set_mark(Some(mark))), MARK_TAKES),
-    write: |config| written(config.way.mark.as_ref().map(|mark| mark as _)),
+    write: |config| config.way.mark.iter().map(ToString::to_string).collect(),
 };
 
 pub(super) const DSCP: OptionRow = OptionRow {
@@ -51,7 +50,7 @@ pub(super) const DSCP: OptionRow = OptionRow {
     repeats: false,
     help: "DSCP of packets to both sides, 0 to 63",
     read: |config, text| or_takes(dscp(text).and_then(|dscp| taken(config.set_dscp(dscp))), DSCP_TAKES),
-    write: |config| written(config.way.dscp.as_ref().map(|dscp| dscp as _)),
+    write: |config| config.way.dscp.iter().map(ToString::to_string).collect(),
 };
 
 pub(super) const USER: OptionRow = OptionRow {
@@ -63,7 +62,7 @@ pub(super) const USER: OptionRow = OptionRow {
         let user = text.to_str().and_then(|text| text.parse().ok());
         or_takes(user.map(|user| _ = config.set_user(user)), USER_TAKES)
     },
-    write: |config| written(config.privileges.user.as_ref().map(|user| user as _)),
+    write: |config| config.privileges.user.iter().map(ToString::to_string).collect(),
 };
 
 pub(super) const CHROOT: OptionRow = OptionRow {
@@ -72,12 +71,8 @@ pub(super) const CHROOT: OptionRow = OptionRow {
     repeats: false,
     help: "See nothing outside of this directory",
     read: |config, text| or_takes(taken(config.set_chroot(text)), CHROOT_TAKES),
-    write: |config| written(config.privileges.chroot.as_ref().map(|directory| directory as _)),
+    write: |config| config.privileges.chroot.iter().map(ToString::to_string).collect(),
 };
-
-fn or_takes(set: Option<()>, takes: &str) -> Result<(), String> {
-    set.ok_or_else(|| takes.into())
-}
 
 fn mark(text: &OsStr) -> Option<NonZeroU32> {
     NonZeroU32::new(number(text)?.try_into().ok()?)
@@ -85,9 +80,4 @@ fn mark(text: &OsStr) -> Option<NonZeroU32> {
 
 fn dscp(text: &OsStr) -> Option<u8> {
     number(text)?.try_into().ok()
-}
-
-/// Writes a value that may have been given.
-fn written(value: Option<&dyn fmt::Display>) -> Vec<String> {
-    value.map(ToString::to_string).into_iter().collect()
 }
