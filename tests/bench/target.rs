@@ -64,7 +64,7 @@ impl Target {
         let waker = Waker::new(turns.registry(), Token(WAKER))?;
         let shared = Arc::new(Shared::default());
         let server = Server::new(turns, [listener, greeter], Arc::clone(&shared));
-        // If its loop fails, nobody is answered, and the loads tell.
+        // If its loop fails, no connection is answered, and the loads fail.
         let thread = thread::spawn(move || server.run().unwrap_or_default());
         Ok(Self { address, greeter: greeter_address, shared, waker, thread: Some(thread) })
     }

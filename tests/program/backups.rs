@@ -333,7 +333,7 @@ fn serve(listener: &TcpListener, lives: &AtomicBool, dead: &AtomicBool, served: 
                 served.fetch_add(1, Ordering::SeqCst);
             });
         }
-        // The sessions go on, but nobody else gets in.
+        // The sessions go on, and no other connection gets in.
         SockRef::from(listener).shutdown(Shutdown::Both).unwrap();
         dead.store(true, Ordering::SeqCst);
     });

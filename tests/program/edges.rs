@@ -1,5 +1,5 @@
 //! The promises at the edges: a stop is an abort, unknown is not empty, timeouts are punctual, live readers
-//! get everything, and whoever is turned away is reset.
+//! get everything, and a requester that is turned away is reset.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -208,7 +208,7 @@ fn a_lack_of_descriptors_is_told_once_and_service_is_back_with_them() {
     net::assert_passes(&mut requester, &mut target, b"those inside notice nothing");
 
     process::limit(relay.pid, Resource::Nofile, Some(limit));
-    // They stay: whoever leaves gives descriptors back, and the next lack would be none.
+    // They stay: a session that ends gives descriptors back, and the next lack would be none.
     let _served = waiting.map(|mut requester| {
         let mut target = net::accept(&listener);
         net::assert_passes(&mut requester, &mut target, b"at last");

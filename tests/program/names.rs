@@ -23,7 +23,7 @@ const LONG: u32 = 3000;
 /// The time for which an answer serves at least.
 const TTL_MIN: Duration = Duration::from_secs(5);
 
-/// A target on a loopback address of its own that sends this byte to whoever connects, and then what it gets.
+/// A target on a loopback address of its own that sends this byte to each connection, and then echoes.
 fn target(ip: &str, port: u16, byte: u8) {
     let listener = net::listen_on((ip.parse::<Ipv4Addr>().unwrap(), port).into(), 1024);
     thread::spawn(move || {

@@ -28,7 +28,7 @@ pub struct Edge {
     /// The start of the time.
     pub origin: Instant,
     pub choice: Choice,
-    /// One connect in so many cannot begin, and one registration in so many fails; 0: none.
+    /// Of this number of connects one cannot begin, and of this number of registrations one fails; 0: none.
     pub faults: u64,
     /// Sessions that have ended, with those that were stopped.
     pub ended: u64,

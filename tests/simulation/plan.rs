@@ -42,7 +42,7 @@ pub struct Plan {
     pub turn: u64,
     /// Whether all that comes at a time is reported at a time.
     pub in_batches: bool,
-    /// One connect in so many cannot begin, and one registration in so many fails; 0: none.
+    /// Of this number of connects one cannot begin, and of this number of registrations one fails; 0: none.
     pub faults: u64,
     pub finish: Finish,
 }

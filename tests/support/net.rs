@@ -138,7 +138,7 @@ impl Silent {
         address(&self.listener)
     }
 
-    /// Makes it an ordinary target: whoever is knocking gets in with the next knock, in a second or two.
+    /// Makes it an ordinary target: the kernel of a waiting connection tries again, in a second or two.
     pub fn wake(self) -> TcpListener {
         for _ in self.fillers {
             drop(accept(&self.listener));

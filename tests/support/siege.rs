@@ -1,4 +1,4 @@
-//! Relays whose log nobody takes.
+//! Relays whose log has no reader.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -32,7 +32,7 @@ enum Phase {
     /// The answer goes, from this byte on.
     Writing(Vec<u8>, usize),
     /// The answer is out, and our FIN. Closing with bytes unread would reset the connection, and the answer
-    /// might be lost: so many more bytes are read and dropped.
+    /// might be lost: the visit reads and drops this number of bytes more.
     Closing(usize),
 }
 

@@ -108,7 +108,7 @@ fn signals_interrupt_no_stream() {
     let told = stage.relay.log.pending();
     let told: Vec<_> =
         told.iter().map(|line| &*line.text).filter(|line| !line.starts_with("Status: ")).collect();
-    // The log may have been too slow for so many lines.
+    // The log may have been too slow for all lines.
     assert!(told.iter().all(|line| line.ends_with(" read closure.") || line.contains("dropped")), "{told:?}");
     stage.relay.assert_relays(&stage.listener);
 }

@@ -12,7 +12,7 @@ use rustix::fs::{OFlags, fcntl_setfl};
 use tcprelay::internal::message::{Identity, Message, Serial};
 use tcprelay::{Log, LogStyle, Sink as _};
 
-/// The kernel keeps writes of so many bytes together.
+/// The kernel keeps a write of up to this number of bytes together.
 const PIPE_BUF: usize = 4096;
 /// A line of the other writer.
 const OTHER: &str = "another program's line, whole\n";
