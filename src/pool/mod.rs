@@ -197,12 +197,7 @@ impl<S: Stream> Pool<S> {
 
     /// Disarms a timer of the owner and returns true, if it is due.
     pub fn take_due(&mut self, timer: Timer, now: Instant) -> bool {
-        let index = self.index(timer);
-        let due = self.wheel.deadline(index).is_some_and(|deadline| deadline <= now);
-        if due {
-            self.wheel.disarm(index);
-        }
-        due
+        self.wheel.take_due(self.index(timer), now)
     }
 
     fn index(&self, timer: Timer) -> usize {
@@ -304,10 +299,7 @@ impl<S: Stream> Pool<S> {
             Verdict::Wait => {}
         }
         // A later deadline is found when the timer fires; only an earlier one touches the wheel.
-        let deadline = self.slots[key].deadline(self.settings.timeouts);
-        if self.wheel.deadline(key).is_none_or(|armed| deadline + TICK < armed) {
-            self.wheel.arm(key, deadline);
-        }
+        self.wheel.arm_by(key, self.slots[key].deadline(self.settings.timeouts));
     }
 
     fn start_relaying(&mut self, key: usize, now: Instant, host: &mut impl Host<S>) -> Result<(), Cause> {

@@ -20,13 +20,24 @@ const SLOTS: usize = 1 << SLOT_BITS;
 const REACH: u64 = (SLOTS as u64 - 1) << shift(LEVELS - 1);
 /// "No timer" and "no slot", in the links.
 const NONE: usize = usize::MAX;
+/// The longest time for which calls of [`Wheel::expire`] that find nothing due do not move the wheel.
+const LAG_MAX: Duration = Duration::from_secs(1);
+const TICK_NANOS: u32 = TICK.subsec_nanos();
+const TICKS_PER_SECOND: u32 = 1_000_000_000 / TICK_NANOS;
+
+// Whole ticks make a second, so no conversion needs more than 64 bits.
+const _: () = assert!(TICK.as_secs() == 0 && TICK_NANOS * TICKS_PER_SECOND == 1_000_000_000);
 
 /// Timers by number, `0..capacity`, each with at most one deadline.
 #[derive(Debug)]
 pub struct Wheel {
     origin: Instant,
-    /// The tick up to which everything has fired.
+    /// The tick up to which everything has fired. It may lag behind, by [`LAG_MAX`] at most.
     now: u64,
+    /// When the next timer may be due. It may be too early, never too late.
+    next: Option<Instant>,
+    /// Nothing is due before, and the lag is short enough.
+    quiet_until: Instant,
     timers: Vec<Timer>,
     slots: Vec<Slot>,
     /// A bit for each slot of a level that holds a timer.
@@ -71,6 +82,8 @@ impl Wheel {
         Self {
             origin,
             now: 0,
+            next: None,
+            quiet_until: origin,
             timers: vec![unarmed; capacity],
             slots: vec![EMPTY; LEVELS * SLOTS],
             occupied: [0; LEVELS],
@@ -78,14 +91,25 @@ impl Wheel {
     }
 
     /// Arms `timer` to fire at `deadline` (rounded up to the next tick), in place of what it was
-    /// armed for. A deadline that has passed fires at the next tick.
+    /// armed for. A deadline that has passed fires at the next tick at the latest.
     pub fn arm(&mut self, timer: usize, deadline: Instant) {
         self.disarm(timer);
         let since = deadline.saturating_duration_since(self.origin);
-        let ticks = since.as_nanos().div_ceil(TICK.as_nanos());
-        let ticks = u64::try_from(ticks).unwrap_or(u64::MAX);
-        self.timers[timer].deadline = ticks.clamp(self.now + 1, self.now + REACH);
+        let tick = ticks(since.as_secs(), since.subsec_nanos().div_ceil(TICK_NANOS));
+        let tick = tick.clamp(self.now + 1, self.now + REACH);
+        self.timers[timer].deadline = tick;
         self.hang(timer);
+        let due = self.instant(tick);
+        self.next = Some(self.next.map_or(due, |next| next.min(due)));
+        self.quiet_until = self.quiet_until.min(due);
+    }
+
+    /// Arms `timer` to fire at `deadline`, unless it is armed already to fire no more than a tick later.
+    pub fn arm_by(&mut self, timer: usize, deadline: Instant) {
+        let Timer { deadline: armed, slot, .. } = self.timers[timer];
+        if slot == NONE || self.tick(deadline).saturating_add(1) < armed {
+            self.arm(timer, deadline);
+        }
     }
 
     /// Takes `timer` out, if it is armed.
@@ -102,6 +126,7 @@ impl Wheel {
             self.slots[slot].first = next;
             if next == NONE {
                 self.vacate(slot);
+                self.next = self.earliest();
             }
         } else {
             self.timers[previous].next = next;
@@ -115,20 +140,28 @@ impl Wheel {
         (slot != NONE).then(|| self.instant(deadline))
     }
 
+    /// Takes `timer` out and says true, if its deadline is `now` or earlier.
+    pub fn take_due(&mut self, timer: usize, now: Instant) -> bool {
+        let is_due = now >= self.quiet_until && self.deadline(timer).is_some_and(|deadline| deadline <= now);
+        if is_due {
+            self.disarm(timer);
+        }
+        is_due
+    }
+
     /// When the owner must next call [`expire`](Self::expire); `None` while no timer is armed.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
-        let earliest = (0..LEVELS).filter_map(|level| {
-            let ahead = self.first_occupied(level, self.now)?;
-            Some(self.slots[level * SLOTS + (index(level, self.now) + ahead) % SLOTS].earliest)
-        });
-        earliest.min().map(|tick| self.instant(tick))
+        self.next
     }
 
     /// Takes out one timer whose deadline is `now` or earlier. Call it until it says `None`.
     pub fn expire(&mut self, now: Instant) -> Option<usize> {
-        let since = now.saturating_duration_since(self.origin).as_nanos() / TICK.as_nanos();
-        let until = u64::try_from(since).unwrap_or(u64::MAX);
+        // Most turns end here.
+        if now < self.quiet_until {
+            return None;
+        }
+        let until = self.tick(now);
         loop {
             // Everything due at the current tick hangs in one slot of level 0.
             let due = self.slots[index(0, self.now)].first;
@@ -137,10 +170,21 @@ impl Wheel {
                 return Some(due);
             }
             if self.now >= until {
+                self.next = self.earliest();
+                self.quiet_until = self.next.unwrap_or(now + LAG_MAX).min(now + LAG_MAX);
                 return None;
             }
             self.advance(until);
         }
+    }
+
+    /// The earliest deadline that the slots know.
+    fn earliest(&self) -> Option<Instant> {
+        let earliest = (0..LEVELS).filter_map(|level| {
+            let ahead = self.first_occupied(level, self.now)?;
+            Some(self.slots[level * SLOTS + (index(level, self.now) + ahead) % SLOTS].earliest)
+        });
+        earliest.min().map(|tick| self.instant(tick))
     }
 
     /// Moves time on: to the next tick at which a slot is to be emptied, at most to `until`.
@@ -198,164 +242,23 @@ impl Wheel {
         self.occupied[slot / SLOTS] &= !(1 << (slot % SLOTS));
     }
 
-    fn instant(&self, tick: u64) -> Instant {
-        let nanos = u128::from(tick) * TICK.as_nanos();
-        let since = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-        self.origin + since
+    /// The last tick that is not after `at`.
+    fn tick(&self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.origin);
+        ticks(since.as_secs(), since.subsec_nanos() / TICK_NANOS)
     }
+
+    #[allow(clippy::cast_possible_truncation)] // It is less than the ticks of a second.
+    fn instant(&self, tick: u64) -> Instant {
+        let per_second = u64::from(TICKS_PER_SECOND);
+        self.origin + Duration::new(tick / per_second, (tick % per_second) as u32 * TICK_NANOS)
+    }
+}
+
+/// The ticks of some seconds and of a part of another one.
+fn ticks(seconds: u64, rest: u32) -> u64 {
+    seconds.saturating_mul(u64::from(TICKS_PER_SECOND)).saturating_add(u64::from(rest))
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn at(origin: Instant, ticks: u64) -> Instant {
-        origin + TICK * u32::try_from(ticks).unwrap()
-    }
-
-    /// Lets time jump to each `next` until nothing is armed; what fired, and at which tick.
-    fn run_dry(wheel: &mut Wheel) -> Vec<(usize, u64)> {
-        let mut fired = Vec::new();
-        while let Some(next) = wheel.next() {
-            while let Some(timer) = wheel.expire(next) {
-                fired.push((timer, wheel.now));
-            }
-        }
-        fired
-    }
-
-    #[test]
-    fn a_timer_fires_at_its_deadline_on_every_level_with_one_wake_up() {
-        for ticks in [1, 2, 63, 64, 65, 4_095, 4_096, 4_097, 180_000, 262_143, 262_144, 9_999_999] {
-            let origin = Instant::now();
-            let mut wheel = Wheel::new(1, origin);
-            wheel.arm(0, at(origin, ticks));
-            assert_eq!(wheel.next(), Some(at(origin, ticks)));
-            assert_eq!(wheel.expire(at(origin, ticks - 1)), None, "early at {ticks}");
-            assert_eq!(wheel.next(), Some(at(origin, ticks)));
-            assert_eq!(wheel.expire(at(origin, ticks)), Some(0), "due at {ticks}");
-            assert_eq!(wheel.next(), None);
-        }
-    }
-
-    #[test]
-    fn a_deadline_between_two_ticks_fires_at_the_later_one() {
-        let origin = Instant::now();
-        let mut wheel = Wheel::new(1, origin);
-        wheel.arm(0, at(origin, 5) + Duration::from_nanos(1));
-        assert_eq!(wheel.expire(at(origin, 6).checked_sub(Duration::from_nanos(1)).unwrap()), None);
-        assert_eq!(wheel.expire(at(origin, 6)), Some(0));
-    }
-
-    #[test]
-    fn arming_again_replaces_the_deadline_and_disarming_takes_it_away() {
-        let origin = Instant::now();
-        let mut wheel = Wheel::new(2, origin);
-        wheel.arm(0, at(origin, 10));
-        wheel.arm(1, at(origin, 10));
-        wheel.arm(0, at(origin, 500));
-        wheel.disarm(1);
-        wheel.disarm(1);
-        assert_eq!(wheel.deadline(0), Some(at(origin, 500)));
-        assert_eq!(wheel.deadline(1), None);
-        assert_eq!(run_dry(&mut wheel), [(0, 500)]);
-    }
-
-    #[test]
-    fn a_deadline_beyond_the_reach_fires_early_and_can_be_armed_again() {
-        let origin = Instant::now();
-        let mut wheel = Wheel::new(1, origin);
-        let far = origin + Duration::from_secs(u64::from(u32::MAX));
-        wheel.arm(0, far);
-        let first = wheel.next().unwrap();
-        assert!(first < far && first >= origin + Duration::from_secs(45 * 3600));
-        assert_eq!(wheel.expire(first), Some(0));
-        wheel.arm(0, far);
-        assert!(wheel.next().unwrap() > first);
-    }
-
-    #[test]
-    fn after_a_long_sleep_everything_due_fires_and_nothing_else() {
-        let origin = Instant::now();
-        let mut wheel = Wheel::new(500, origin);
-        for timer in 0..500 {
-            wheel.arm(timer, at(origin, 1 + (timer as u64) * 37));
-        }
-        let mut fired = Vec::new();
-        while let Some(timer) = wheel.expire(at(origin, 9_000)) {
-            fired.push(timer);
-        }
-        fired.sort_unstable();
-        assert_eq!(fired, (0..=243).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn each_slot_of_a_level_holds_its_own_part_of_the_time() {
-        let origin = Instant::now();
-        let mut wheel = Wheel::new(SLOTS, origin);
-        for timer in 1..SLOTS {
-            wheel.arm(timer, at(origin, (timer << shift(1)) as u64));
-        }
-        assert_eq!(wheel.occupied, [0, !1, 0, 0]);
-    }
-
-    #[derive(Clone, Debug)]
-    enum Operation {
-        Arm(usize, u64),
-        Disarm(usize),
-        Pass(u64),
-    }
-
-    fn operation() -> impl Strategy<Value = Operation> {
-        let span = || prop_oneof![0..70_u64, 0..5_000_u64, 0..300_000_u64, 0..20_000_000_u64];
-        prop_oneof![
-            4 => (0..8_usize, span()).prop_map(|(timer, ticks)| Operation::Arm(timer, ticks)),
-            1 => (0..8_usize).prop_map(Operation::Disarm),
-            3 => span().prop_map(Operation::Pass),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn the_wheel_does_what_a_list_of_deadlines_would(operations in prop::collection::vec(operation(), 1..80)) {
-            let origin = Instant::now();
-            let mut wheel = Wheel::new(8, origin);
-            let mut model = [None::<u64>; 8];
-            let mut now = 0;
-            for operation in operations {
-                match operation {
-                    Operation::Arm(timer, ticks) => {
-                        wheel.arm(timer, at(origin, now + ticks));
-                        model[timer] = Some(now + ticks.clamp(1, REACH));
-                    }
-                    Operation::Disarm(timer) => {
-                        wheel.disarm(timer);
-                        model[timer] = None;
-                    }
-                    Operation::Pass(ticks) => {
-                        now += ticks;
-                        let mut due: Vec<_> =
-                            (0..8).filter(|&timer| model[timer].is_some_and(|deadline| deadline <= now)).collect();
-                        let mut fired: Vec<_> =
-                            std::iter::from_fn(|| wheel.expire(at(origin, now))).collect();
-                        fired.sort_unstable();
-                        due.sort_unstable();
-                        prop_assert_eq!(&fired, &due);
-                        for timer in due {
-                            model[timer] = None;
-                        }
-                    }
-                }
-                // It never wakes its owner late; too early only for what was disarmed since.
-                let earliest = model.iter().flatten().min();
-                match (wheel.next(), earliest) {
-                    (Some(next), Some(&tick)) => prop_assert!(next <= at(origin, tick)),
-                    (None, Some(_)) => prop_assert!(false, "a timer is armed, but nothing would wake"),
-                    (_, None) => {}
-                }
-            }
-        }
-    }
-}
+mod tests;

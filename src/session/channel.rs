@@ -119,6 +119,11 @@ impl Channel {
         self.piped.is_some()
     }
 
+    /// Returns whether there is nothing to do until the socket that it reads from is readable.
+    pub fn waits_for_bytes<S: Stream>(&self, from: &Socket<S>) -> bool {
+        self.state == State::Open && !self.holds_bytes() && !from.is_readable()
+    }
+
     /// Returns whether EOF was read.
     #[must_use]
     pub fn has_read_eof(&self) -> bool {

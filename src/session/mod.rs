@@ -345,6 +345,10 @@ impl<S: Stream> Session<S> {
     fn move_from(&mut self, side: Side, turn: &mut Turn<'_>) -> Step {
         let share = share(turn.beside_interactive);
         let Some(Direction { channel, from, to, last }) = self.direction(side) else { return Step::Closed };
+        // The same would come of what follows, which costs more: most turns have bytes for one channel only.
+        if channel.waits_for_bytes(from) {
+            return Step::Waiting;
+        }
         let (moved, delivered) = (channel.movement(), channel.delivered());
         let was_closed = channel.is_closed();
         if channel.is_bulk() {

@@ -75,11 +75,15 @@ pub fn check(input: &[u8]) {
     }
 }
 
-/// A deadline is rounded up to a tick; one that has passed fires at the next tick; one beyond the
-/// wheel's reach fires early, but not much earlier than the wheel reaches.
+/// A deadline is rounded up to a tick; one that has passed fires at the next tick at the latest; one beyond
+/// the wheel's reach fires early, but not much earlier than the wheel reaches.
 fn arm(model: &mut Model, wheel: &Wheel, timer: usize, deadline: u64, tick: u64, origin: Instant) {
-    let wanted = deadline.div_ceil(tick).max(model.now / tick + 1);
+    let wanted = deadline.div_ceil(tick);
     let nearest = wanted.min(model.now / tick + REACH);
+    let (nearest, wanted) = match model.now / tick {
+        now if wanted <= now => (0, now + 1),
+        _ => (nearest, wanted),
+    };
     let armed = wheel.deadline(timer).map_or(0, |instant| (instant - origin).as_nanos());
     let armed = u64::try_from(armed).unwrap_or(u64::MAX) / tick;
     assert!((nearest..=wanted).contains(&armed), "armed for tick {armed}, not {wanted}");
