@@ -4,21 +4,43 @@
 //! A panic aborts (see the release profile), so only a debugger would read the tables. The standard library brings
 //! its own, which no compiler option removes; the linker can. `TCPRELAY_UNWIND_TABLES=1` keeps all of them, for
 //! backtraces of a core file.
+//!
+//! It also keeps code together that an idle relay has never run, a quarter of the program: most of it reads debug
+//! information for the backtrace of a panic. The kernel maps the pages around each one that is run, so such code
+//! would be in memory wherever it lies between other code.
 
 use std::path::Path;
 use std::process::Command;
 use std::{env, fs, io};
 
 /// The C startup files keep theirs: their code refers to it.
-const SCRIPT: &str = "\
-SECTIONS {
+const NO_UNWIND_TABLES: &str = "\
     /DISCARD/ : {
         *(EXCLUDE_FILE(*crtbegin*.o *crtend*.o) .eh_frame)
         *(.eh_frame_hdr .gcc_except_table .gcc_except_table.*)
     }
-}
-INSERT AFTER .text;
 ";
+
+/// Parts of the names of functions that are rarely run, the rarest first. A name that no function has any more does
+/// no harm.
+const RARE: [&str; 13] = [
+    "backtrace_rs",
+    "5gimli",
+    "9addr2line",
+    "11miniz_oxide",
+    "14rustc_demangle",
+    "clap_builder5error",
+    "clap_builder..error",
+    "3cli4help",
+    "3cli5usage",
+    "8tcprelay7resolve",
+    "5relay9resolving",
+    "6target5names",
+    "8tcprelay5relay6status",
+];
+
+/// Equal functions are merged, so those of all vectors may have the name of a rare one.
+const SHARED: [&str; 2] = ["5alloc7raw_vec", "5alloc3vec*7reserve"];
 
 fn main() -> io::Result<()> {
     println!("cargo:rerun-if-changed=src/build.rs");
@@ -27,13 +49,17 @@ fn main() -> io::Result<()> {
     if !is("CARGO_CFG_TARGET_OS", "linux") || !is("PROFILE", "release") {
         return Ok(());
     }
-    if !is("TCPRELAY_UNWIND_TABLES", "1") {
-        let script = Path::new(&env::var("OUT_DIR").unwrap_or_default()).join("no-unwind-tables.ld");
-        fs::write(&script, SCRIPT)?;
-        // In this form, GNU ld, lld and the compilers that call them all take it.
-        println!("cargo:rustc-link-arg-bins=-T");
-        println!("cargo:rustc-link-arg-bins={}", script.display());
-    }
+    let tables = if is("TCPRELAY_UNWIND_TABLES", "1") { "" } else { NO_UNWIND_TABLES };
+    let named = |names: &[&str]| names.iter().map(|name| format!("*(.text.*{name}*) ")).collect::<String>();
+    let (shared, rare) = (named(&SHARED), named(&RARE));
+    let code = format!("    .text.shared : {{ {shared}}}\n    .text.rare : {{ {rare}}}\n");
+    // Behind all that runs at the start; the C startup files of some systems bring no .fini.
+    let last = if is("CARGO_CFG_TARGET_ARCH", "riscv64") { ".text" } else { ".fini" };
+    let script = Path::new(&env::var("OUT_DIR").unwrap_or_default()).join("layout.ld");
+    fs::write(&script, format!("SECTIONS {{\n{tables}{code}}}\nINSERT AFTER {last};\n"))?;
+    // In this form, GNU ld, lld and the compilers that call them all take it.
+    println!("cargo:rustc-link-arg-bins=-T");
+    println!("cargo:rustc-link-arg-bins={}", script.display());
     if loader_knows_packed_relocations() {
         println!("cargo:rustc-link-arg-bins=-zpack-relative-relocs");
     }
