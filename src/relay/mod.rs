@@ -12,11 +12,16 @@ pub(crate) mod error;
 mod listener;
 mod needs;
 pub(crate) mod privileges;
+mod report;
 mod resolving;
 #[cfg(feature = "signals")]
 mod signals;
 pub(crate) mod start;
+#[cfg(feature = "status")]
 pub(crate) mod status;
+#[cfg(not(feature = "status"))]
+#[path = "status/absent.rs"]
+mod status;
 pub(crate) mod target;
 mod tcp;
 mod wait;
@@ -36,9 +41,10 @@ use crate::log::{Log, Sink};
 use crate::pool::totals::Totals;
 use crate::pool::{Pool, Timer, Wake};
 use crate::relay::control::{Control, Handle};
-use crate::relay::edge::{CONTROL, Edge, LISTENER, LOG, STATUS_LISTENER, name_socket, session_side, visit};
+use crate::relay::edge::{CONTROL, Edge, LISTENER, LOG, name_socket, session_side};
 use crate::relay::error::WaitError;
 use crate::relay::listener::Listener;
+use crate::relay::report::Report;
 use crate::relay::target::choice::{Choice, TargetState};
 use crate::relay::target::names::Names;
 use crate::session::ended::{Destination, Live};
@@ -88,7 +94,7 @@ pub struct Relay<S = Log> {
     /// Message 126, for the start; `None`: no privileges were given up.
     given_up: Option<Message>,
     /// The part of the status that is logged next; `None`: none was asked for.
-    report: Option<status::Report>,
+    report: Option<Report>,
     /// The service of the status, where there is one.
     status: Option<Box<status::Service>>,
     /// The log's descriptor while it is registered, because it is blocked.
@@ -211,7 +217,9 @@ impl<S: Sink> Relay<S> {
             return Err(error);
         }
         let more_events = self.note();
-        self.sample_rates();
+        if let Some(status) = &mut self.status {
+            status.sample_rates(self.now, &self.pool);
+        }
         self.work();
         self.resolve_names();
         if let Some(outcome) = self.obey().or_else(|| self.expire(more_events)).or_else(|| self.drained()) {
@@ -228,7 +236,10 @@ impl<S: Sink> Relay<S> {
         }
         let last_serial = self.last_serial;
         self.accept();
-        self.serve_status();
+        if let Some(mut status) = self.status.take() {
+            status.serve(self);
+            self.status = Some(status);
+        }
         self.log_report();
         self.hold_lines(self.last_serial > last_serial);
         self.check();
@@ -239,8 +250,8 @@ impl<S: Sink> Relay<S> {
     /// `None`: not before an event.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        let has_more =
-            self.can_accept() || self.can_report() || self.can_serve_status() || self.look_from.is_some();
+        let has_visits = self.status.as_ref().is_some_and(|status| status.is_ready());
+        let has_more = self.can_accept() || self.can_report() || has_visits || self.look_from.is_some();
         if matches!(self.life, Life::Bound) || has_more {
             return Some(self.now);
         }
@@ -265,14 +276,13 @@ impl<S: Sink> Relay<S> {
                 }
                 CONTROL => self.control.acknowledge(),
                 LOG => self.sink.flush(),
-                STATUS_LISTENER => self.status.iter_mut().for_each(|status| status.note_waiting()),
                 token => {
                     if let Some((key, side)) = session_side(token) {
                         self.pool.note(key, side, Readiness::from(event));
-                    } else if let (Some(status), Some(index)) = (&mut self.status, visit(token)) {
-                        status.note(index);
                     } else if let Some(slot) = name_socket(token) {
                         self.names.note(slot);
+                    } else if let Some(status) = &mut self.status {
+                        status.note(token);
                     }
                 }
             }
@@ -313,7 +323,7 @@ impl<S: Sink> Relay<S> {
             self.look_names_up();
         }
         if self.control.take_report() {
-            self.report = Some(status::Report::Totals);
+            self.report = Some(Report::Totals);
         }
         None
     }
@@ -329,7 +339,9 @@ impl<S: Sink> Relay<S> {
         if self.pool.take_due(Timer::Accept, self.now) {
             self.resume_accepting();
         }
-        self.expire_status();
+        if let Some(status) = &mut self.status {
+            status.expire(self.now, &mut self.pool);
+        }
         let (pool, now, mut edge) = self.pool_and_edge();
         pool.expire(now, more_events, &mut edge);
         None
