@@ -26,6 +26,7 @@ pub(crate) mod target;
 mod tcp;
 mod wait;
 
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, RawFd};
 use std::time::{Duration, Instant, SystemTime};
@@ -37,6 +38,7 @@ use mio::{Events, Interest, Poll};
 use crate::config::Config;
 use crate::limits::{EVENTS_PER_TURN, POOL_CHECK_MAX};
 use crate::log::message::Message;
+use crate::log::reason::Errno;
 use crate::log::{Log, Sink};
 use crate::pool::totals::Totals;
 use crate::pool::{Pool, Timer, Wake};
@@ -112,6 +114,8 @@ enum Life {
     Bound,
     Running,
     Ended(Outcome),
+    /// Waiting for events has failed, with this error.
+    Failed(Errno),
 }
 
 /// Whether connections are let in.
@@ -189,8 +193,8 @@ impl<S: Sink> Relay<S> {
     /// waits for several things polls the relay's descriptor for reading, and calls this with a timeout of zero
     /// when it is readable or when [`next_deadline`](Self::next_deadline) has come.
     ///
-    /// Returns why the relay has ended; `None`: it goes on. Drop a relay that has ended: until then, its port
-    /// stays taken.
+    /// Returns why the relay has ended; `None`: it goes on. A relay that has ended returns the same again, and does
+    /// nothing. Drop it: until then, its port stays taken.
     ///
     /// # Errors
     /// Waiting for events failed for good, and the relay has ended. The last message is about it.
@@ -211,8 +215,10 @@ impl<S: Sink> Relay<S> {
             }
             Life::Running => {}
             Life::Ended(outcome) => return Ok(Some(outcome)),
+            Life::Failed(errno) => return Err(WaitError(io::Error::from_raw_os_error(errno.0))),
         }
         if let Err(error) = self.wait(timeout) {
+            self.life = Life::Failed(Errno::from(&error.0));
             self.finish(&Message::from(&error));
             return Err(error);
         }
