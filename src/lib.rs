@@ -65,6 +65,7 @@
 //! | `cli` | `cli::parse`, and `Display` for [`Config`]: its command line |
 //! | `json` | `LogFormat::Json` |
 //! | `signals` | `Relay::listen_to_signals` |
+//! | `status` | `Config::set_status`: the status page, metrics and JSON by HTTP |
 //! | `systemd` | nothing in the library: the program takes sockets from systemd, and notifies it |
 //!
 //! # The design on one page
@@ -179,6 +180,7 @@ pub mod internal {
     pub mod config {
         pub use crate::config::*;
     }
+    #[cfg(feature = "status")]
     pub mod http {
         pub use crate::relay::status::http::*;
     }
@@ -235,12 +237,14 @@ pub use config::acl::{Acl, Entry, InvalidEntry};
 pub use config::error::{Argument, ConfigError, Given};
 pub use config::host::{Host, InvalidHost, TargetHost};
 pub use config::privileges::{InvalidUser, User};
-pub use config::status::{InvalidStatusAddress, StatusAddress};
+#[cfg(feature = "status")]
+pub use config::status::InvalidStatusAddress;
+pub use config::status::StatusAddress;
 pub use config::way::Source;
 pub use config::{Config, LogFormat, LogLevel, LogStyle, ProxyProtocol, Target};
 pub use log::fields::Value;
 pub use log::message::{Level, Message};
-pub use log::reason::{Errno, ListenFailure, OptionFailure};
+pub use log::reason::{Addresses, Errno, ListenFailure, OptionFailure, StatusFailure};
 pub use log::{Log, Sink};
 pub use pool::totals::Totals;
 pub use relay::control::Handle;
@@ -250,4 +254,4 @@ pub use relay::start::Checked;
 pub use relay::target::choice::{Failure, TargetState};
 pub use relay::{Outcome, Relay};
 pub use resolve::{InvalidName, Name};
-pub use session::ended::{Destination, Identity, Live, Progress, Serial, Summary};
+pub use session::ended::{Destination, Identity, Live, Progress, Serial, Summary, Unreached};

@@ -28,7 +28,7 @@ fn access_lists_mean_what_an_oracle_says() {
     replay("acl", tcprelay_model::acl::check);
 }
 
-#[cfg(feature = "cli")]
+#[cfg(all(feature = "cli", feature = "json", feature = "status"))]
 #[test]
 fn command_lines_are_taken_or_refused_as_an_oracle_says() {
     replay("args", tcprelay_model::args::check);
@@ -68,6 +68,7 @@ proptest::proptest! {
     }
 }
 
+#[cfg(feature = "status")]
 #[test]
 fn requests_for_the_status_are_answered_or_refused_as_an_oracle_says() {
     replay("http", tcprelay_model::http::check);

@@ -231,3 +231,27 @@ with the addresses of B and C in their places. The log goes to STDOUT.
 Signals: TERM, INT and HUP stop, QUIT drains: stops after the last session,
 USR1 logs the status.
 Exit status: 0 help, version, stopped, timed out; 1 cannot start; 2 refused.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(option: [&str; 2]) -> Result<Request, Refusal> {
+        let arguments = ["8080", "192.0.2.7", "80", "ANY", "1", "30", "0", "4000"];
+        parse(option.into_iter().chain(arguments).map(OsString::from))
+    }
+
+    #[test]
+    fn a_command_line_has_the_options_of_its_build_and_a_refusal_names_no_others() {
+        let unknown = matches!(parsed(["--status", "9100"]), Err(Refusal::Usage(_)));
+        assert_eq!(unknown, cfg!(not(feature = "status")));
+        let json = parsed(["--log-format", "json"]);
+        assert_eq!(json.is_ok(), cfg!(feature = "json"));
+        let takes = if cfg!(feature = "json") { "It takes text or json." } else { "It takes text." };
+        let refusal = parsed(["--log-format", "xml"]).unwrap_err().to_string();
+        assert!(refusal.ends_with(takes), "{refusal}");
+        let help = help::help();
+        assert_eq!(help.contains("--status"), cfg!(feature = "status"), "{help}");
+        assert_eq!(help.contains("json"), cfg!(feature = "json"), "{help}");
+    }
+}

@@ -10,7 +10,6 @@ use crate::config::acl::Entry;
 use crate::config::error::{Argument, ConfigError};
 use crate::config::host::{Host, TargetHost};
 use crate::config::setters::{BIND_TAKES, backup_taken, sessions_taken};
-use crate::config::status::{STATUS_TAKES, StatusAddress};
 use crate::config::way::Source;
 use crate::config::{Config, LogFormat, LogLevel, ProxyProtocol, Target};
 use crate::resolve::Name;
@@ -217,6 +216,7 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         },
         write: |config| config.proxy_protocol.iter().map(|version| name(VERSIONS, version)).collect(),
     },
+    #[cfg(feature = "status")]
     OptionRow {
         name: "--status",
         value: "ADDR:PORT|PATH",
@@ -224,18 +224,16 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         help: "Serve a status page and metrics here",
         read: |config, text| {
             let place = text.to_str().and_then(|text| text.parse().ok());
-            or_takes(put(&mut config.status, place.map(Some)), STATUS_TAKES)
+            or_takes(put(&mut config.status, place.map(Some)), crate::config::status::STATUS_TAKES)
         },
-        write: |config| config.status.iter().map(StatusAddress::to_string).collect(),
+        write: |config| config.status.iter().map(ToString::to_string).collect(),
     },
     OptionRow {
         name: "--log-format",
-        value: "text|json",
+        value: FORMAT_NAMES,
         repeats: false,
         help: "How lines are written [text]",
-        read: |config, text| {
-            or_takes(put(&mut config.log_style.format, choice(FORMATS, text)), "text or json")
-        },
+        read: |config, text| or_takes(put(&mut config.log_style.format, choice(FORMATS, text)), FORMAT_TAKES),
         write: |config| unless_default(FORMATS, &config.log_style.format),
     },
     OptionRow {
@@ -278,6 +276,9 @@ const FORMATS: &[(&str, LogFormat)] = &[
     #[cfg(feature = "json")]
     ("json", LogFormat::Json),
 ];
+/// The names of the formats as the help has them, and as a refusal does.
+const FORMAT_NAMES: &str = if cfg!(feature = "json") { "text|json" } else { "text" };
+const FORMAT_TAKES: &str = if cfg!(feature = "json") { "text or json" } else { "text" };
 const LEVELS: &[(&str, LogLevel)] =
     &[("all", LogLevel::All), ("ends", LogLevel::Ends), ("problems", LogLevel::Problems)];
 

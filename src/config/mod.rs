@@ -5,6 +5,10 @@ pub mod error;
 pub mod host;
 pub(crate) mod privileges;
 pub(crate) mod setters;
+#[cfg(feature = "status")]
+pub mod status;
+#[cfg(not(feature = "status"))]
+#[path = "status/absent.rs"]
 pub mod status;
 pub(crate) mod way;
 
@@ -247,12 +251,6 @@ impl Config {
     #[must_use]
     pub fn proxy_protocol(&self) -> Option<ProxyProtocol> {
         self.proxy_protocol
-    }
-
-    /// Returns where the status is served. None: nowhere.
-    #[must_use]
-    pub fn status(&self) -> Option<&StatusAddress> {
-        self.status.as_ref()
     }
 
     /// Returns how a log is written.

@@ -14,7 +14,6 @@ use crate::config::acl::{Acl, Entry};
 use crate::config::error::{Argument, ConfigError, Given, shown};
 use crate::config::host::{Host, TargetHost};
 use crate::config::privileges::Privileges;
-use crate::config::status::{STATUS_TAKES, StatusAddress};
 use crate::config::way::Way;
 use crate::config::{Config, LogStyle, ProxyProtocol, Target};
 use crate::limits::{
@@ -250,19 +249,6 @@ impl Config {
     pub fn set_proxy_protocol(&mut self, version: Option<ProxyProtocol>) -> &mut Self {
         self.proxy_protocol = version;
         self
-    }
-
-    /// Serves a status page, metrics and JSON there, by HTTP: `--status`. None: nowhere.
-    ///
-    /// # Errors
-    /// Nothing could reach it: a multicast or broadcast address, a link-local one without its zone, or port 0.
-    /// Or the path has no slash, has white space, or is longer than 103 bytes.
-    pub fn set_status(&mut self, place: Option<StatusAddress>) -> Result<&mut Self, ConfigError> {
-        if let Some(place) = place.as_ref().filter(|place| !place.can_be_served_on()) {
-            return Err(invalid("--status", place, STATUS_TAKES.into()));
-        }
-        self.status = place;
-        Ok(self)
     }
 
     /// Sets how a [`Log`](crate::Log) writes: `--log-format`, `--log-level` and `--timestamps`.

@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::config::Config;
+use crate::config::error::ConfigError;
 use crate::config::host::Host;
+use crate::config::setters::invalid;
 use crate::limits::STATUS_PATH_BYTES;
 
 /// The places that `--status` takes.
@@ -69,7 +72,36 @@ impl fmt::Display for StatusAddress {
     }
 }
 
+impl Config {
+    /// Returns where the status is served. None: nowhere.
+    #[must_use]
+    pub fn status(&self) -> Option<&StatusAddress> {
+        self.status.as_ref()
+    }
+
+    /// Serves a status page, metrics and JSON there, by HTTP: `--status`. None: nowhere.
+    ///
+    /// # Errors
+    /// Nothing could reach it: a multicast or broadcast address, a link-local one without its zone, or port 0.
+    /// Or the path has no slash, has white space, or is longer than 103 bytes.
+    pub fn set_status(&mut self, place: Option<StatusAddress>) -> Result<&mut Self, ConfigError> {
+        if let Some(place) = place.as_ref().filter(|place| !place.can_be_served_on()) {
+            return Err(invalid("--status", place, STATUS_TAKES.into()));
+        }
+        self.status = place;
+        Ok(self)
+    }
+}
+
 impl StatusAddress {
+    /// Returns the address, unless it is a path.
+    pub(crate) fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+
     /// Returns whether a status can be served there, and be written as one word of a command line.
     pub(crate) fn can_be_served_on(&self) -> bool {
         match self {

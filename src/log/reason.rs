@@ -186,19 +186,19 @@ impl StatusFailure {
     /// A way out, where one is known, with a space before it.
     #[must_use]
     pub fn cure(&self) -> String {
-        match (&self.status, self.errno.kind()) {
-            (StatusAddress::Tcp(address), ErrorKind::AddrInUse) => format!(
+        match (self.status.tcp(), self.errno.kind()) {
+            (Some(address), ErrorKind::AddrInUse) => format!(
                 " Another socket has the port: 'ss -ltnp sport = :{}' shows whose. \
                  Each relay needs one of its own.",
                 address.port()
             ),
-            (&StatusAddress::Tcp(address), _) => ListenFailure { address, errno: self.errno }.cure(),
-            (StatusAddress::Unix(_), ErrorKind::AddrInUse) => {
+            (Some(address), _) => ListenFailure { address, errno: self.errno }.cure(),
+            (None, ErrorKind::AddrInUse) => {
                 " Another process listens there, or it is no socket. Each relay needs a path of its own."
                     .into()
             }
-            (StatusAddress::Unix(_), ErrorKind::NotFound) => " Its folder does not exist.".into(),
-            (StatusAddress::Unix(_), _) => String::new(),
+            (None, ErrorKind::NotFound) => " Its folder does not exist.".into(),
+            (None, _) => String::new(),
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::session::ended::{Cause, Ended};
 
 /// What has happened since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Totals {
     /// Connections that passed the ACL.
     pub accepted: u64,
@@ -31,9 +32,8 @@ pub struct Totals {
 
 impl Totals {
     /// Returns the totals with their names: the one in JSON, and the one that people read.
-    #[must_use]
-    pub fn rows(&self) -> [(&'static str, &'static str, u64); 7] {
-        [
+    pub fn rows(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+        let rows = [
             ("accepted", "accepted", self.accepted),
             ("rejected", "rejected", self.rejected),
             ("refused", "refused", self.refused),
@@ -41,14 +41,15 @@ impl Totals {
             ("dropped", "dropped", self.dropped),
             ("bytes_to_target", "bytes to the target", self.to_target),
             ("bytes_to_requester", "bytes to the requester", self.to_requester),
-        ]
+        ];
+        rows.into_iter()
     }
 }
 
 /// The totals as message 108 gives them.
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (_, words, count)) in self.rows().into_iter().enumerate() {
+        for (index, (_, words, count)) in self.rows().enumerate() {
             write!(f, "{}{count} {words}", if index == 0 { "" } else { ", " })?;
         }
         Ok(())

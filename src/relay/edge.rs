@@ -20,17 +20,16 @@ use crate::session::connecting::Tried;
 use crate::session::ended::{Cause, Destination, Ended, Identity, Unreached};
 use crate::sys::net::canonical;
 
-// Tokens: these, then those of the status's visits and of the sockets that ask name servers, by their slots, and
-// above them two for each session, by its key in the pool.
+// Tokens: these, then those of the status's visits, which follow its listener's, and of the sockets that ask name
+// servers, by their slots, and above them two for each session, by its key in the pool.
 pub(super) const LISTENER: Token = Token(0);
 pub(super) const CONTROL: Token = Token(1);
 pub(super) const LOG: Token = Token(2);
-pub(super) const STATUS_LISTENER: Token = Token(8);
-const FIRST_VISIT: Token = Token(9);
+pub(super) const STATUS: Token = Token(8);
 const FIRST_NAME_SOCKET: Token = Token(32);
 const FIRST_SESSION: Token = Token(FIRST_NAME_SOCKET.0 + NAME_SOCKETS_MAX);
 
-const _: () = assert!(FIRST_VISIT.0 + STATUS_VISITS <= FIRST_NAME_SOCKET.0);
+const _: () = assert!(STATUS.0 + STATUS_VISITS < FIRST_NAME_SOCKET.0);
 
 /// The relay as its pool sees it.
 pub(super) struct Edge<'a, S> {
@@ -131,15 +130,6 @@ pub(super) fn name_socket(token: Token) -> Option<usize> {
 pub(super) fn session_side(token: Token) -> Option<(usize, Side)> {
     let number = token.0.checked_sub(FIRST_SESSION.0)?;
     Some((number / 2, Side::BOTH[number % 2]))
-}
-
-pub(super) fn visit_token(index: usize) -> Token {
-    Token(FIRST_VISIT.0 + index)
-}
-
-/// Returns the visit of a token, if it is one's.
-pub(super) fn visit(token: Token) -> Option<usize> {
-    token.0.checked_sub(FIRST_VISIT.0).filter(|&index| index < STATUS_VISITS)
 }
 
 /// The reports that a session needs of its sockets. Errors are always reported.

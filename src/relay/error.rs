@@ -8,7 +8,8 @@ use crate::config::error::ConfigError;
 use crate::config::host::Host;
 use crate::config::status::StatusAddress;
 use crate::log::message::Message;
-use crate::log::reason::{ListenFailure, OptionFailure, StatusFailure};
+use crate::log::reason::{ListenFailure, OptionFailure};
+use crate::relay::status::unavailable;
 
 /// Why a relay cannot start. Its text is a message of the catalogue.
 #[derive(Debug)]
@@ -117,10 +118,7 @@ impl From<&StartError> for Message {
                 Self::PoolTooLarge { sessions: *sessions, need: need.clone() }
             }
             StartError::InheritedSocket => Self::InheritedSocket {},
-            StartError::Status { status, source } => {
-                let failure = StatusFailure { status: status.clone(), errno: source.into() };
-                Self::StatusUnavailable { failure }
-            }
+            StartError::Status { status, source } => unavailable(status, source),
             StartError::InheritedOtherwise { given, address } => {
                 Self::InheritedOtherwise { given: given.clone(), address: *address }
             }

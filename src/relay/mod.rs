@@ -12,15 +12,21 @@ pub(crate) mod error;
 mod listener;
 mod needs;
 pub(crate) mod privileges;
+mod report;
 mod resolving;
 #[cfg(feature = "signals")]
 mod signals;
 pub(crate) mod start;
+#[cfg(feature = "status")]
 pub(crate) mod status;
+#[cfg(not(feature = "status"))]
+#[path = "status/absent.rs"]
+mod status;
 pub(crate) mod target;
 mod tcp;
 mod wait;
 
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, RawFd};
 use std::time::{Duration, Instant, SystemTime};
@@ -32,13 +38,15 @@ use mio::{Events, Interest, Poll};
 use crate::config::Config;
 use crate::limits::{EVENTS_PER_TURN, POOL_CHECK_MAX};
 use crate::log::message::Message;
+use crate::log::reason::Errno;
 use crate::log::{Log, Sink};
 use crate::pool::totals::Totals;
 use crate::pool::{Pool, Timer, Wake};
 use crate::relay::control::{Control, Handle};
-use crate::relay::edge::{CONTROL, Edge, LISTENER, LOG, STATUS_LISTENER, name_socket, session_side, visit};
+use crate::relay::edge::{CONTROL, Edge, LISTENER, LOG, name_socket, session_side};
 use crate::relay::error::WaitError;
 use crate::relay::listener::Listener;
+use crate::relay::report::Report;
 use crate::relay::target::choice::{Choice, TargetState};
 use crate::relay::target::names::Names;
 use crate::session::ended::{Destination, Live};
@@ -88,7 +96,7 @@ pub struct Relay<S = Log> {
     /// Message 126, for the start; `None`: no privileges were given up.
     given_up: Option<Message>,
     /// The part of the status that is logged next; `None`: none was asked for.
-    report: Option<status::Report>,
+    report: Option<Report>,
     /// The service of the status, where there is one.
     status: Option<Box<status::Service>>,
     /// The log's descriptor while it is registered, because it is blocked.
@@ -106,6 +114,8 @@ enum Life {
     Bound,
     Running,
     Ended(Outcome),
+    /// Waiting for events has failed, with this error.
+    Failed(Errno),
 }
 
 /// Whether connections are let in.
@@ -183,8 +193,8 @@ impl<S: Sink> Relay<S> {
     /// waits for several things polls the relay's descriptor for reading, and calls this with a timeout of zero
     /// when it is readable or when [`next_deadline`](Self::next_deadline) has come.
     ///
-    /// Returns why the relay has ended; `None`: it goes on. Drop a relay that has ended: until then, its port
-    /// stays taken.
+    /// Returns why the relay has ended; `None`: it goes on. A relay that has ended returns the same again, and does
+    /// nothing. Drop it: until then, its port stays taken.
     ///
     /// # Errors
     /// Waiting for events failed for good, and the relay has ended. The last message is about it.
@@ -205,13 +215,17 @@ impl<S: Sink> Relay<S> {
             }
             Life::Running => {}
             Life::Ended(outcome) => return Ok(Some(outcome)),
+            Life::Failed(errno) => return Err(WaitError(io::Error::from_raw_os_error(errno.0))),
         }
         if let Err(error) = self.wait(timeout) {
+            self.life = Life::Failed(Errno::from(&error.0));
             self.finish(&Message::from(&error));
             return Err(error);
         }
         let more_events = self.note();
-        self.sample_rates();
+        if let Some(status) = &mut self.status {
+            status.sample_rates(self.now, &self.pool);
+        }
         self.work();
         self.resolve_names();
         if let Some(outcome) = self.obey().or_else(|| self.expire(more_events)).or_else(|| self.drained()) {
@@ -228,7 +242,10 @@ impl<S: Sink> Relay<S> {
         }
         let last_serial = self.last_serial;
         self.accept();
-        self.serve_status();
+        if let Some(mut status) = self.status.take() {
+            status.serve(self);
+            self.status = Some(status);
+        }
         self.log_report();
         self.hold_lines(self.last_serial > last_serial);
         self.check();
@@ -239,8 +256,8 @@ impl<S: Sink> Relay<S> {
     /// `None`: not before an event.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        let has_more =
-            self.can_accept() || self.can_report() || self.can_serve_status() || self.look_from.is_some();
+        let has_visits = self.status.as_ref().is_some_and(|status| status.is_ready());
+        let has_more = self.can_accept() || self.can_report() || has_visits || self.look_from.is_some();
         if matches!(self.life, Life::Bound) || has_more {
             return Some(self.now);
         }
@@ -265,14 +282,13 @@ impl<S: Sink> Relay<S> {
                 }
                 CONTROL => self.control.acknowledge(),
                 LOG => self.sink.flush(),
-                STATUS_LISTENER => self.status.iter_mut().for_each(|status| status.note_waiting()),
                 token => {
                     if let Some((key, side)) = session_side(token) {
                         self.pool.note(key, side, Readiness::from(event));
-                    } else if let (Some(status), Some(index)) = (&mut self.status, visit(token)) {
-                        status.note(index);
                     } else if let Some(slot) = name_socket(token) {
                         self.names.note(slot);
+                    } else if let Some(status) = &mut self.status {
+                        status.note(token);
                     }
                 }
             }
@@ -313,7 +329,7 @@ impl<S: Sink> Relay<S> {
             self.look_names_up();
         }
         if self.control.take_report() {
-            self.report = Some(status::Report::Totals);
+            self.report = Some(Report::Totals);
         }
         None
     }
@@ -329,7 +345,9 @@ impl<S: Sink> Relay<S> {
         if self.pool.take_due(Timer::Accept, self.now) {
             self.resume_accepting();
         }
-        self.expire_status();
+        if let Some(status) = &mut self.status {
+            status.expire(self.now, &mut self.pool);
+        }
         let (pool, now, mut edge) = self.pool_and_edge();
         pool.expire(now, more_events, &mut edge);
         None

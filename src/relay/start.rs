@@ -36,7 +36,7 @@ impl<S: Sink> Relay<S> {
     /// The first turn raises the soft limit of descriptors, which is the process's, to the needs of the pool.
     ///
     /// # Errors
-    /// Why the relay cannot start: messages 1, 11 to 14, or 112 to 114.
+    /// Why the relay cannot start: messages 1, 11 to 14, 112 to 114, 132 or 137.
     pub fn bind(config: Config, sink: S) -> Result<Self, StartError> {
         check_before(&config)?;
         let listener = Listener::bind(&config)?;

@@ -1,4 +1,4 @@
-//! The loop: an absolute timeout that is far away, and a target that leads back to the relay.
+//! The loop: an absolute timeout that is far away, a target that leads back to the relay, and a wait that fails.
 
 use std::net::Ipv4Addr;
 use std::sync::mpsc::{Receiver, channel};
@@ -54,4 +54,21 @@ fn a_target_that_leads_back_here_does_not_eat_the_pool() {
     handle.stop();
     assert_eq!(run.join().unwrap().unwrap(), Outcome::Stopped);
     assert_eq!(allocated, crate::limits::SESSIONS / 2);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_relay_whose_wait_has_failed_has_ended() {
+    let (mut relay, _, messages) = relay(Duration::ZERO);
+    assert_eq!(relay.turn(Some(Duration::ZERO)).unwrap(), None);
+    // The kernel refuses to wait for no events.
+    relay.events = Events::with_capacity(0);
+    let first = relay.turn(Some(Duration::ZERO)).unwrap_err().to_string();
+    relay.events = Events::with_capacity(EVENTS_PER_TURN);
+    relay.handle().stop();
+    let second = relay.turn(Some(Duration::ZERO)).unwrap_err().to_string();
+    assert_eq!(first, second);
+    drop(relay);
+    let last = messages.iter().map(|message| message.number()).skip_while(|&number| number != 110);
+    assert_eq!(last.collect::<Vec<_>>(), [110]);
 }

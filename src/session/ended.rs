@@ -68,6 +68,7 @@ impl fmt::Display for Destination {
 
 /// What a session had done when it ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Summary {
     /// Bytes delivered to the target.
     pub to_target: u64,
@@ -79,7 +80,7 @@ pub struct Summary {
     pub errno: Option<i32>,
 }
 
-/// One line of the status: a live session.
+/// A live session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Live {
     /// Which one.
@@ -135,10 +136,11 @@ pub enum Cause {
     WriteClosure(Side),
 }
 
-/// Why a session could not reach a target.
+/// Why a session could not reach a target. [`Failure`](crate::Failure) has its kinds, and is made from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unreached {
     /// The cause of the session's end, if this was the last target.
+    #[doc(hidden)] // Its type is the sessions' own: `Failure` is for users.
     pub cause: Cause,
     /// The operating system's error number; `None`: no answer came in time.
     pub errno: Option<i32>,
@@ -146,8 +148,7 @@ pub struct Unreached {
 
 impl Unreached {
     /// Returns the failure of a system call.
-    #[must_use]
-    pub fn new(cause: Cause, error: &std::io::Error) -> Self {
+    pub(crate) fn new(cause: Cause, error: &std::io::Error) -> Self {
         Self { cause, errno: Some(sys::errno(error)) }
     }
 }

@@ -5,7 +5,8 @@ pub(crate) mod output;
 pub(crate) mod outq;
 pub(crate) mod pipe;
 pub(crate) mod privileges;
-pub(crate) mod process;
+#[cfg(feature = "status")]
+pub(crate) mod status;
 pub(crate) mod way;
 
 use std::io;

@@ -129,14 +129,6 @@ fn before_translation(_: &TcpStream) -> impl Iterator<Item = SocketAddr> {
     std::iter::empty()
 }
 
-/// Sends bytes. A peer that is gone is an error and no signal.
-pub(crate) fn send(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
-    #[cfg(target_os = "linux")]
-    return Ok(rustix::net::send(socket, bytes, rustix::net::SendFlags::NOSIGNAL)?);
-    #[cfg(not(target_os = "linux"))]
-    socket.send(bytes)
-}
-
 /// Returns the one form of an address that comparisons need: IPv4-mapped as IPv4, and the zone kept.
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     match (address.ip().to_canonical(), address) {

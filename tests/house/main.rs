@@ -58,6 +58,7 @@ const ONLY: &[Only] = &[
             "src/log/lines.rs",
             "src/log/mod.rs",
             "src/relay/mod.rs",
+            "src/sys/mod.rs",
         ],
     },
     Only { words: &["nix"], places: &["src/sys/", "src/relay/target/"] },

@@ -142,20 +142,17 @@ fn catalogue_of_targets(session: Identity) -> [Message; 13] {
 }
 
 fn totals() -> Totals {
-    Totals {
-        accepted: 90005,
-        rejected: 90005,
-        refused: 90005,
-        expired: 90005,
-        dropped: 90005,
-        to_target: 90005,
-        to_requester: 90005,
-    }
+    let mut totals = Totals::default();
+    (totals.accepted, totals.rejected, totals.refused) = (90005, 90005, 90005);
+    (totals.expired, totals.dropped) = (90005, 90005);
+    (totals.to_target, totals.to_requester) = (90005, 90005);
+    totals
 }
 
 fn live(identity: Identity) -> Live {
     let duration = std::time::Duration::from_secs(90005);
-    let summary = Summary { to_target: 90005, to_requester: 90005, duration, errno: None };
+    let mut summary = Summary::default();
+    (summary.to_target, summary.to_requester, summary.duration) = (90005, 90005, duration);
     Live { identity, phase: Progress::Relaying, summary, idle: duration }
 }
 

@@ -7,7 +7,7 @@ use std::time::UNIX_EPOCH;
 
 use crate::pool::totals::Histogram;
 use crate::relay::status::view::{Quoted, Thousandths, View};
-use crate::sys::process::{cpu_time, descriptor_limit};
+use crate::sys::status::{cpu_time, descriptor_limit};
 
 /// The metrics written so far.
 struct Metrics(String);

@@ -1,4 +1,4 @@
-//! The status: what SIGUSR1 has logged, and what `--status` serves by HTTP.
+//! The status that `--status` serves by HTTP.
 //!
 //! A few visits have a place outside the pool, each with a small buffer, a short time and one answer. More of
 //! them wait in the backlog. A turn serves them after the sessions, and writes one answer at the most.
@@ -10,7 +10,6 @@ mod metrics;
 mod page;
 mod ranking;
 mod rates;
-mod report;
 mod view;
 mod visit;
 
@@ -20,21 +19,22 @@ use std::time::{Instant, SystemTime};
 
 use mio::net::TcpStream;
 use mio::unix::SourceFd;
-use mio::{Interest, Registry};
+use mio::{Interest, Registry, Token};
 
 use crate::config::status::StatusAddress;
 use crate::limits::{ACCEPT_PAUSE, STATUS_VISITS};
 use crate::log::Sink;
+use crate::log::message::Message;
+use crate::log::reason::StatusFailure;
 use crate::pool::{Pool, Timer};
-use crate::relay::edge::{STATUS_LISTENER, visit_token};
+use crate::relay::edge::STATUS;
 use crate::relay::error::StartError;
 use crate::relay::status::listener::Listener;
 use crate::relay::status::rates::Rates;
-pub(in crate::relay) use crate::relay::status::report::Report;
 use crate::relay::status::view::{Facts, View};
 use crate::relay::status::visit::Visit;
 use crate::relay::{Doors, Relay};
-use crate::sys::process::Process;
+use crate::sys::status::Process;
 
 /// The service of the status.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ impl Service {
         let failed = |source| StartError::Status { status: place.clone(), source };
         let listener = Listener::bind(place).map_err(failed)?;
         let descriptor = listener.socket.as_raw_fd();
-        registry.register(&mut SourceFd(&descriptor), STATUS_LISTENER, Interest::READABLE).map_err(failed)?;
+        registry.register(&mut SourceFd(&descriptor), STATUS, Interest::READABLE).map_err(failed)?;
         let facts = Facts { started, started_at, rates: Rates::new(), process: Process::open() };
         Ok(Self { listener, backlog: Backlog::Empty, visits: Default::default(), facts })
     }
@@ -78,20 +78,17 @@ impl Service {
         self.facts.process.close_folder();
     }
 
-    /// Notes that connections wait.
-    pub(super) fn note_waiting(&mut self) {
-        self.backlog = Backlog::Reported;
-    }
-
-    /// Notes a report on a visit.
-    pub(super) fn note(&mut self, index: usize) {
-        if let Some(visit) = &mut self.visits[index] {
+    /// Notes a report on the listener or on a visit.
+    pub(super) fn note(&mut self, token: Token) {
+        if token == STATUS {
+            self.backlog = Backlog::Reported;
+        } else if let Some(Some(visit)) = visit(token).and_then(|index| self.visits.get_mut(index)) {
             visit.is_ready = true;
         }
     }
 
     /// Returns whether there is something to do.
-    fn is_ready(&self) -> bool {
+    pub(super) fn is_ready(&self) -> bool {
         let has_room = self.visits.iter().any(Option::is_none);
         has_room && self.backlog == Backlog::Reported
             || self.visits.iter().flatten().any(|visit| visit.is_ready)
@@ -114,8 +111,18 @@ impl Service {
         }
     }
 
-    /// Closes the visits whose time is over, and ends a pause that is.
-    fn expire(&mut self, now: Instant) {
+    /// Takes a sample for the rates, if it is time. Nothing was counted since the last turn.
+    pub(super) fn sample_rates(&mut self, now: Instant, pool: &Pool<TcpStream>) {
+        if self.facts.rates.is_due(now) {
+            self.facts.rates.sample(now, pool.counts.totals());
+        }
+    }
+
+    /// Ends the visits that are due.
+    pub(super) fn expire(&mut self, now: Instant, pool: &mut Pool<TcpStream>) {
+        if !pool.take_due(Timer::Status, now) {
+            return;
+        }
         for place in &mut self.visits {
             if let Some(visit) = place.take_if(|visit| visit.deadline <= now) {
                 visit.give_up();
@@ -124,6 +131,28 @@ impl Service {
         if matches!(self.backlog, Backlog::Paused(until) if until <= now) {
             self.backlog = Backlog::Reported;
         }
+        arm(pool, self.next_deadline());
+    }
+
+    /// Lets each visit do a part of its work.
+    pub(super) fn serve<S: Sink>(&mut self, relay: &mut Relay<S>) {
+        if !self.is_ready() {
+            return;
+        }
+        self.accept(relay.poll.registry(), relay.now);
+        let view = View {
+            config: &relay.config,
+            listen: relay.listen,
+            pool: &relay.pool,
+            targets: relay.choice.targets(),
+            lookups: (!relay.names.is_empty()).then(|| relay.names.lookups()),
+            now: relay.now,
+            lines_dropped: relay.sink.dropped(),
+            is_draining: matches!(relay.doors, Doors::Draining),
+            facts: &self.facts,
+        };
+        serve(&mut self.visits, &view);
+        arm(&mut relay.pool, self.next_deadline());
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -135,6 +164,13 @@ impl Service {
     }
 }
 
+/// Returns message 137.
+#[cold]
+pub(super) fn unavailable(place: &StatusAddress, error: &io::Error) -> Message {
+    let failure = StatusFailure { status: place.clone(), errno: error.into() };
+    Message::StatusUnavailable { failure }
+}
+
 /// Returns what a failed accept says of the backlog.
 fn after(error: &io::Error, now: Instant) -> Backlog {
     match error.kind() {
@@ -142,54 +178,6 @@ fn after(error: &io::Error, now: Instant) -> Backlog {
         // The next one may be well.
         ErrorKind::ConnectionAborted => Backlog::Reported,
         _ => Backlog::Paused(now + ACCEPT_PAUSE),
-    }
-}
-
-impl<S: Sink> Relay<S> {
-    /// Returns whether a visit can go on now.
-    pub(super) fn can_serve_status(&self) -> bool {
-        self.status.as_ref().is_some_and(|status| status.is_ready())
-    }
-
-    /// Takes a sample for the rates, if it is time. Nothing was counted since the last turn.
-    pub(super) fn sample_rates(&mut self) {
-        if let Some(status) = &mut self.status
-            && status.facts.rates.is_due(self.now)
-        {
-            status.facts.rates.sample(self.now, self.pool.counts.totals());
-        }
-    }
-
-    /// Ends the visits that are due.
-    pub(super) fn expire_status(&mut self) {
-        if self.pool.take_due(Timer::Status, self.now)
-            && let Some(status) = &mut self.status
-        {
-            status.expire(self.now);
-            arm(&mut self.pool, status.next_deadline());
-        }
-    }
-
-    /// Lets each visit do a part of its work.
-    pub(super) fn serve_status(&mut self) {
-        let Some(mut status) = self.status.take_if(|status| status.is_ready()) else { return };
-        status.accept(self.poll.registry(), self.now);
-        let mut visits = std::mem::take(&mut status.visits);
-        let view = View {
-            config: &self.config,
-            listen: self.listen,
-            pool: &self.pool,
-            targets: self.choice.targets(),
-            lookups: (!self.names.is_empty()).then(|| self.names.lookups()),
-            now: self.now,
-            lines_dropped: self.sink.dropped(),
-            is_draining: matches!(self.doors, Doors::Draining),
-            facts: &status.facts,
-        };
-        serve(&mut visits, &view);
-        status.visits = visits;
-        arm(&mut self.pool, status.next_deadline());
-        self.status = Some(status);
     }
 }
 
@@ -208,4 +196,13 @@ fn serve(visits: &mut [Option<Visit>], view: &View<'_>) {
             *place = None;
         }
     }
+}
+
+fn visit_token(index: usize) -> Token {
+    Token(STATUS.0 + 1 + index)
+}
+
+/// Returns the visit of a token, if it is one's.
+fn visit(token: Token) -> Option<usize> {
+    token.0.checked_sub(STATUS.0 + 1)
 }

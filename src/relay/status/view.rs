@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::pool::Pool;
 use crate::relay::status::rates::Rates;
 use crate::relay::target::choice::TargetState;
-use crate::sys::process::Process;
+use crate::sys::status::Process;
 
 /// The relay as an answer sees it.
 pub(super) struct View<'a> {

@@ -10,7 +10,7 @@ use crate::relay::status::http::{self, Page, Refusal, Request};
 use crate::relay::status::ranking::Ranking;
 use crate::relay::status::view::View;
 use crate::relay::status::{json, metrics, page};
-use crate::sys::net::send;
+use crate::sys::status::send;
 use crate::sys::uninterrupted;
 
 /// A connection that asks for the status.
@@ -154,7 +154,7 @@ mod tests {
     use crate::relay::status::rates::Rates;
     use crate::relay::status::view::Facts;
     use crate::session::turn::Timeouts;
-    use crate::sys::process::Process;
+    use crate::sys::status::Process;
 
     /// Calls with a view of a relay that has no session.
     fn with_view(call: impl FnOnce(&View<'_>)) {

@@ -9,10 +9,11 @@
 #![cfg(target_os = "linux")]
 
 pub mod acl;
-#[cfg(feature = "cli")]
+#[cfg(all(feature = "cli", feature = "json", feature = "status"))]
 pub mod args;
 pub mod channel;
 pub mod dns;
+#[cfg(feature = "status")]
 pub mod http;
 pub mod kernel;
 pub mod log;

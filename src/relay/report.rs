@@ -9,7 +9,7 @@ use crate::relay::Relay;
 
 /// The part of the status that is logged next.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::relay) enum Report {
+pub(super) enum Report {
     /// The totals.
     Totals,
     /// The sessions from this key on.
@@ -18,12 +18,12 @@ pub(in crate::relay) enum Report {
 
 impl<S: Sink> Relay<S> {
     /// Returns whether a part of the status can be logged now.
-    pub(in crate::relay) fn can_report(&self) -> bool {
+    pub(super) fn can_report(&self) -> bool {
         self.report.is_some() && self.sink.blocked_on().is_none()
     }
 
     /// Logs the next part of the status, if one was asked for.
-    pub(in crate::relay) fn log_report(&mut self) {
+    pub(super) fn log_report(&mut self) {
         let Some(report) = self.report else { return };
         if !self.sink.make_room() {
             return;

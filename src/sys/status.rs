@@ -1,8 +1,10 @@
-//! The kernel's word on this process: memory, descriptors, processor time.
+//! The system calls of the status: the kernel's word on this process, and sending an answer.
 
+use std::io;
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
+use socket2::Socket;
 
 /// Two files of /proc about this process. They are opened once: later, the process may see no /proc.
 #[derive(Debug)]
@@ -77,6 +79,14 @@ pub(crate) fn descriptor_limit() -> Option<u64> {
 pub(crate) fn cpu_time() -> Duration {
     let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID);
     time.map_or(Duration::ZERO, Duration::from)
+}
+
+/// Sends bytes. A peer that is gone is an error and no signal.
+pub(crate) fn send(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
+    #[cfg(target_os = "linux")]
+    return Ok(rustix::net::send(socket, bytes, rustix::net::SendFlags::NOSIGNAL)?);
+    #[cfg(not(target_os = "linux"))]
+    socket.send(bytes)
 }
 
 #[cfg(all(test, target_os = "linux"))]
