@@ -50,9 +50,10 @@ fn main() -> io::Result<()> {
         return Ok(());
     }
     let tables = if is("TCPRELAY_UNWIND_TABLES", "1") { "" } else { NO_UNWIND_TABLES };
-    let named = |names: &[&str]| names.iter().map(|name| format!("*(.text.*{name}*) ")).collect::<String>();
+    let named =
+        |names: &[&str]| names.iter().map(|name| format!("*(.text.*{name}*)")).collect::<Vec<_>>().join(" ");
     let (shared, rare) = (named(&SHARED), named(&RARE));
-    let code = format!("    .text.shared : {{ {shared}}}\n    .text.rare : {{ {rare}}}\n");
+    let code = format!("    .text.shared : {{ {shared} }}\n    .text.rare : {{ {rare} }}\n");
     // Behind all that runs at the start; the C startup files of some systems bring no .fini.
     let last = if is("CARGO_CFG_TARGET_ARCH", "riscv64") { ".text" } else { ".fini" };
     let script = Path::new(&env::var("OUT_DIR").unwrap_or_default()).join("layout.ld");
