@@ -11,7 +11,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::limits::TICK;
+use crate::limits::{SESSIONS_MAX, TICK};
 
 const LEVELS: usize = 4;
 const SLOT_BITS: usize = 6;
@@ -19,12 +19,13 @@ const SLOTS: usize = 1 << SLOT_BITS;
 /// How far the wheel reaches, in ticks: all slots of the highest level but the current one.
 const REACH: u64 = (SLOTS as u64 - 1) << shift(LEVELS - 1);
 /// "No timer" and "no slot", in the links.
-const NONE: usize = usize::MAX;
+const NONE: u32 = u32::MAX;
 /// The longest time for which calls of [`Wheel::expire`] that find nothing due do not move the wheel.
 const LAG_MAX: Duration = Duration::from_secs(1);
 const TICK_NANOS: u32 = TICK.subsec_nanos();
 const TICKS_PER_SECOND: u32 = 1_000_000_000 / TICK_NANOS;
 
+const _: () = assert!(SESSIONS_MAX + LEVELS * SLOTS < NONE as usize);
 // Whole ticks make a second, so no conversion needs more than 64 bits.
 const _: () = assert!(TICK.as_secs() == 0 && TICK_NANOS * TICKS_PER_SECOND == 1_000_000_000);
 
@@ -49,14 +50,15 @@ struct Timer {
     /// In ticks since the origin.
     deadline: u64,
     /// Where it hangs, or [`NONE`] while it is not armed.
-    slot: usize,
-    previous: usize,
-    next: usize,
+    slot: u32,
+    // There is a timer for each of many sessions: the links are kept small.
+    previous: u32,
+    next: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Slot {
-    first: usize,
+    first: u32,
     /// No timer in the slot is due before this tick. It may be too early, never too late.
     earliest: u64,
 }
@@ -98,7 +100,7 @@ impl Wheel {
         let tick = ticks(since.as_secs(), since.subsec_nanos().div_ceil(TICK_NANOS));
         let tick = tick.clamp(self.now + 1, self.now + REACH);
         self.timers[timer].deadline = tick;
-        self.hang(timer);
+        self.hang(link(timer));
         let due = self.instant(tick);
         self.next = Some(self.next.map_or(due, |next| next.min(due)));
         self.quiet_until = self.quiet_until.min(due);
@@ -120,16 +122,16 @@ impl Wheel {
         }
         self.timers[timer].slot = NONE;
         if next != NONE {
-            self.timers[next].previous = previous;
+            self.timers[next as usize].previous = previous;
         }
         if previous == NONE {
-            self.slots[slot].first = next;
+            self.slots[slot as usize].first = next;
             if next == NONE {
-                self.vacate(slot);
+                self.vacate(slot as usize);
                 self.next = self.earliest();
             }
         } else {
-            self.timers[previous].next = next;
+            self.timers[previous as usize].next = next;
         }
     }
 
@@ -166,8 +168,8 @@ impl Wheel {
             // Everything due at the current tick hangs in one slot of level 0.
             let due = self.slots[index(0, self.now)].first;
             if due != NONE {
-                self.disarm(due);
-                return Some(due);
+                self.disarm(due as usize);
+                return Some(due as usize);
             }
             if self.now >= until {
                 self.next = self.earliest();
@@ -214,15 +216,15 @@ impl Wheel {
         let mut timer = self.slots[slot].first;
         self.vacate(slot);
         while timer != NONE {
-            let next = self.timers[timer].next;
+            let next = self.timers[timer as usize].next;
             self.hang(timer);
             timer = next;
         }
     }
 
     /// Hangs a timer into the slot that its deadline asks for.
-    fn hang(&mut self, timer: usize) {
-        let deadline = self.timers[timer].deadline;
+    fn hang(&mut self, timer: u32) {
+        let deadline = self.timers[timer as usize].deadline;
         debug_assert!((self.now..=self.now + REACH).contains(&deadline));
         // The highest bit in which the deadline differs from now tells the level.
         let differs = (deadline ^ self.now) | (SLOTS as u64 - 1);
@@ -230,9 +232,9 @@ impl Wheel {
         let slot = level * SLOTS + index(level, deadline);
         let Slot { first, earliest } = self.slots[slot];
         if first != NONE {
-            self.timers[first].previous = timer;
+            self.timers[first as usize].previous = timer;
         }
-        self.timers[timer] = Timer { deadline, slot, previous: NONE, next: first };
+        self.timers[timer as usize] = Timer { deadline, slot: link(slot), previous: NONE, next: first };
         self.slots[slot] = Slot { first: timer, earliest: earliest.min(deadline) };
         self.occupied[level] |= 1 << (slot % SLOTS);
     }
@@ -253,6 +255,12 @@ impl Wheel {
         let per_second = u64::from(TICKS_PER_SECOND);
         self.origin + Duration::new(tick / per_second, (tick % per_second) as u32 * TICK_NANOS)
     }
+}
+
+/// Converts the number of a timer or a slot. There are far fewer than the type can count.
+#[allow(clippy::cast_possible_truncation)]
+fn link(number: usize) -> u32 {
+    number as u32
 }
 
 /// The ticks of some seconds and of a part of another one.
