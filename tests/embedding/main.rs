@@ -7,6 +7,9 @@
 #[path = "../support/net.rs"]
 #[allow(dead_code)] // Other tests use the rest.
 mod net;
+#[path = "../support/random.rs"]
+#[allow(dead_code)]
+mod random;
 
 mod examples;
 mod requests;

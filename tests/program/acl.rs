@@ -53,3 +53,30 @@ fn the_acl_admits_its_network_and_nobody_else() {
         }
     }
 }
+
+#[test]
+fn a_deny_wins_and_then_the_acl_or_any_allow_admits() {
+    let listener = net::listen();
+    let options = "--allow 127.0.1.0/24 --allow 127.0.2.7/32 --deny 127.0.1.9/32 --deny 127.0.0.128/25";
+    let mut relay = Start::to(net::address(&listener)).acl("127.0.0.0/24").options(options).start();
+    let cases = [
+        ([127, 0, 0, 1], true),
+        ([127, 0, 0, 200], false),
+        ([127, 0, 1, 1], true),
+        ([127, 0, 1, 9], false),
+        ([127, 0, 2, 7], true),
+        ([127, 0, 2, 8], false),
+    ];
+    for (ip, admitted) in cases {
+        let ip = Ipv4Addr::from(ip);
+        let mut requester = relay.connect_from(ip);
+        let from = ("<rqst IP addr>", &*ip.to_string());
+        relay.log.wait_text(&filled(16, &[from]));
+        relay.log.expect_text(&filled(if admitted { 18 } else { 17 }, &[from]));
+        if admitted {
+            net::assert_passes(&mut requester, &mut net::accept(&listener), b"hello");
+        } else {
+            assert_eq!(net::read_all(&mut requester), (Vec::new(), End::Reset));
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! Signals that ask the relay to end do so at once; no other ends it by accident.
+//! Signals that ask the relay to end do so at once, and SIGUSR1 has it log its status; none ends it by accident.
 
 use std::io::{Read, Write, pipe};
 use std::thread;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::support::catalogue::STOPPED;
-use crate::support::net;
+use crate::support::net::{self, End};
 use crate::support::{PATIENCE, STARTED, Start, process};
 
 #[test]
@@ -121,4 +121,59 @@ fn stopped_and_continued_it_goes_on() {
     let last = Instant::now();
     let line = relay.log.expect(24, 1);
     assert!(line.at - last >= Duration::from_millis(990));
+}
+
+#[test]
+fn the_status_has_the_totals_and_a_line_for_each_session() {
+    let listener = net::listen();
+    let mut relay = Start::to(net::address(&listener)).acl("127.0.0.0/30").start();
+    let (mut requester, mut target) = relay.session(&listener);
+    net::assert_passes(&mut requester, &mut target, b"12345");
+    net::assert_passes(&mut target, &mut requester, b"123");
+    relay.assert_relays(&listener);
+    relay.log.wait(34, 2);
+    let mut stranger = relay.connect_from([127, 0, 0, 9].into());
+    assert_eq!(net::read_all(&mut stranger), (Vec::new(), End::Reset));
+
+    relay.signal(Signal::USR1);
+    let totals = relay.log.wait_text("Status: ").text;
+    assert_eq!(
+        totals,
+        "Status: 1 sessions, 2 accepted, 1 rejected, 0 refused, 0 expired, 0 dropped, 10 bytes to the target, \
+         11 bytes to the requester, 0 log lines dropped."
+    );
+    let live = relay.log.line().text;
+    assert!(
+        live.starts_with("Status: session handler serial number 1 from 127.0.0.1 is relaying, "),
+        "{live}"
+    );
+    assert!(live.ends_with(" 5 bytes to the target, 3 bytes to the requester."), "{live}");
+    relay.assert_relays(&listener);
+}
+
+#[test]
+fn the_status_of_many_sessions_comes_whole_through_a_small_pipe_that_is_read_late() {
+    const SESSIONS: usize = 300;
+    let (mut reader, writer) = pipe().unwrap();
+    rustix::pipe::fcntl_setpipe_size(&writer, 4096).unwrap();
+    let listener = net::listen();
+    let relay = Start::to(net::address(&listener)).stdout(writer).start();
+    let sessions: Vec<_> = (0..SESSIONS).map(|_| relay.session(&listener)).collect();
+
+    relay.signal(Signal::USR1);
+    // It goes on though nobody reads.
+    relay.assert_relays(&listener);
+    let mut text = String::new();
+    let mut bytes = [0; 4096];
+    while !text.contains(&format!("serial number {SESSIONS} from 127.0.0.1 is ")) {
+        assert!(net::readable_within(&reader, PATIENCE), "not whole:\n{text}");
+        let count = reader.read(&mut bytes).unwrap();
+        text.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+    }
+    let lines: Vec<_> = text.lines().filter(|line| line.starts_with("Status: ")).collect();
+    assert!(lines[0].contains(" accepted, "), "it begins with: {}", lines[0]);
+    for serial in 1..=sessions.len() {
+        let beginning = format!("Status: session handler serial number {serial} from ");
+        assert_eq!(lines.iter().filter(|line| line.starts_with(&beginning)).count(), 1, "for {serial}");
+    }
 }

@@ -1,5 +1,6 @@
 //! Bytes arrive whole, in order, once, in both directions at once; a slow reader stops its writer.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -241,4 +242,26 @@ fn one_greedy_stream_does_not_starve_a_small_one() {
         let _ = greedy_target.shutdown(Shutdown::Both);
         assert!(took < PATIENCE / 4, "200 small messages took {took:?}");
     });
+}
+
+#[test]
+fn without_splicing_a_stream_comes_through_as_well_and_no_pipe_is_made() {
+    let listener = net::listen();
+    let pipes = |relay: &support::Relay| {
+        let fds = fs::read_dir(format!("/proc/{}/fd", relay.pid.as_raw_nonzero())).unwrap();
+        fds.filter(|fd| {
+            let link = fs::read_link(fd.as_ref().unwrap().path()).unwrap_or_default();
+            link.to_string_lossy().starts_with("pipe:")
+        })
+        .count()
+    };
+    let relay = Start::to(net::address(&listener)).options("--no-splice").start();
+    let before = pipes(&relay);
+    let (mut requester, mut target) = relay.session(&listener);
+    let bytes = net::random(3, 1 << 20);
+    thread::scope(|scope| {
+        scope.spawn(|| requester.write_all(&bytes).unwrap());
+        net::assert_same(&net::read_exactly(&mut target, bytes.len()), &bytes);
+    });
+    eventually("no more pipes than the log's", || pipes(&relay) == before);
 }

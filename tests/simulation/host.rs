@@ -12,7 +12,8 @@ use tcprelay::internal::choice::Choice;
 use tcprelay::internal::message::{Cause, Destination, Ended, Identity, Summary, Unreached};
 use tcprelay::internal::pool::{Host, Next};
 use tcprelay::internal::session::{Side, Tried};
-use tcprelay_model::kernel::{PREFACE, Random, Scripted};
+use tcprelay_model::kernel::{PREFACE, Scripted};
+use tcprelay_model::random::Random;
 use tcprelay_model::world::{SIDES, Stage, World};
 
 use crate::verdict;

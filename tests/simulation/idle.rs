@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tcprelay::internal::idle::IdleClock;
 use tcprelay::internal::limits::{DELAYED_ACK_MAX, LATE_MAX, TICK, WATCH_BYTES};
-use tcprelay_model::kernel::Random;
+use tcprelay_model::random::Random;
 
 /// epoll waits whole milliseconds, rounded up.
 const EPOLL: Duration = Duration::from_millis(1);

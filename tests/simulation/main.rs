@@ -2,7 +2,7 @@
 //! relays, each another mixture of arrivals, short reads and writes, full buffers, interruptions,
 //! pauses, urgent bytes, refused splices, EOFs, resets, timeouts, drains and stops, in another order.
 //!
-//! `model/src/kernel.rs` is the connections, `model/src/world.rs` the peers of a session; `plan.rs` says
+//! `model/src/kernel` is the connections, `model/src/world` the peers of a session; `plan.rs` says
 //! what a relay is like, `gateway.rs` is the loop around the pool, `host.rs` its host. `turns.rs` judges
 //! each turn: who is served, how soon, for how many bytes. `verdict.rs` judges each session: bytes
 //! arrive whole and in order, ends and aborts travel and are never taken for each other, nothing waits
@@ -37,7 +37,7 @@ use std::time::Duration;
 
 use gateway::{Gateway, Life};
 use plan::Plan;
-use tcprelay_model::kernel::Random;
+use tcprelay_model::random::Random;
 
 /// Relays of a `cargo test`: a few seconds' worth.
 const SEEDS: u64 = 400;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tcprelay::internal::limits::{EVENTS_PER_TURN, PIPE_BYTES_MIN, PIPES_BYTES_MAX};
 use tcprelay::internal::pool::Settings;
 use tcprelay::internal::session::Timeouts;
-use tcprelay_model::kernel::Random;
+use tcprelay_model::random::Random;
 use tcprelay_model::world::Load;
 
 /// The sessions of a busy gateway.

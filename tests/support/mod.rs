@@ -13,6 +13,7 @@ pub mod faults;
 mod log;
 pub mod net;
 pub mod process;
+pub mod random;
 mod relay;
 pub mod siege;
 mod start;

@@ -11,9 +11,13 @@ use rustix::io::Errno;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::PATIENCE;
+use super::random::Random;
 
 /// Any address of this machine, any port.
 const ANYWHERE: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
+
+/// The size of a small receive buffer: a few packets' worth.
+pub const NARROW: usize = 4096;
 
 /// How a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +54,20 @@ pub fn connect_between(from: Option<SocketAddr>, to: SocketAddr) -> TcpStream {
     if let Some(from) = from {
         socket.bind(&from.into()).unwrap();
     }
+    establish(socket, to)
+}
+
+/// A connection with a receive buffer of [`NARROW`] bytes.
+#[track_caller]
+pub fn connect_narrow(to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
+    // Before the handshake, because a window that was offered cannot shrink.
+    socket.set_recv_buffer_size(NARROW).unwrap();
+    establish(socket, to)
+}
+
+#[track_caller]
+fn establish(socket: Socket, to: SocketAddr) -> TcpStream {
     socket.set_nonblocking(true).unwrap();
     if let Err(error) = socket.connect(&to.into()) {
         assert_eq!(error.raw_os_error(), Some(Errno::INPROGRESS.raw_os_error()));
@@ -89,8 +107,14 @@ pub fn readable_within(file: &impl AsFd, time: Duration) -> bool {
     ready_within(file, PollFlags::IN, time)
 }
 
-fn ready_within(file: &impl AsFd, what: PollFlags, time: Duration) -> bool {
-    let mut files = [PollFd::new(file, what)];
+/// Whether `file` becomes ready in one of these ways, or hangs up or fails, within this time.
+pub fn ready_within(file: &impl AsFd, what: PollFlags, time: Duration) -> bool {
+    any_ready_within(&[(file, what)], time)
+}
+
+/// The same for one of several files.
+pub fn any_ready_within(files: &[(&impl AsFd, PollFlags)], time: Duration) -> bool {
+    let mut files: Vec<_> = files.iter().map(|&(file, what)| PollFd::new(file, what)).collect();
     let time = Timespec::try_from(time).unwrap();
     poll(&mut files, Some(&time)).unwrap() > 0
 }
@@ -247,17 +271,10 @@ pub fn assert_same(got: &[u8], sent: &[u8]) {
 
 /// Bytes that hold no pattern, the same for the same seed.
 pub fn random(seed: u64, count: usize) -> Vec<u8> {
-    // The generator is SplitMix64.
-    let mut state = seed;
-    let mut word = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    };
+    let mut random = Random(seed);
     let mut bytes = Vec::with_capacity(count + 8);
     while bytes.len() < count {
-        bytes.extend_from_slice(&word().to_le_bytes());
+        bytes.extend_from_slice(&random.bits().to_le_bytes());
     }
     bytes.truncate(count);
     bytes

@@ -18,6 +18,7 @@ pub mod http;
 pub mod kernel;
 pub mod log;
 pub mod pair;
+pub mod random;
 pub mod resolver;
 pub mod session;
 pub mod wheel;

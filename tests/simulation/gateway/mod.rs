@@ -14,7 +14,7 @@ use tcprelay::internal::choice::Choice;
 use tcprelay::internal::pool::{Pool, Settings, Timer, Wake};
 use tcprelay::internal::session::Side;
 use tcprelay::internal::stream::Readiness;
-use tcprelay_model::kernel::Random;
+use tcprelay_model::random::Random;
 use tcprelay_model::world::{SIDES, Stage, Terms, World};
 
 use crate::host::{Case, Edge, Socket, Sums};

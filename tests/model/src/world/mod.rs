@@ -1,0 +1,228 @@
+//! The world around a relay: both connections, the peers at their other ends, and the time.
+
+mod acts;
+mod odds;
+mod peer;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use tcprelay::internal::session::{Side, Timeouts};
+
+use self::acts::{ACTS, Act};
+use self::odds::Odds;
+pub use self::peer::Load;
+use self::peer::{Ending, Peer, Sizes};
+use crate::kernel::{Closed, Connection};
+use crate::random::Random;
+
+pub const SIDES: [Side; 2] = [Side::Requester, Side::Target];
+
+pub fn index(side: Side) -> usize {
+    usize::from(side == Side::Target)
+}
+
+/// What a session finds.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    pub timeouts: Timeouts,
+    pub splicing: bool,
+    /// There are other targets: more of them do not answer.
+    pub has_backups: bool,
+    pub load: Load,
+}
+
+/// The clock of all worlds, and the worlds in which something happened, by serial number.
+#[derive(Debug, Default)]
+pub struct Stage {
+    /// Since the start.
+    pub now: Cell<Duration>,
+    touched: RefCell<Vec<u64>>,
+}
+
+impl Stage {
+    /// Takes the serial numbers of the worlds that were touched since the last call.
+    pub fn take_touched(&self) -> Vec<u64> {
+        self.touched.take()
+    }
+}
+
+#[allow(clippy::struct_excessive_bools)] // Independent facts.
+#[derive(Debug)]
+pub struct World {
+    pub random: Random,
+    /// The session's serial number.
+    pub serial: u64,
+    stage: Rc<Stage>,
+    pub timeouts: Timeouts,
+    connections: [Connection; 2],
+    peers: [Peer; 2],
+    /// When each act is due.
+    agenda: [[Option<Duration>; 2]; ACTS.len()],
+    odds: Odds,
+    refusing: bool,
+    calls: u64,
+    /// The stage knows that something has happened here.
+    is_touched: bool,
+    /// The answer to the connect: an error, if it is refused.
+    answer: Option<Errno>,
+    /// How long the target takes to answer.
+    answers_after: Duration,
+    has_backups: bool,
+    /// When the target answered.
+    pub answered: Option<Duration>,
+    /// When a byte arrived last at each peer, while there was a session.
+    pub acknowledged: [Duration; 2],
+    /// When a FIN arrived last at a peer, while there was a session.
+    pub acknowledged_end: Duration,
+    /// When an event overtook a call last.
+    pub overtaken: Option<Duration>,
+    /// Nothing goes wrong on its own.
+    calm: bool,
+}
+
+impl World {
+    /// Any world of this load. Its requester has just connected.
+    pub fn random(mut random: Random, serial: u64, terms: Terms, stage: &Rc<Stage>) -> Self {
+        let sizes = Sizes::random(&mut random, terms.load);
+        let preface = if random.once_in(4) { 1 + random.below(200) } else { 0 };
+        let hides_queues = random.once_in(8);
+        let connections = SIDES.map(|side| {
+            let at = index(side);
+            let preface = if side == Side::Target { preface } else { 0 };
+            let mut connection =
+                Connection::new(side, side == Side::Target, sizes.windows[at], sizes.rooms[at], preface);
+            if hides_queues {
+                connection.hide_queue();
+            }
+            connection
+        });
+        let calm = random.once_in(3);
+        let peers = SIDES.map(|side| Peer::random(&mut random, terms.load, &sizes, side, calm));
+        let odds = Odds::random(&mut random, terms.splicing);
+        Self {
+            random,
+            serial,
+            stage: Rc::clone(stage),
+            timeouts: terms.timeouts,
+            connections,
+            peers,
+            agenda: [[None; 2]; ACTS.len()],
+            odds,
+            refusing: false,
+            calls: 0,
+            is_touched: false,
+            answer: None,
+            answers_after: Duration::ZERO,
+            has_backups: terms.has_backups,
+            answered: None,
+            acknowledged: [Duration::ZERO; 2],
+            acknowledged_end: Duration::ZERO,
+            overtaken: None,
+            calm,
+        }
+    }
+
+    /// The requester has connected: it begins to send.
+    pub fn begin(&mut self) {
+        self.plan(Act::Send, Side::Requester, Duration::ZERO);
+        self.plan_death(Side::Requester);
+    }
+
+    /// The relay begins to connect to another target. It has closed the connection to the one before.
+    pub fn begin_another_connect(&mut self) {
+        let target = self.connection_mut(Side::Target);
+        assert!(target.is_dead() || target.closed().is_some(), "the old connection is not closed");
+        assert_eq!(target.written() + target.taken(), 0, "the old target had bytes");
+        *target = target.anew();
+        let at = index(Side::Target);
+        let peer = &mut self.peers[at];
+        (peer.has_ended, peer.saw, self.answered) = (false, None, None);
+        for act in &mut self.agenda {
+            act[at] = None;
+        }
+        self.begin_connect();
+    }
+
+    /// The relay begins to connect to the target.
+    pub fn begin_connect(&mut self) {
+        let refuses =
+            if self.has_backups { self.random.once_in(3) } else { !self.calm && self.random.once_in(20) };
+        let answer = self.random.pick(&[Errno::CONNREFUSED, Errno::HOSTUNREACH]);
+        self.answer = refuses.then_some(answer);
+        let times: &[u64] = &[0, 0, 0, 1, 40, 300, 950, 2_500];
+        self.answers_after = Duration::from_millis(self.random.pick(times));
+        if self.has_backups && self.random.once_in(8) {
+            // Not before the connect timeout.
+            self.answers_after = Duration::from_secs(100);
+        }
+        self.plan(Act::Answer, Side::Target, self.answers_after);
+        self.plan_death(Side::Target);
+    }
+
+    /// Some connections die, whatever their peers were about to do.
+    fn plan_death(&mut self, side: Side) {
+        if !self.calm && self.random.once_in(8) {
+            let after = Duration::from_micros(1 << self.random.below(22));
+            self.plan(Act::Fail, side, after);
+        }
+    }
+
+    /// Notes that something has happened here.
+    pub fn touch(&mut self) {
+        if !std::mem::replace(&mut self.is_touched, true) {
+            self.stage.touched.borrow_mut().push(self.serial);
+        }
+    }
+
+    /// Notes that what has happened was looked at.
+    pub fn untouch(&mut self) {
+        self.is_touched = false;
+    }
+
+    /// Calls that the relay has made here.
+    pub fn calls(&self) -> u64 {
+        self.calls
+    }
+
+    /// Whether something is to be reported.
+    pub fn is_woken(&self) -> bool {
+        self.connections.iter().any(Connection::is_woken)
+    }
+
+    pub fn connection(&self, side: Side) -> &Connection {
+        &self.connections[index(side)]
+    }
+
+    pub fn connection_mut(&mut self, side: Side) -> &mut Connection {
+        &mut self.connections[index(side)]
+    }
+
+    /// How the peer saw its connection end.
+    pub fn saw(&self, side: Side) -> Option<Closed> {
+        self.peers[index(side)].saw
+    }
+
+    /// Whether the peer reads whatever comes, until the end.
+    pub fn is_reading(&self, side: Side) -> bool {
+        let peer = &self.peers[index(side)];
+        let deaf = peer.has_ended && peer.ending == Ending::Close;
+        !deaf && !self.has_stopped_reading(side) && !self.connection(side).is_dead()
+    }
+
+    fn has_stopped_reading(&self, side: Side) -> bool {
+        self.peers[index(side)].stops_at.is_some_and(|most| self.connection(side).acknowledged() >= most)
+    }
+
+    /// How many ends the relay has sent on.
+    pub fn ends(&self) -> usize {
+        self.connections.iter().filter(|connection| connection.is_write_shut()).count()
+    }
+
+    /// A figure that changes whenever the relay moves a byte.
+    pub fn movement(&self) -> u64 {
+        self.connections.iter().map(|connection| connection.taken() + connection.written()).sum()
+    }
+}
