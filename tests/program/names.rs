@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use domain::base::iana::Rcode;
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::name_files::{Files, NAME};
 use crate::name_server::{Manner, NameServer, Zone};
@@ -54,11 +55,24 @@ fn a_name_is_refused_without_the_option_and_a_wrong_one_with_it() {
         let arguments = [options, &["8080", host, "80", "ANY", "1", "30", "0", "4000"]].concat();
         let run = run(&arguments);
         assert_eq!(run.code, Some(2), "{arguments:?}");
-        assert!(run.stdout.starts_with(&format!("{}\n", filled(3, &[]))), "{}", run.stdout);
+        let (message, reason) = run.stdout.split_once('\n').unwrap();
+        assert_eq!(message, filled(3, &[]));
+        reason.trim_end().to_owned()
     };
-    refused(&[], NAME);
+    assert_eq!(
+        refused(&[], NAME),
+        format!("The value given was {NAME:?}. A name needs --resolve. A valid example: 192.0.2.7")
+    );
+    let object: Value = serde_json::from_str(
+        &run(&["--log-format", "json", "8080", NAME, "80", "ANY", "1", "30", "0", "4000"]).stdout,
+    )
+    .unwrap();
+    assert_eq!(object["cure"], "A name needs --resolve.", "{object}");
+    let backup = run(&["--backup", NAME, "8080", "192.0.2.7", "80", "ANY", "1", "30", "0", "4000"]);
+    assert!(backup.stdout.ends_with(", or a name with --resolve.\n"), "{backup:?}");
     for host in ["", ".", "a..b", "a b", "1.2.3", "0.0.0.0", "224.0.0.1", "-", "fe80::1", "a/b", "db:80"] {
-        refused(&["--resolve"], host);
+        let reason = refused(&["--resolve"], host);
+        assert!(!reason.contains("--resolve"), "{reason}");
     }
     let check = run(&["--resolve", "--check", "8080", NAME, "80", "ANY", "1", "30", "0", "4000"]);
     assert_eq!(
