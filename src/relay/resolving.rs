@@ -72,10 +72,10 @@ impl<S: Sink> Relay<S> {
     }
 
     /// Returns the addresses of a target's name that sessions can connect to: `--source` may be of one
-    /// family only, and the relay's own listener is no target.
+    /// family only, as may be all requesters, and the relay's own listener is no target.
     fn usable(&self, target: &Target, addresses: &[IpAddr]) -> Vec<SocketAddr> {
         let is_usable = |address: &SocketAddr| {
-            let suits = self.config.source.is_none_or(|source| can_serve(source, *address));
+            let suits = self.config.source.is_none_or(|source| can_serve(source, *address, self.listen));
             suits && !leads_back(*address, &self.config, self.listen)
         };
         let addresses = addresses.iter().map(|&address| SocketAddr::from((address, target.port)));

@@ -160,6 +160,39 @@ fn requesters_of_each_family_get_the_first_target_of_theirs() {
 }
 
 #[test]
+fn a_backup_of_the_family_that_no_requester_has_is_told_at_start() {
+    let Some(gateway) = Gateway::new() else { return };
+    if !route_as_the_readme_says() {
+        return;
+    }
+    let options = "--source requester --backup [2001:db8:2::2]";
+    let mut relay = Start::to("10.2.0.2:9000".parse().unwrap()).options(options).start_on(8000).unwrap();
+    relay.log.expect_text(
+        "Target [2001:db8:2::2]:9000 cannot be tried, because --source requester is of the other address family.",
+    );
+    assert_eq!(net::read_all(&mut gateway.connect("10.1.0.1:8000")), (Vec::new(), End::Reset));
+    relay.log.wait(27, 1);
+    let four = gateway.listen("10.2.0.2:9000");
+    net::assert_passes(&mut gateway.connect("10.1.0.1:8000"), &mut net::accept(&four), b"served");
+
+    // Where requesters of both families may come, each has a target.
+    let options = format!("--bind :: {options}");
+    let mut relay = Start::to("10.2.0.2:9000".parse().unwrap()).options(&options).start_on(8001).unwrap();
+    drop(four);
+    let six = gateway.listen("[2001:db8:2::2]:9000");
+    assert_eq!(net::read_all(&mut gateway.connect("10.1.0.1:8001")), (Vec::new(), End::Reset));
+    let seen = relay.log.wait(27, 1);
+    relay.log.expect_text(
+        "The connection from 10.1.0.2 failed: Address family not supported by protocol (error \
+                           number 97).",
+    );
+    let six_requester = &mut gateway.connect("[2001:db8:1::1]:8001");
+    net::assert_passes(six_requester, &mut net::accept(&six), b"served");
+    let told = |line: &String| line.contains("cannot be tried");
+    assert!(!relay.log.seen().iter().any(told), "{seen:?}");
+}
+
+#[test]
 fn a_requester_whose_address_reaches_no_target_makes_none_rest() {
     let Some(gateway) = Gateway::new() else { return };
     if !route_as_the_readme_says() {
