@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use mio::net::TcpStream;
 
+use crate::config::way::Source;
 use crate::limits::{ACCEPT_PAUSE, BACKLOG_TURNS};
 use crate::log::Sink;
 use crate::log::message::Message;
@@ -137,9 +138,10 @@ impl<S: Sink> Relay<S> {
     /// for that target.
     #[cold]
     fn own_target(&self, requester: &TcpStream, address: SocketAddr) -> Option<SocketAddr> {
+        let has_requesters_address = self.config.source == Some(Source::Requester);
         for state in self.choice.addresses() {
             if let Some(target) = state.address.address()
-                && has_destination(requester, target)
+                && has_destination(requester, target, has_requesters_address)
                 && self.pool.slots().has_connection(address, target)
             {
                 return Some(target);

@@ -3,7 +3,7 @@
 //! A network namespace takes root. Without it a test says so and proves nothing.
 
 use std::io::Read as _;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::{iter, thread};
 
 use nix::net::if_::if_nametoindex;
@@ -226,21 +226,26 @@ fn a_listener_that_no_fitting_requester_can_reach_is_refused() {
     }
 }
 
-#[test]
-fn a_gateway_that_takes_connections_on_their_way_is_seen_by_neither_side() {
-    let Some(gateway) = Gateway::new() else { return };
+/// A listener of the target, and one on this host that the requester's connections to it are led to.
+fn in_the_way(gateway: &Gateway) -> Option<(TcpListener, TcpListener)> {
     let script = "nft 'table ip t { chain prerouting { type filter hook prerouting priority mangle;
                       socket transparent 1 meta mark set 1;
                       iif wan0 tcp dport 9000 tproxy to 127.0.0.1:8000 meta mark set 1; }; }'
                   ip rule add fwmark 1 lookup 100
                   ip route add local default dev lo table 100";
     if !set_up(script) {
-        return;
+        return None;
     }
-    let listener = gateway.listen("10.2.0.2:9000");
     // As a unit with Transparent=yes passes it in.
     let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 8000)).unwrap();
     SockRef::from(&socket).set_ip_transparent_v4(true).unwrap();
+    Some((gateway.listen("10.2.0.2:9000"), socket))
+}
+
+#[test]
+fn a_gateway_that_takes_connections_on_their_way_is_seen_by_neither_side() {
+    let Some(gateway) = Gateway::new() else { return };
+    let Some((listener, socket)) = in_the_way(&gateway) else { return };
     let mut config = Config::new(net::address(&socket), net::address(&listener)).unwrap();
     config.set_acl(Entry::Any).set_source(Source::Requester).unwrap();
     let relay = Relay::with_listener(config, |_: &Message| (), socket).unwrap();
@@ -252,6 +257,36 @@ fn a_gateway_that_takes_connections_on_their_way_is_seen_by_neither_side() {
     net::assert_passes(&mut requester, &mut far, b"unseen");
     net::assert_passes(&mut far, &mut requester, b"both ways");
     assert_eq!(handle.totals().unwrap().accepted, 1);
+    handle.stop();
+    assert_eq!(running.join().unwrap().unwrap(), Outcome::Stopped);
+}
+
+#[test]
+fn a_requester_that_uses_the_port_of_the_relays_own_connection_is_a_requester() {
+    let Some(gateway) = Gateway::new() else { return };
+    let Some((listener, transparent)) = in_the_way(&gateway) else { return };
+    let mut config = Config::new(net::address(&transparent), net::address(&listener)).unwrap();
+    // The relay looks for its own connections once half of the pool is taken.
+    config.set_acl(Entry::Any).set_source(Source::Requester).unwrap().set_sessions(4).unwrap();
+    let relay = Relay::with_listener(config, |_: &Message| (), transparent).unwrap();
+    let handle = relay.handle();
+    let running = thread::spawn(move || relay.run());
+    let session = |port| {
+        let mut requester = gateway.requester.run(|| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
+            socket.bind(&SocketAddr::from(([10, 1, 0, 2], port)).into()).unwrap();
+            socket.connect(&net::address(&listener).into()).unwrap();
+            TcpStream::from(socket)
+        });
+        let mut far = net::accept(&listener);
+        net::assert_passes(&mut requester, &mut far, b"unseen");
+        let port = far.peer_addr().unwrap().port();
+        ((requester, far), port)
+    };
+    let (_first, _) = session(0);
+    let (_second, port) = session(0);
+    // The system chose this port for the relay, and knows nothing of those that the requester uses.
+    let (_third, _) = session(port);
     handle.stop();
     assert_eq!(running.join().unwrap().unwrap(), Outcome::Stopped);
 }
