@@ -88,6 +88,11 @@ pub(crate) fn comes_in_on(address: SocketAddr, interface: &str) -> bool {
     }
 }
 
+/// Returns whether this host has a way to `address`: a route, and an address of its own to come from.
+pub(crate) fn has_way_to(address: SocketAddr) -> bool {
+    source_towards(address, None).is_ok()
+}
+
 /// Returns the address that the kernel would connect to `address` from, through an interface if one is given.
 /// Connecting sends nothing here.
 fn source_towards(address: SocketAddr, interface: Option<&str>) -> io::Result<SocketAddr> {

@@ -129,9 +129,11 @@ impl Choice {
         Self { targets: states }
     }
 
-    /// Gives a name these addresses. Those that it had before keep their state.
+    /// Gives a name these addresses. Those that it had before keep their state, and without others all of
+    /// them stay.
     pub fn resolved(&mut self, index: usize, addresses: &[SocketAddr]) {
-        let Some(target) = self.targets.iter_mut().find(|target| target.index == index) else { return };
+        let target = self.targets.iter_mut().find(|target| target.index == index);
+        let Some(target) = target.filter(|_| !addresses.is_empty()) else { return };
         let known = std::mem::take(&mut target.addresses);
         let kept = |address: SocketAddr| known.iter().find(|state| state.address == address.into());
         let taken: Vec<_> = addresses.iter().filter_map(|&address| Some(kept(address)?.place)).collect();
@@ -161,6 +163,13 @@ impl Choice {
     /// Returns the addresses of all targets, in their order.
     pub fn addresses(&self) -> impl Iterator<Item = &AddressState> {
         self.targets.iter().flat_map(|target| &target.addresses)
+    }
+
+    /// Returns the known addresses of one target, by its index.
+    pub fn addresses_of(&self, index: usize) -> impl Iterator<Item = SocketAddr> {
+        let target = self.targets.iter().find(move |target| target.index == index);
+        let states = target.map_or(&[][..], |target| &target.addresses);
+        states.iter().filter_map(|state| state.address.address())
     }
 
     /// Returns whether a session that could not reach a target may find another one.
