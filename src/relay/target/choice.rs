@@ -138,7 +138,11 @@ impl Choice {
         let kept = |address: SocketAddr| known.iter().find(|state| state.address == address.into());
         let taken: Vec<_> = addresses.iter().filter_map(|&address| Some(kept(address)?.place)).collect();
         let first = index * ADDRESSES_TRIED_MAX;
-        let mut free = (first..first + ADDRESSES_TRIED_MAX).filter(|place| !taken.contains(place));
+        let free = (first..first + ADDRESSES_TRIED_MAX).filter(|place| !taken.contains(place));
+        // Sessions may have tried the address that had a place, so those that none had go first.
+        let (used, unused): (Vec<_>, Vec<_>) =
+            free.partition(|&place| known.iter().any(|state| state.place == place));
+        let mut free = unused.into_iter().chain(used);
         let states = addresses.iter().filter_map(|&address| match kept(address) {
             Some(known) => Some(*known),
             None => Some(AddressState::up(address.into(), free.next()?)),

@@ -67,6 +67,18 @@ fn addresses_stand_in_the_place_of_their_name_and_known_ones_keep_their_state() 
 }
 
 #[test]
+fn an_address_that_a_name_has_got_meanwhile_is_none_that_a_session_has_tried() {
+    let (mut choice, now) = (choice(), Instant::now());
+    choice.resolved(0, &[address(1), address(2)]);
+    let mut tried = Tried::default();
+    for last in [1, 2, 9] {
+        choice.failed(address(last).into(), Failure::Refused, &mut tried, now);
+    }
+    choice.resolved(0, &[address(3)]);
+    assert_eq!(choice.next(tried, now), Some(address(3).into()));
+}
+
+#[test]
 fn a_session_tries_an_address_that_two_names_have_once() {
     let mut choice = Choice::new([DB, Destination::Name("spare", 80)]);
     let now = Instant::now();
