@@ -9,6 +9,7 @@ use super::tools::assert_accepted;
 use super::{json, metric, page, served};
 use crate::name_files::Files;
 use crate::support::net;
+use crate::support::{Start, eventually};
 
 /// Returns the values of a label, which must not be there twice for one metric.
 #[track_caller]
@@ -99,4 +100,19 @@ fn a_name_keeps_its_label_and_its_counts_when_its_addresses_change() {
         "Status: target one:{port} is up, connects failed: 1 refused, 0 expired, 0 unreachable, 0 for reasons of \
          this host."
     ));
+}
+
+#[test]
+fn a_hang_up_looks_names_up_though_it_was_ignored_at_the_start() {
+    let (relay, status) = served(|options| {
+        let start = Start::to_host("localhost", "9").options(&format!("--resolve {options}"));
+        start.shell("trap '' HUP; exec \"$0\" \"$@\"")
+    });
+    let lookups = |result: &str| -> u64 {
+        let sample = format!("tcprelay_dns_lookups_total{{result=\"{result}\"}}");
+        metric(&page(status, "/metrics"), &sample).parse().unwrap()
+    };
+    assert_eq!(lookups("found") + lookups("failed"), 0);
+    relay.signal(Signal::HUP);
+    eventually("the name is looked up", || lookups("found") + lookups("failed") == 1);
 }
