@@ -251,7 +251,7 @@ pub use relay::control::Handle;
 pub use relay::error::{ListenStep, StartError, WaitError};
 pub use relay::privileges::give_up_privileges;
 pub use relay::start::Checked;
-pub use relay::target::choice::{Failure, TargetState};
+pub use relay::target::choice::{AddressState, Failure, TargetState};
 pub use relay::{Outcome, Relay};
 pub use resolve::{InvalidName, Name};
 pub use session::ended::{Destination, Identity, Live, Progress, Serial, Summary, Unreached};

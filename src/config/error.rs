@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 
 use crate::limits::GIVEN_CHARS;
+use crate::resolve::Name;
 
 /// A value that was refused. Its text is a message of the catalogue, and says what was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,12 +71,19 @@ pub struct Given {
     pub text: String,
     /// A valid value.
     pub example: &'static str,
+    /// A way out, where one is known, with a space before it.
+    pub cure: &'static str,
 }
+
+/// The cure for a host name: with the option it is valid.
+const NEEDS_RESOLVE: &str = " A name needs --resolve.";
 
 impl Given {
     /// A value that was given for `argument`.
     pub(crate) fn of(argument: Argument, value: &OsStr) -> Self {
-        Self { text: shown(value), example: argument.example() }
+        let is_name = || value.to_str().is_some_and(|text| Name::parse(text).is_ok());
+        let cure = if argument == Argument::TrgHost && is_name() { NEEDS_RESOLVE } else { "" };
+        Self { text: shown(value), example: argument.example(), cure }
     }
 }
 

@@ -52,6 +52,14 @@ impl Fields<'_> {
     fn text(&mut self, name: &'static str, text: &dyn Display) {
         (self.put)(name, Value::Text(text));
     }
+
+    /// A way out. An empty one is left out.
+    fn cure(&mut self, cure: &str) {
+        match cure.trim_start() {
+            "" => {}
+            cure => self.text("cure", &cure),
+        }
+    }
 }
 
 /// A part of a message. It becomes one field or more.
@@ -155,10 +163,7 @@ impl Field for ListenFailure {
     fn put(&self, _: &'static str, fields: &mut Fields<'_>) {
         self.address.put("address", fields);
         self.errno.put("errno", fields);
-        match self.cure().trim_start() {
-            "" => {}
-            cure => fields.text("cure", &cure),
-        }
+        fields.cure(&self.cure());
     }
 }
 
@@ -166,10 +171,7 @@ impl Field for StatusFailure {
     fn put(&self, _: &'static str, fields: &mut Fields<'_>) {
         fields.text("status", &self.status);
         self.errno.put("errno", fields);
-        match self.cure().trim_start() {
-            "" => {}
-            cure => fields.text("cure", &cure),
-        }
+        fields.cure(&self.cure());
     }
 }
 
@@ -185,6 +187,7 @@ impl Field for Given {
     fn put(&self, name: &'static str, fields: &mut Fields<'_>) {
         fields.text(name, &self.text);
         fields.text("example", &self.example);
+        fields.cure(self.cure);
     }
 }
 

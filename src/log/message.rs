@@ -258,7 +258,7 @@ catalogue! {
         "Would listen on {address}, as: {command_line}";
     /// Follows 2 to 8 and 111 in the text log.
     117 "value_given" Error ValueGiven { given: Given }
-        "The value given was {:?}. A valid example: {}", given.text, given.example;
+        "The value given was {:?}.{} A valid example: {}", given.text, given.cure, given.example;
     /// Follows 11 to 14 in the text log.
     118 "start_reason" Error StartReason { failure: ListenFailure }
         "Listening on {} failed: {} (error number {}).{}", failure.address, failure.errno.words(), failure.errno, failure.cure();

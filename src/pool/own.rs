@@ -7,9 +7,10 @@
 //! machine translates addresses or another relay is in the loop, the loop ends by itself: it fills
 //! the pool, the last connection is reset, and the reset travels back through all of its sessions.
 //!
-//! With `--source requester`, an end has the requester's address. A requester that uses the end's port
-//! as well, and whose connection to the target was redirected here, is mistaken for it and reset. The
-//! kernel chose that port without knowing of the requester's own.
+//! With `--source requester`, an end has the requester's address, and the kernel chooses its port without
+//! knowing of the requester's own. A connection of the requester's from that very port that was taken on its
+//! way to the target, untranslated, looks like the end. So only one whose address this host has translated
+//! counts then: in its connection tracking, no two connections have the same ends. Other loops end by themselves.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;

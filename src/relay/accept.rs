@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use mio::net::TcpStream;
 
+use crate::config::way::Source;
 use crate::limits::{ACCEPT_PAUSE, BACKLOG_TURNS};
 use crate::log::Sink;
 use crate::log::message::Message;
@@ -122,17 +123,31 @@ impl<S: Sink> Relay<S> {
     /// count: 21, 106 or 107; `None`: there is one.
     fn refusal(&self, requester: &TcpStream, address: SocketAddr) -> Option<(Count, Message)> {
         let slots = self.pool.slots();
-        if slots.is_own_end(address) {
-            let targets = self.choice.targets().iter().filter_map(|target| target.target.address());
-            let mut asked_for = targets.filter(|&target| has_destination(requester, target));
-            if let Some(target) = asked_for.find(|&target| slots.has_connection(address, target)) {
-                return Some((Count::OwnConnection, Message::OwnConnection { requester: address, target }));
-            }
+        if slots.is_own_end(address)
+            && let Some(target) = self.own_target(requester, address)
+        {
+            return Some((Count::OwnConnection, Message::OwnConnection { requester: address, target }));
         }
         if let Some(limit) = slots.source_limit_reached(address.ip()) {
             return Some((Count::SourceLimit, Message::SourceLimit { requester: address, limit }));
         }
         slots.is_full().then_some((Count::PoolExhausted, Message::PoolExhausted { requester: address }))
+    }
+
+    /// Returns the target that a session has a connection to from this very address, if the requester asked
+    /// for that target.
+    #[cold]
+    fn own_target(&self, requester: &TcpStream, address: SocketAddr) -> Option<SocketAddr> {
+        let has_requesters_address = self.config.source == Some(Source::Requester);
+        for state in self.choice.addresses() {
+            if let Some(target) = state.address.address()
+                && has_destination(requester, target, has_requesters_address)
+                && self.pool.slots().has_connection(address, target)
+            {
+                return Some(target);
+            }
+        }
+        None
     }
 
     /// Drops a connection that the ACL admits.

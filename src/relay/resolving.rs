@@ -15,6 +15,7 @@ use crate::relay::Relay;
 use crate::relay::start::leads_back;
 use crate::relay::target::can_serve;
 use crate::resolve::Outcome;
+use crate::sys::net::has_way_to;
 
 impl<S: Sink> Relay<S> {
     /// Asks for the addresses of the targets that are names, for a session that is let in.
@@ -49,22 +50,21 @@ impl<S: Sink> Relay<S> {
         while let Some((index, outcome)) = self.names.next_report() {
             let Some(target) = self.config.targets().nth(index) else { continue };
             let name = target.host.to_string();
-            let (addresses, failure) = match outcome {
-                Outcome::Resolved { addresses } => (addresses, None),
-                Outcome::Failed { why, kept } => (kept, Some(why.to_string())),
-            };
-            let usable = self.usable(target, &addresses);
-            let failure = failure.or_else(|| usable.is_empty().then(|| NONE_USABLE.into()));
-            let addresses = Addresses(usable.iter().map(SocketAddr::ip).collect());
-            let message = match failure {
-                None => {
+            let failure = match outcome {
+                Outcome::Resolved { addresses } => {
+                    let usable = self.usable(target, &addresses);
                     self.choice.resolved(index, &usable);
-                    Message::NameResolved { name, addresses }
+                    usable.is_empty().then(|| NONE_USABLE.into())
                 }
-                Some(reason) => {
-                    self.choice.not_resolved(index);
-                    Message::NameNotResolved { name, reason, addresses }
-                }
+                Outcome::Failed { why, .. } => Some(why.to_string()),
+            };
+            if failure.is_some() {
+                self.choice.not_resolved(index);
+            }
+            let addresses = Addresses(self.choice.addresses_of(index).map(|address| address.ip()).collect());
+            let message = match failure {
+                None => Message::NameResolved { name, addresses },
+                Some(reason) => Message::NameNotResolved { name, reason, addresses },
             };
             self.sink.message(&message);
             self.look_from = Some(0);
@@ -72,14 +72,19 @@ impl<S: Sink> Relay<S> {
     }
 
     /// Returns the addresses of a target's name that sessions can connect to: `--source` may be of one
-    /// family only, and the relay's own listener is no target.
+    /// family only, as may be all requesters, and the relay's own listener is no target. Those that this host
+    /// has no way to now, as for a family that it does without, are the last ones.
     fn usable(&self, target: &Target, addresses: &[IpAddr]) -> Vec<SocketAddr> {
         let is_usable = |address: &SocketAddr| {
-            let suits = self.config.source.is_none_or(|source| can_serve(source, *address));
+            let suits = self.config.source.is_none_or(|source| can_serve(source, *address, self.listen));
             suits && !leads_back(*address, &self.config, self.listen)
         };
         let addresses = addresses.iter().map(|&address| SocketAddr::from((address, target.port)));
-        addresses.filter(is_usable).take(ADDRESSES_TRIED_MAX).collect()
+        let (mut usable, others): (Vec<_>, Vec<_>) =
+            addresses.filter(is_usable).partition(|&address| has_way_to(address));
+        usable.extend(others);
+        usable.truncate(ADDRESSES_TRIED_MAX);
+        usable
     }
 }
 

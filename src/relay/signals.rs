@@ -11,9 +11,9 @@ use crate::relay::control::Requests;
 
 impl<S: Sink> Relay<S> {
     /// Lets the process's signals ask for the same as a [`Handle`](crate::Handle): SIGTERM, SIGINT and SIGHUP to
-    /// stop, SIGQUIT to drain, SIGUSR1 to report. Where targets may be names,
-    /// SIGHUP looks them up instead. A SIGHUP that was ignored stays ignored. SIGXFSZ no longer
-    /// kills the process, so that a log file at its size limit does not.
+    /// stop, SIGQUIT to drain, SIGUSR1 to report. Where targets may be names, SIGHUP looks them up instead, and
+    /// elsewhere one that was ignored stays ignored. SIGXFSZ no longer kills the process, so that a log file at
+    /// its size limit does not.
     ///
     /// A signal asks every relay of the process that has called this. Without a call, the library leaves
     /// the signals as they are.
@@ -23,9 +23,12 @@ impl<S: Sink> Relay<S> {
     pub fn listen_to_signals(&self) -> io::Result<()> {
         let Requests { stop, drain, report, look_up, .. } = &self.control.requests;
         // A closed terminal stops the relay, unless nohup(1) or its like has asked for the opposite. A relay
-        // that resolves names looks them up instead.
-        let answer = if self.config.resolve() { look_up } else { stop };
-        let hang_up = (!ignores(SIGHUP)).then_some((SIGHUP, answer));
+        // that resolves names looks them up instead, which nohup has nothing against.
+        let hang_up = if self.config.resolve() {
+            Some((SIGHUP, look_up))
+        } else {
+            (!ignores(SIGHUP)).then_some((SIGHUP, stop))
+        };
         let requests = [(SIGTERM, stop), (SIGINT, stop), (SIGQUIT, drain), (SIGUSR1, report)];
         for (signal, request) in requests.into_iter().chain(hang_up) {
             // In this order, so that the woken loop finds the request.

@@ -1,6 +1,6 @@
 //! The start: binding, inheriting, checking, and what the limits of the process give a pool.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll};
@@ -96,7 +96,7 @@ impl<S: Sink> Relay<S> {
         if let Some(place) = &self.config.status {
             self.sink.message(&Message::StatusListening { status: place.to_string() });
         }
-        for message in self.given_up.take().into_iter().chain(remarks(&self.config)) {
+        for message in self.given_up.take().into_iter().chain(remarks(&self.config, self.listen)) {
             self.sink.message(&message);
         }
         self.sink.flush();
@@ -137,7 +137,7 @@ impl Relay {
         };
         let (address, poll, _control) = watch(config, &mut listener)?;
         serve(config, &poll, now())?;
-        Ok(Checked { address, remarks: remarks(config).collect() })
+        Ok(Checked { address, remarks: remarks(config, address) })
     }
 }
 
@@ -183,18 +183,19 @@ fn names(config: &Config) -> impl Iterator<Item = (usize, Name)> {
 /// Returns what is to be said of the pool and the limits: messages 105, where `--sessions` was given,
 /// and 104. Raises the descriptor limit. Message 136 follows for each backup that cannot be tried.
 #[cold]
-fn remarks(config: &Config) -> impl Iterator<Item = Message> {
+fn remarks(config: &Config, listen: SocketAddr) -> Vec<Message> {
     let needs = Needs::of(config);
-    let needed = config.sessions.map(|_| needs.message());
-    let untried = config.source.into_iter().flat_map(|source| {
-        let targets = config.targets().filter_map(Target::address);
-        let others = targets.filter(move |&target| !can_serve(source, target));
-        others.map(move |target| {
-            let (target, source) = (target.into(), source.to_string());
-            Message::BackupOfOtherFamily { target, source }
-        })
-    });
-    needed.into_iter().chain(needs.raise_descriptor_limit().err()).chain(untried)
+    let mut remarks: Vec<_> = config.sessions.map(|_| needs.message()).into_iter().collect();
+    remarks.extend(needs.raise_descriptor_limit().err());
+    if let Some(source) = config.source {
+        for target in config.targets().filter_map(Target::address) {
+            if !can_serve(source, target, listen) {
+                let (target, source) = (target.into(), source.to_string());
+                remarks.push(Message::BackupOfOtherFamily { target, source });
+            }
+        }
+    }
+    remarks
 }
 
 fn settings(config: &Config) -> Settings {
@@ -255,19 +256,13 @@ fn check_targets(config: &Config, listen: SocketAddr) -> Result<(), StartError> 
 /// # Errors
 /// Message 112.
 fn check_source(config: &Config, listen: SocketAddr) -> Result<(), StartError> {
-    let listen = canonical(listen);
-    let takes_both = listen.ip() == Ipv6Addr::UNSPECIFIED;
-    match config.source {
-        Some(source @ Source::Requester)
-            if !takes_both && config.target.is_ipv4() == Some(listen.is_ipv6()) =>
-        {
-            let family = config.target_family();
-            let allowed =
-                format!("an {family} address of this host, as no requester of {} has one", listen.ip());
-            Err(StartError::Config(invalid("--source", &source, allowed)))
-        }
-        _ => Ok(()),
+    let (Some(source), Some(target)) = (config.source, config.target.address()) else { return Ok(()) };
+    if can_serve(source, target, listen) {
+        return Ok(());
     }
+    let (family, bound) = (config.target_family(), canonical(listen).ip());
+    let allowed = format!("an {family} address of this host, as no requester of {bound} has one");
+    Err(StartError::Config(invalid("--source", &source, allowed)))
 }
 
 /// Returns whether a connection to `target` would come in at the relay's own listener at `listen`.

@@ -130,18 +130,19 @@ impl Exchange {
 }
 
 impl Try {
-    /// Joins the pieces of a stream to messages, and returns the first one that is an answer.
+    /// Joins the pieces of a stream, and returns the first message once it is whole. Only the server writes to the
+    /// connection, so it alone can have sent another message than the answer: the try has failed.
     fn take_from_stream(&mut self, bytes: &[u8]) -> Answer {
         self.stream.extend_from_slice(bytes);
-        while let Some((length, rest)) = self.stream.split_first_chunk() {
-            let length = usize::from(u16::from_be_bytes(*length));
-            let Some(message) = rest.get(..length) else { break };
-            match wire::read(&self.query, message) {
-                Answer::Foreign => drop(self.stream.drain(..2 + length)),
-                answer => return answer,
-            }
+        let message = self.stream.split_first_chunk().and_then(|(length, rest)| {
+            let length = u16::from_be_bytes(*length);
+            rest.get(..length.into())
+        });
+        match message.map(|message| wire::read(&self.query, message)) {
+            None => Answer::Foreign,
+            Some(Answer::Foreign) => Answer::Malformed,
+            Some(answer) => answer,
         }
-        Answer::Foreign
     }
 }
 

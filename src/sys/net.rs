@@ -88,6 +88,11 @@ pub(crate) fn comes_in_on(address: SocketAddr, interface: &str) -> bool {
     }
 }
 
+/// Returns whether this host has a way to `address`: a route, and an address of its own to come from.
+pub(crate) fn has_way_to(address: SocketAddr) -> bool {
+    source_towards(address, None).is_ok()
+}
+
 /// Returns the address that the kernel would connect to `address` from, through an interface if one is given.
 /// Connecting sends nothing here.
 fn source_towards(address: SocketAddr, interface: Option<&str>) -> io::Result<SocketAddr> {
@@ -110,10 +115,12 @@ pub(crate) fn is_listening(socket: &std::net::TcpListener) -> bool {
 }
 
 /// Returns whether the peer of an accepted connection asked for `target`: it connected to that very
-/// address, or to an address that this host translated.
-pub(crate) fn has_destination(accepted: &TcpStream, target: SocketAddr) -> bool {
-    let reached = accepted.local_addr().ok();
-    reached.into_iter().chain(before_translation(accepted)).any(|address| canonical(address) == target)
+/// address, or to an address that this host translated. With `only_translated`, the latter alone counts.
+pub(crate) fn has_destination(accepted: &TcpStream, target: SocketAddr, only_translated: bool) -> bool {
+    if accepted.local_addr().is_ok_and(|address| canonical(address) == target) {
+        return !only_translated;
+    }
+    before_translation(accepted).any(|address| canonical(address) == target)
 }
 
 /// Returns the destination before netfilter translated it, where the kernel knows it.

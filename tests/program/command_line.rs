@@ -60,8 +60,9 @@ fn assert_refused(position: usize, argument: &OsStr) {
 fn assert_refuses(run: &Run, position: usize, argument: &OsStr) {
     let (message, reason) = run.stdout.split_once('\n').unwrap();
     assert_eq!(message, refusal(position), "for {} as number {position}", argument.display());
-    let given = format!("The value given was {:?}. A valid example: ", argument.to_string_lossy());
-    let example = reason.strip_prefix(&given).unwrap_or_else(|| panic!("{reason} is not {given}"));
+    let given = format!("The value given was {:?}. ", argument.to_string_lossy());
+    let rest = reason.strip_prefix(&given).unwrap_or_else(|| panic!("{reason} is not {given}"));
+    let (_cure, example) = rest.split_once("A valid example: ").unwrap();
     assert!(!reason.trim_end().contains(char::is_control), "{reason:?}");
     let valid = with(position, example.trim_end().as_ref());
     assert!(parse(valid).is_ok(), "{example} is not valid");

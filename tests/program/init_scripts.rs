@@ -162,7 +162,7 @@ fn each_section_of_openwrt_becomes_an_instance_of_procd() {
             "logger|-s|-t|tcprelay|-p|daemon.err|Section port is not started: an option has a wrong value",
             "logger|-s|-t|tcprelay|-p|daemon.err|Section choice is not started: an option has a wrong value",
             &format!("logger|-s|-t|tcprelay|-p|daemon.err|Section name is not started: {refusal}"),
-            "The value given was \"localhost\". A valid example: 192.0.2.7",
+            "The value given was \"localhost\". A name needs --resolve. A valid example: 192.0.2.7",
         ]
     );
     assert_accepted(ssh.split('|'));

@@ -29,6 +29,8 @@ mod log;
 mod matrix;
 mod messages;
 #[cfg(target_os = "linux")]
+mod name_addresses;
+#[cfg(target_os = "linux")]
 mod name_files;
 #[cfg(target_os = "linux")]
 mod name_server;

@@ -3,7 +3,7 @@
 //! A network namespace takes root. Without it a test says so and proves nothing.
 
 use std::io::Read as _;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::{iter, thread};
 
 use nix::net::if_::if_nametoindex;
@@ -160,6 +160,39 @@ fn requesters_of_each_family_get_the_first_target_of_theirs() {
 }
 
 #[test]
+fn a_backup_of_the_family_that_no_requester_has_is_told_at_start() {
+    let Some(gateway) = Gateway::new() else { return };
+    if !route_as_the_readme_says() {
+        return;
+    }
+    let options = "--source requester --backup [2001:db8:2::2]";
+    let mut relay = Start::to("10.2.0.2:9000".parse().unwrap()).options(options).start_on(8000).unwrap();
+    relay.log.expect_text(
+        "Target [2001:db8:2::2]:9000 cannot be tried, because --source requester is of the other address family.",
+    );
+    assert_eq!(net::read_all(&mut gateway.connect("10.1.0.1:8000")), (Vec::new(), End::Reset));
+    relay.log.wait(27, 1);
+    let four = gateway.listen("10.2.0.2:9000");
+    net::assert_passes(&mut gateway.connect("10.1.0.1:8000"), &mut net::accept(&four), b"served");
+
+    // Where requesters of both families may come, each has a target.
+    let options = format!("--bind :: {options}");
+    let mut relay = Start::to("10.2.0.2:9000".parse().unwrap()).options(&options).start_on(8001).unwrap();
+    drop(four);
+    let six = gateway.listen("[2001:db8:2::2]:9000");
+    assert_eq!(net::read_all(&mut gateway.connect("10.1.0.1:8001")), (Vec::new(), End::Reset));
+    let seen = relay.log.wait(27, 1);
+    relay.log.expect_text(
+        "The connection from 10.1.0.2 failed: Address family not supported by protocol (error \
+                           number 97).",
+    );
+    let six_requester = &mut gateway.connect("[2001:db8:1::1]:8001");
+    net::assert_passes(six_requester, &mut net::accept(&six), b"served");
+    let told = |line: &String| line.contains("cannot be tried");
+    assert!(!relay.log.seen().iter().any(told), "{seen:?}");
+}
+
+#[test]
 fn a_requester_whose_address_reaches_no_target_makes_none_rest() {
     let Some(gateway) = Gateway::new() else { return };
     if !route_as_the_readme_says() {
@@ -193,21 +226,26 @@ fn a_listener_that_no_fitting_requester_can_reach_is_refused() {
     }
 }
 
-#[test]
-fn a_gateway_that_takes_connections_on_their_way_is_seen_by_neither_side() {
-    let Some(gateway) = Gateway::new() else { return };
+/// A listener of the target, and one on this host that the requester's connections to it are led to.
+fn in_the_way(gateway: &Gateway) -> Option<(TcpListener, TcpListener)> {
     let script = "nft 'table ip t { chain prerouting { type filter hook prerouting priority mangle;
                       socket transparent 1 meta mark set 1;
                       iif wan0 tcp dport 9000 tproxy to 127.0.0.1:8000 meta mark set 1; }; }'
                   ip rule add fwmark 1 lookup 100
                   ip route add local default dev lo table 100";
     if !set_up(script) {
-        return;
+        return None;
     }
-    let listener = gateway.listen("10.2.0.2:9000");
     // As a unit with Transparent=yes passes it in.
     let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 8000)).unwrap();
     SockRef::from(&socket).set_ip_transparent_v4(true).unwrap();
+    Some((gateway.listen("10.2.0.2:9000"), socket))
+}
+
+#[test]
+fn a_gateway_that_takes_connections_on_their_way_is_seen_by_neither_side() {
+    let Some(gateway) = Gateway::new() else { return };
+    let Some((listener, socket)) = in_the_way(&gateway) else { return };
     let mut config = Config::new(net::address(&socket), net::address(&listener)).unwrap();
     config.set_acl(Entry::Any).set_source(Source::Requester).unwrap();
     let relay = Relay::with_listener(config, |_: &Message| (), socket).unwrap();
@@ -219,6 +257,36 @@ fn a_gateway_that_takes_connections_on_their_way_is_seen_by_neither_side() {
     net::assert_passes(&mut requester, &mut far, b"unseen");
     net::assert_passes(&mut far, &mut requester, b"both ways");
     assert_eq!(handle.totals().unwrap().accepted, 1);
+    handle.stop();
+    assert_eq!(running.join().unwrap().unwrap(), Outcome::Stopped);
+}
+
+#[test]
+fn a_requester_that_uses_the_port_of_the_relays_own_connection_is_a_requester() {
+    let Some(gateway) = Gateway::new() else { return };
+    let Some((listener, transparent)) = in_the_way(&gateway) else { return };
+    let mut config = Config::new(net::address(&transparent), net::address(&listener)).unwrap();
+    // The relay looks for its own connections once half of the pool is taken.
+    config.set_acl(Entry::Any).set_source(Source::Requester).unwrap().set_sessions(4).unwrap();
+    let relay = Relay::with_listener(config, |_: &Message| (), transparent).unwrap();
+    let handle = relay.handle();
+    let running = thread::spawn(move || relay.run());
+    let session = |port| {
+        let mut requester = gateway.requester.run(|| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
+            socket.bind(&SocketAddr::from(([10, 1, 0, 2], port)).into()).unwrap();
+            socket.connect(&net::address(&listener).into()).unwrap();
+            TcpStream::from(socket)
+        });
+        let mut far = net::accept(&listener);
+        net::assert_passes(&mut requester, &mut far, b"unseen");
+        let port = far.peer_addr().unwrap().port();
+        ((requester, far), port)
+    };
+    let (_first, _) = session(0);
+    let (_second, port) = session(0);
+    // The system chose this port for the relay, and knows nothing of those that the requester uses.
+    let (_third, _) = session(port);
     handle.stop();
     assert_eq!(running.join().unwrap().unwrap(), Outcome::Stopped);
 }

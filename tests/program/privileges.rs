@@ -225,3 +225,64 @@ fn without_the_privilege_to_give_them_up_it_does_not_start() {
         assert_not_permitted(option, value, cure);
     }
 }
+
+/// A relay to a name, at a target on a loopback address, in a root directory whose etc/hosts has the name.
+#[test]
+fn in_a_root_directory_names_are_looked_up_in_its_own_files() {
+    if !is_root() {
+        return;
+    }
+    let folder = Folder::new("names");
+    fs::create_dir(folder.0.join("etc")).unwrap();
+    let hosts = folder.0.join("etc/hosts");
+    fs::write(&hosts, "127.0.0.1 only-in-there\n").unwrap();
+    let listener = net::listen();
+    let port = net::address(&listener).port().to_string();
+    let options = format!("--resolve --user {NOBODY}:{NOBODY} --chroot {}", folder.path());
+    let mut relay = Start::to_host("only-in-there", &port).options(&options).start();
+    relay.assert_relays(&listener);
+    relay.log.wait_text("The target name only-in-there has the addresses 127.0.0.1.");
+    // A change is seen there as well.
+    fs::write(&hosts, "127.42.0.1 only-in-there\n").unwrap();
+    relay.signal(Signal::HUP);
+    relay.log.wait_text("The target name only-in-there has the addresses 127.42.0.1.");
+}
+
+#[test]
+fn a_root_directory_without_the_files_of_names_is_refused_where_they_are_needed() {
+    if !is_root() {
+        return;
+    }
+    let folder = Folder::new("nameless");
+    let etc = folder.0.join("etc");
+    fs::create_dir(&etc).unwrap();
+    let start = |check: &[&str], host: &str| {
+        let port = free_port().to_string();
+        let options = ["--resolve", "--user", "65534:65534", "--chroot", folder.path()];
+        run(&[check, &options, &[&port, host, "80", "ANY", "1", "30", "1", "4000"]].concat())
+    };
+    let refusal = format!(
+        "Error: --chroot cannot be {:?}. It takes a folder with an etc/hosts or an etc/resolv.conf that the relay may \
+         read, as --resolve looks names up there.\n",
+        folder.path()
+    );
+    let refused = |check| {
+        let run = start(check, "db.example");
+        assert_eq!(
+            (run.code, run.stdout.lines().last().map(|line| format!("{line}\n"))),
+            (Some(2), Some(refusal.clone()))
+        );
+    };
+    refused(&["--check"]);
+    refused(&[]);
+    // It leads out of the folder, to a file that is not there any more.
+    std::os::unix::fs::symlink("/etc/hosts", etc.join("hosts")).unwrap();
+    refused(&["--check"]);
+    // Only root may read it.
+    fs::write(etc.join("resolv.conf"), "").unwrap();
+    fs::set_permissions(etc.join("resolv.conf"), fs::Permissions::from_mode(0o600)).unwrap();
+    refused(&["--check"]);
+    assert_eq!(start(&["--check"], "192.0.2.7").code, Some(0), "an address needs no file");
+    fs::set_permissions(etc.join("resolv.conf"), fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(start(&["--check"], "db.example").code, Some(0));
+}

@@ -24,7 +24,7 @@ fn catalogue() -> Vec<Message> {
     let errno = Errno(80004);
     let address = "0.0.0.0:40000".parse().unwrap();
     let failure = ListenFailure { address, errno };
-    let given = Given { text: "value".into(), example: "example" };
+    let given = Given { text: "value".into(), example: "example", cure: "" };
     let mut messages = vec![
         Message::ClockTooCoarse {},
         Message::InvalidFwdPort { given: given.clone() },
@@ -77,7 +77,7 @@ fn catalogue_of_process(session: Identity) -> Vec<Message> {
     let errno = Errno(80004);
     let address = "0.0.0.0:40000".parse().unwrap();
     let failure = ListenFailure { address, errno };
-    let given = Given { text: "value".into(), example: "example" };
+    let given = Given { text: "value".into(), example: "example", cure: "" };
     vec![
         Message::StopSignal {},
         Message::DrainSignal { sessions: 90005 },

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use crate::log::fields::{Field, Fields, Value};
 use crate::pool::totals::{ENDED, REJECTED};
 use crate::relay::status::view::{Quoted, View};
+use crate::relay::target::choice::TargetState;
 use crate::session::ended::Live;
 
 /// The object written so far.
@@ -46,15 +47,7 @@ pub(super) fn write(view: &View<'_>, sessions: &[Live]) -> String {
     }
     json.open("targets", '[');
     for target in view.targets {
-        json.open("", '{');
-        json.field("target", &target.target);
-        json.flag("up", !target.is_resting());
-        json.open("connects_failed", '{');
-        for (reason, count) in target.named_failures() {
-            json.value(reason, Value::Number(count));
-        }
-        json.close('}');
-        json.close('}');
+        json.target(target);
     }
     json.close(']');
     json.open("live", '[');
@@ -89,6 +82,28 @@ impl Json {
     fn flag(&mut self, name: &str, is_set: bool) {
         self.begin(name);
         self.0.push_str(if is_set { "true" } else { "false" });
+    }
+
+    fn target(&mut self, target: &TargetState) {
+        self.open("", '{');
+        self.field("target", &target.target);
+        self.flag("up", !target.is_resting());
+        self.open("addresses", '[');
+        for state in &target.addresses {
+            if let Some(address) = state.address.address() {
+                self.open("", '{');
+                self.field("address", &address);
+                self.flag("up", !state.is_resting());
+                self.close('}');
+            }
+        }
+        self.close(']');
+        self.open("connects_failed", '{');
+        for (reason, count) in target.named_failures() {
+            self.value(reason, Value::Number(count));
+        }
+        self.close('}');
+        self.close('}');
     }
 
     /// Opens an object or a list, as an entry of what is open. An entry of a list has no name.

@@ -83,7 +83,7 @@ fn targets(metrics: &mut Metrics, view: &View<'_>) {
     metrics.family(
         "tcprelay_target_up",
         "gauge",
-        "Whether the last connect to the target succeeded, or there was none.",
+        "Whether the last connect to one of the target's addresses succeeded, or there was none.",
     );
     for (target, name) in named() {
         metrics.labelled("tcprelay_target_up", &[("target", &name)], u64::from(!target.is_resting()));

@@ -89,8 +89,14 @@ fn fact(page: &mut String, name: &str, value: &dyn Display) -> fmt::Result {
 fn put_targets(page: &mut String, view: &View<'_>) -> fmt::Result {
     page.push_str("<h2>Targets</h2><div class=wide><table><tr><th>target<th>state<th>failed connects");
     for target in view.targets {
+        write!(page, "<tr><td>{}", Html(&target.target))?;
+        // Those of a name.
+        for state in target.addresses.iter().filter(|state| state.address != target.target) {
+            let word = if state.is_resting() { " down" } else { "" };
+            write!(page, "<br><small>{}{word}</small>", Html(&state.address))?;
+        }
         let state = if target.is_resting() { "down" } else { "up" };
-        write!(page, "<tr><td>{}<td><b class={state}>{state}</b><td>", Html(&target.target))?;
+        write!(page, "<td><b class={state}>{state}</b><td>")?;
         let mut separator = "";
         for (reason, count) in target.named_failures().filter(|&(_, count)| count > 0) {
             write!(page, "{separator}{count} {reason}")?;

@@ -16,27 +16,36 @@ use crate::limits::{ADDRESSES_TRIED_MAX, TARGET_REST_MAX, TARGET_REST_MIN, TARGE
 use crate::session::connecting::Tried;
 use crate::session::ended::{Cause, Destination, Unreached};
 
-/// The targets of a relay, in the order in which they are tried. The addresses of a name stand in its place.
+/// The targets of a relay, in the order in which they are tried, each at all of its addresses.
 #[derive(Debug)]
 pub struct Choice {
     targets: Vec<TargetState>,
 }
 
 /// The state of one target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetState {
-    /// Its address, or its name while that has no known address.
+    /// Its address or its name, as the command line has it. No other target has the same.
     pub target: Destination,
-    /// Its index on the command line; the addresses of a name share it.
+    /// Its index on the command line.
     index: usize,
+    /// The connects that failed since the start, by [`Failure`], whatever address the target had.
+    pub failures: [u64; Failure::ALL.len()],
+    /// Its addresses, in the order in which they are tried; the name while no address of it is known.
+    pub addresses: Vec<AddressState>,
+}
+
+/// The state of one address of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressState {
+    /// The address, or the name while none is known.
+    pub address: Destination,
     /// Its place among those that a session has tried.
     place: usize,
-    /// The connects that failed since the start, by [`Failure`].
-    pub failures: [u64; Failure::ALL.len()],
     standing: Standing,
 }
 
-/// Whether sessions go to a target.
+/// Whether sessions go to an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     /// They do.
@@ -113,33 +122,39 @@ impl Choice {
         let mut states: Vec<TargetState> = Vec::new();
         for (index, target) in targets.into_iter().enumerate() {
             if states.iter().all(|state| state.target != target) {
-                states.push(TargetState::up(target, index, index * ADDRESSES_TRIED_MAX));
+                let addresses = vec![AddressState::up(target, index * ADDRESSES_TRIED_MAX)];
+                states.push(TargetState { target, index, failures: [0; Failure::ALL.len()], addresses });
             }
         }
         Self { targets: states }
     }
 
-    /// Puts the addresses of a name in its place. Those that were known before keep their state.
+    /// Gives a name these addresses. Those that it had before keep their state, and without others all of
+    /// them stay.
     pub fn resolved(&mut self, index: usize, addresses: &[SocketAddr]) {
-        let Some(at) = self.targets.iter().position(|target| target.index == index) else { return };
-        let known: Vec<_> = self.targets.extract_if(.., |target| target.index == index).collect();
-        let kept = |address: SocketAddr| known.iter().find(|target| target.target == address.into());
+        let target = self.targets.iter_mut().find(|target| target.index == index);
+        let Some(target) = target.filter(|_| !addresses.is_empty()) else { return };
+        let known = std::mem::take(&mut target.addresses);
+        let kept = |address: SocketAddr| known.iter().find(|state| state.address == address.into());
         let taken: Vec<_> = addresses.iter().filter_map(|&address| Some(kept(address)?.place)).collect();
         let first = index * ADDRESSES_TRIED_MAX;
-        let mut free = (first..first + ADDRESSES_TRIED_MAX).filter(|place| !taken.contains(place));
+        let free = (first..first + ADDRESSES_TRIED_MAX).filter(|place| !taken.contains(place));
+        // Sessions may have tried the address that had a place, so those that none had go first.
+        let (used, unused): (Vec<_>, Vec<_>) =
+            free.partition(|&place| known.iter().any(|state| state.place == place));
+        let mut free = unused.into_iter().chain(used);
         let states = addresses.iter().filter_map(|&address| match kept(address) {
             Some(known) => Some(*known),
-            None => Some(TargetState::up(address.into(), index, free.next()?)),
+            None => Some(AddressState::up(address.into(), free.next()?)),
         });
-        self.targets.splice(at..at, states);
+        target.addresses.extend(states);
     }
 
     /// Notes that the lookup of a name has failed. Without an address, sessions go to other targets first.
     pub fn not_resolved(&mut self, index: usize) {
-        for target in self.targets.iter_mut().filter(|target| target.index == index) {
-            if target.target.address().is_none() {
-                target.standing = Standing::Unknown;
-            }
+        let Some(target) = self.targets.iter_mut().find(|target| target.index == index) else { return };
+        for state in target.addresses.iter_mut().filter(|state| state.address.address().is_none()) {
+            state.standing = Standing::Unknown;
         }
     }
 
@@ -149,24 +164,37 @@ impl Choice {
         &self.targets
     }
 
+    /// Returns the addresses of all targets, in their order.
+    pub fn addresses(&self) -> impl Iterator<Item = &AddressState> {
+        self.targets.iter().flat_map(|target| &target.addresses)
+    }
+
+    /// Returns the known addresses of one target, by its index.
+    pub fn addresses_of(&self, index: usize) -> impl Iterator<Item = SocketAddr> {
+        let target = self.targets.iter().find(move |target| target.index == index);
+        let states = target.map_or(&[][..], |target| &target.addresses);
+        states.iter().filter_map(|state| state.address.address())
+    }
+
     /// Returns whether a session that could not reach a target may find another one.
     #[must_use]
     pub fn has_alternatives(&self) -> bool {
-        self.targets.len() > 1
+        self.addresses().nth(1).is_some()
     }
 
     /// Returns the target for a session that has tried some already; `None`: there is no other.
     pub fn next(&mut self, tried: Tried, now: Instant) -> Option<Destination> {
-        let mut untried = (0..self.targets.len()).filter(|&at| !tried.contains(self.targets[at].place));
-        let first = untried.clone().next()?;
-        let open = untried.find(|&at| self.targets[at].standing.is_open(now));
-        let target = &mut self.targets[open.unwrap_or(first)];
-        if let Standing::Resting { until, rest } | Standing::Trial { until, rest } = target.standing
-            && until <= now
-        {
-            target.standing = Standing::Trial { until: now + TARGET_TRIAL_MAX, rest };
+        let mut resting = None;
+        for state in self.addresses_mut() {
+            if tried.contains(state.place) {
+                continue;
+            }
+            if state.standing.is_open(now) {
+                return Some(state.choose(now));
+            }
+            resting.get_or_insert(state);
         }
-        Some(target.target)
+        resting.map(|state| state.choose(now))
     }
 
     /// Notes that a session could not reach a target, and adds the target to those that it has tried.
@@ -175,15 +203,17 @@ impl Choice {
     pub fn failed(&mut self, target: Destination, failure: Failure, tried: &mut Tried, now: Instant) -> bool {
         let mut is_news = false;
         // Two names can have the same address.
-        for state in self.targets.iter_mut().filter(|state| state.target == target) {
-            tried.add(state.place);
-            state.failures[failure as usize] += 1;
-            let standing = state.standing;
-            state.standing = match target {
-                Destination::Address(_) => standing.after(failure, now),
-                Destination::Name(..) => Standing::Unknown,
-            };
-            is_news = standing == Standing::Up && state.is_resting();
+        for TargetState { failures, addresses, .. } in &mut self.targets {
+            for state in addresses.iter_mut().filter(|state| state.address == target) {
+                tried.add(state.place);
+                failures[failure as usize] += 1;
+                let standing = state.standing;
+                state.standing = match target {
+                    Destination::Address(_) => standing.after(failure, now),
+                    Destination::Name(..) => Standing::Unknown,
+                };
+                is_news |= standing == Standing::Up && state.is_resting();
+            }
         }
         is_news
     }
@@ -192,31 +222,34 @@ impl Choice {
     /// others, or is no target any more.
     #[must_use]
     pub fn is_spent(&self, target: Destination, tried: Tried) -> Option<usize> {
-        let index = self.targets.iter().find(|state| state.target == target)?.index;
-        let mut addresses = self.targets.iter().filter(|state| state.index == index);
-        addresses.all(|state| tried.contains(state.place)).then_some(index)
+        let has_it = |state: &TargetState| state.addresses.iter().any(|state| state.address == target);
+        let state = self.targets.iter().find(|state| has_it(state))?;
+        state.addresses.iter().all(|state| tried.contains(state.place)).then_some(state.index)
     }
 
     /// Notes that a target has answered. Returns whether it rested before.
     pub fn answered(&mut self, target: Destination) -> bool {
         let mut was_resting = false;
-        for state in self.targets.iter_mut().filter(|state| state.target == target) {
-            was_resting = state.is_resting();
-            state.standing = Standing::Up;
+        for state in self.addresses_mut() {
+            if state.address == target {
+                was_resting |= state.is_resting();
+                state.standing = Standing::Up;
+            }
         }
         was_resting
+    }
+
+    fn addresses_mut(&mut self) -> impl Iterator<Item = &mut AddressState> {
+        self.targets.iter_mut().flat_map(|target| &mut target.addresses)
     }
 }
 
 impl TargetState {
-    fn up(target: Destination, index: usize, place: usize) -> Self {
-        Self { target, index, place, failures: [0; Failure::ALL.len()], standing: Standing::Up }
-    }
-
-    /// Returns whether the last connect has failed, so that sessions try other targets first.
+    /// Returns whether the last connect to each of its addresses has failed, so that sessions try other
+    /// targets first.
     #[must_use]
     pub fn is_resting(&self) -> bool {
-        self.standing != Standing::Up
+        self.addresses.iter().all(AddressState::is_resting)
     }
 
     /// Returns the failed connects of each kind, by the kind's name.
@@ -228,6 +261,28 @@ impl TargetState {
     #[must_use]
     pub fn state(&self) -> &'static str {
         if self.is_resting() { "resting" } else { "up" }
+    }
+}
+
+impl AddressState {
+    fn up(address: Destination, place: usize) -> Self {
+        Self { address, place, standing: Standing::Up }
+    }
+
+    /// Returns the address for a session. After a rest, that session tries it.
+    fn choose(&mut self, now: Instant) -> Destination {
+        if let Standing::Resting { until, rest } | Standing::Trial { until, rest } = self.standing
+            && until <= now
+        {
+            self.standing = Standing::Trial { until: now + TARGET_TRIAL_MAX, rest };
+        }
+        self.address
+    }
+
+    /// Returns whether the last connect has failed, so that sessions try other addresses first.
+    #[must_use]
+    pub fn is_resting(&self) -> bool {
+        self.standing != Standing::Up
     }
 }
 

@@ -5,7 +5,7 @@ pub(crate) mod names;
 pub(super) mod way;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 
 use mio::net::TcpStream;
 use proxy_header::{ProxiedAddress, ProxyHeader};
@@ -59,12 +59,15 @@ pub(crate) fn stream(
     Ok(TcpStream::from_std(socket.into()))
 }
 
-/// Returns whether a connection to `target` can come from `source`, for one requester at least.
-pub(crate) fn can_serve(source: Source, target: SocketAddr) -> bool {
-    match source {
-        Source::Host(host) => host.ip().is_ipv4() == target.is_ipv4(),
-        Source::Requester => true,
-    }
+/// Returns whether a connection to `target` can come from `source`, for one requester at `listen` at least.
+pub(crate) fn can_serve(source: Source, target: SocketAddr, listen: SocketAddr) -> bool {
+    let source = match source {
+        Source::Host(host) => host.ip(),
+        // Requesters of both families may come.
+        Source::Requester if listen.ip() == Ipv6Addr::UNSPECIFIED => return true,
+        Source::Requester => canonical(listen).ip(),
+    };
+    source.is_ipv4() == target.is_ipv4()
 }
 
 fn connect(socket: &Socket, config: &Config, requester: SocketAddr, target: SocketAddr) -> io::Result<()> {

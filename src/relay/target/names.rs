@@ -48,6 +48,13 @@ impl Default for Files {
     }
 }
 
+impl Files {
+    /// Returns whether there is one of them at least.
+    pub(crate) fn can_be_read(&self) -> bool {
+        [&self.hosts, &self.conf].into_iter().any(|path| version(path) != 0 && File::open(path).is_ok())
+    }
+}
+
 /// The socket of one query.
 #[derive(Debug)]
 struct Socket {

@@ -111,12 +111,9 @@ fn a_truncated_answer_is_fetched_over_tcp_piece_by_piece() {
     driver.receive(&four, &truncated);
     assert_eq!(driver.asked(), [("192.0.2.1".to_owned(), Tcp)]);
     let tcp = driver.socket(Rtype::A);
-    // First the answer to another query, which is none.
-    let mut foreign = answer(&tcp.query, Rcode::NOERROR, &["10.0.0.8"], 60);
-    foreign[0] ^= 1;
     let message = answer(&tcp.query, Rcode::NOERROR, &["10.0.0.1", "10.0.0.2"], 60);
-    let length = |message: &[u8]| u16::try_from(message.len()).unwrap().to_be_bytes();
-    let stream = [&length(&foreign)[..], &foreign, &length(&message), &message].concat();
+    let length = u16::try_from(message.len()).unwrap().to_be_bytes();
+    let stream = [&length[..], &message].concat();
     for byte in &stream[..stream.len() - 1] {
         driver.receive(&tcp, &[*byte]);
         assert_eq!(driver.reports(), []);
@@ -127,26 +124,43 @@ fn a_truncated_answer_is_fetched_over_tcp_piece_by_piece() {
 }
 
 #[test]
-fn a_stream_that_ends_early_or_is_truncated_too_is_followed_by_the_next_server() {
-    for is_truncated in [true, false] {
+fn a_stream_that_ends_early_is_truncated_too_or_has_no_answer_is_followed_by_the_next_server() {
+    // Whether the answer is there, is truncated, and has the id of the query.
+    for case in [Some((true, true)), Some((false, false)), None] {
         let mut driver = Driver::new("db.", TWO_SERVERS);
         driver.ask();
         let socket = driver.socket(Rtype::A);
-        let mut truncated = answer(&socket.query, Rcode::NOERROR, &[], 0);
-        truncated[2] |= 2;
-        driver.receive(&socket, &truncated);
+        let mut message = answer(&socket.query, Rcode::NOERROR, &["10.0.0.1"], 60);
+        message[2] |= 2;
+        driver.receive(&socket, &message);
         let tcp = driver.socket(Rtype::A);
-        truncated[..2].copy_from_slice(&tcp.query[..2]);
-        let length = u16::try_from(truncated.len()).unwrap().to_be_bytes();
-        if is_truncated {
-            driver.receive(&tcp, &[&length[..], &truncated].concat());
+        let length = u16::try_from(message.len()).unwrap().to_be_bytes();
+        if let Some((is_truncated, is_ours)) = case {
+            message[2] &= if is_truncated { 0xff } else { !2 };
+            message[..2].copy_from_slice(&tcp.query[..2]);
+            message[1] ^= u8::from(!is_ours);
+            driver.receive(&tcp, &[&length[..], &message].concat());
         } else {
             driver.receive(&tcp, &length);
             driver.fail(&tcp);
         }
+        assert_eq!(driver.reports(), []);
         let next = driver.socket(Rtype::A);
-        assert_eq!((next.server.ip().to_string(), next.transport), ("192.0.2.2".into(), Udp));
+        assert_eq!((next.server.ip().to_string(), next.transport), ("192.0.2.2".into(), Udp), "{case:?}");
     }
+}
+
+#[test]
+fn a_stream_of_empty_messages_is_given_up_at_once() {
+    let mut driver = Driver::new("db.", TWO_SERVERS);
+    driver.ask();
+    let socket = driver.socket(Rtype::A);
+    let mut truncated = answer(&socket.query, Rcode::NOERROR, &[], 0);
+    truncated[2] |= 2;
+    driver.receive(&socket, &truncated);
+    let tcp = driver.socket(Rtype::A);
+    driver.receive(&tcp, &[0; 2048]);
+    assert_eq!(driver.socket(Rtype::A).server.ip().to_string(), "192.0.2.2");
 }
 
 #[test]

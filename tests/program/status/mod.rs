@@ -3,6 +3,8 @@
 mod pages;
 mod places;
 mod requests;
+#[cfg(target_os = "linux")]
+mod targets;
 mod tools;
 
 use std::io::{Read, Write};

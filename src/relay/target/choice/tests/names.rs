@@ -9,8 +9,8 @@ fn address(last: u8) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, last], 80))
 }
 
-fn targets(choice: &Choice) -> Vec<Destination> {
-    choice.targets().iter().map(|state| state.target).collect()
+fn addresses(choice: &Choice) -> Vec<Destination> {
+    choice.addresses().map(|state| state.address).collect()
 }
 
 /// A choice between `db` and a backup with the address 9.
@@ -46,19 +46,36 @@ fn a_wait_that_expired_sends_other_sessions_to_other_targets_first() {
 fn addresses_stand_in_the_place_of_their_name_and_known_ones_keep_their_state() {
     let (mut choice, now) = (choice(), Instant::now());
     choice.resolved(0, &[address(1), address(2)]);
-    assert_eq!(targets(&choice), [address(1), address(2), address(9)].map(Destination::from));
+    assert_eq!(addresses(&choice), [address(1), address(2), address(9)].map(Destination::from));
     let mut tried = Tried::default();
     choice.failed(address(1).into(), Failure::Refused, &mut tried, now);
     choice.resolved(0, &[address(3), address(1)]);
-    assert_eq!(targets(&choice), [address(3), address(1), address(9)].map(Destination::from));
-    assert!(choice.targets()[1].is_resting() && !choice.targets()[0].is_resting());
-    assert_eq!(choice.targets()[1].failures, [1, 0, 0, 0]);
+    assert_eq!(addresses(&choice), [address(3), address(1), address(9)].map(Destination::from));
+    let db = &choice.targets()[0];
+    assert_eq!((db.target, db.failures), (DB, [1, 0, 0, 0]));
+    assert_eq!(db.addresses.iter().map(AddressState::is_resting).collect::<Vec<_>>(), [false, true]);
+    assert!(!db.is_resting(), "one of its addresses is up");
     // A session that has tried 1 goes on to 3, and not to 1 again.
     assert_eq!(choice.next(tried, now), Some(address(3).into()));
     choice.failed(address(3).into(), Failure::Refused, &mut tried, now);
     assert_eq!(choice.next(tried, now), Some(address(9).into()));
     choice.not_resolved(0);
-    assert!(!choice.targets()[2].is_resting(), "a failed lookup says nothing of known addresses");
+    assert!(!choice.targets()[1].is_resting(), "a failed lookup says nothing of known addresses");
+    // What failed is counted, though the address is gone.
+    choice.resolved(0, &[address(4)]);
+    assert_eq!(choice.targets()[0].failures, [2, 0, 0, 0]);
+}
+
+#[test]
+fn an_address_that_a_name_has_got_meanwhile_is_none_that_a_session_has_tried() {
+    let (mut choice, now) = (choice(), Instant::now());
+    choice.resolved(0, &[address(1), address(2)]);
+    let mut tried = Tried::default();
+    for last in [1, 2, 9] {
+        choice.failed(address(last).into(), Failure::Refused, &mut tried, now);
+    }
+    choice.resolved(0, &[address(3)]);
+    assert_eq!(choice.next(tried, now), Some(address(3).into()));
 }
 
 #[test]
