@@ -6,8 +6,8 @@
 #     src/dist/small.sh [<target>]        x86_64-unknown-linux-musl
 #
 # Needs a nightly toolchain with rust-src, and apt, which brings musl of the target's architecture. It serves
-# targets whose standard library rustup does not have; AUDITABLE=yes adds the list of crates. Debian builds musl for MIPS with floating point in hardware,
-# so the program for mipsel needs a processor or a kernel that has it.
+# targets whose standard library rustup does not have; AUDITABLE=yes adds the list of crates. Debian builds musl
+# for MIPS with floating point in hardware, so the program for mipsel needs a processor or a kernel that has it.
 set -euo pipefail
 
 target=${1:-x86_64-unknown-linux-musl}
