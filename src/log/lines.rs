@@ -1,7 +1,7 @@
 //! How a message becomes lines: which levels are wanted, what stands before a line, and in which
 //! format the line is.
 
-use std::io::{self, Write as _};
+use std::fmt::{self, Write as _};
 use std::time::SystemTime;
 
 use crate::config::{LogFormat, LogLevel, LogStyle};
@@ -63,19 +63,31 @@ impl Lines {
         if self.style.format == LogFormat::Text { message.reason() } else { None }
     }
 
-    fn append_line(self, out: &mut Vec<u8>, message: &Message, time: Option<SystemTime>) -> io::Result<()> {
+    fn append_line(self, out: &mut Vec<u8>, message: &Message, time: Option<SystemTime>) -> fmt::Result {
+        let mut line = Line(out);
         if self.priorities {
-            write!(out, "<{}>", priority(message.level()))?;
+            write!(line, "<{}>", priority(message.level()))?;
         }
         let time = time.map(humantime::format_rfc3339_millis);
         match self.style.format {
             #[cfg(feature = "json")]
-            LogFormat::Json => crate::log::json::write(out, message, time),
+            LogFormat::Json => crate::log::json::write(line.0, message, time).map_err(|_| fmt::Error),
             LogFormat::Text => match time {
-                Some(time) => writeln!(out, "{time} {message}"),
-                None => writeln!(out, "{message}"),
+                Some(time) => writeln!(line, "{time} {message}"),
+                None => writeln!(line, "{message}"),
             },
         }
+    }
+}
+
+/// Text at the end of what was written before. As `io::Write`, the same bytes would take twice as many
+/// instructions: each piece could fail.
+struct Line<'a>(&'a mut Vec<u8>);
+
+impl fmt::Write for Line<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
     }
 }
 

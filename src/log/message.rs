@@ -7,10 +7,11 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::config::error::Given;
+use crate::log::digits::Digits;
 use crate::log::fields::{Field as _, Fields, Value};
 use crate::log::reason::{Addresses, Errno, ListenFailure, OptionFailure, StatusFailure, words};
 use crate::pool::totals::Totals;
-use crate::session::ended::{Destination, Identity, Live, Summary, Unreached};
+use crate::session::ended::{Destination, Identity, Live, Serial, Summary, Unreached};
 
 /// How much a message matters. It decides which `--log-level` keeps the message, and its priority
 /// in the journal.
@@ -158,52 +159,52 @@ catalogue! {
         "Absolute timeout expired. This process will now terminate.";
     /// No byte moved for the idle timeout.
     24 "idle_timeout" End IdleTimeout { session: Identity, summary: Summary }
-        "Session handler serial number {} connecting {} to {} exceeded the idle timeout and has been terminated.", session.serial, bare(&session.requester), host(&session.target);
+        "Session handler serial number {} connecting {} to {} exceeded the idle timeout and has been terminated.", number(session.serial), bare(&session.requester), host(&session.target);
     /// Not connected within the connect timeout.
     25 "connect_timeout" Problem ConnectTimeout { session: Identity, summary: Summary }
-        "Session handler serial number {} connecting {} to {} has been terminated due to an expired target connection attempt.", session.serial, bare(&session.requester), host(&session.target);
+        "Session handler serial number {} connecting {} to {} has been terminated due to an expired target connection attempt.", number(session.serial), bare(&session.requester), host(&session.target);
     /// A slot is taken, the connect begins.
     26 "allocated" Step Allocated { session: Identity }
-        "Session handler serial number {} was allocated for request from {}. Connecting to target {}.", session.serial, bare(&session.requester), host(&session.target);
+        "Session handler serial number {} was allocated for request from {}. Connecting to target {}.", number(session.serial), bare(&session.requester), host(&session.target);
     /// The connect failed.
     27 "target_refused" Problem TargetRefused { session: Identity, summary: Summary }
-        "The target refused the connection attempt for session handler serial number {}.", session.serial;
+        "The target refused the connection attempt for session handler serial number {}.", number(session.serial);
     /// The connect succeeded.
     28 "connected" Step Connected { session: Identity }
-        "Session handler serial number {} made a successful connection to the target. Starting the relay threads.", session.serial;
+        "Session handler serial number {} made a successful connection to the target. Starting the relay threads.", number(session.serial);
     /// The requester's socket cannot be registered with the poll instance.
     29 "requester_relay_not_started" Problem RequesterRelayNotStarted { session: Identity, summary: Summary }
-        "Session handler serial number {} could not start the requester relay thread.", session.serial;
+        "Session handler serial number {} could not start the requester relay thread.", number(session.serial);
     /// The target's socket cannot be registered again for relaying.
     30 "target_relay_not_started" Problem TargetRelayNotStarted { session: Identity, summary: Summary }
-        "Session handler serial number {} could not start the target relay thread.", session.serial;
+        "Session handler serial number {} could not start the target relay thread.", number(session.serial);
     /// Both sockets are ready for relaying.
     31 "relays_started" Step RelaysStarted { session: Identity }
-        "Session handler serial number {} successfully started both relay threads.", session.serial;
+        "Session handler serial number {} successfully started both relay threads.", number(session.serial);
     /// No memory for the requester-to-target channel's buffer.
     32 "requester_buffer" Problem RequesterBuffer { session: Identity, summary: Summary }
-        "Session handler serial number {} failed to allocate a requester transfer buffer.", session.serial;
+        "Session handler serial number {} failed to allocate a requester transfer buffer.", number(session.serial);
     /// The requester-to-target channel relays.
     33 "requester_channel_active" Step RequesterChannelActive { session: Identity }
-        "Session handler serial number {} requester-to-target channel is now active.", session.serial;
+        "Session handler serial number {} requester-to-target channel is now active.", number(session.serial);
     /// The requester closed first, or reading from it failed.
     34 "requester_read_closure" End RequesterReadClosure { session: Identity, summary: Summary }
-        "Session handler serial number {} terminated due to requester read closure.", session.serial;
+        "Session handler serial number {} terminated due to requester read closure.", number(session.serial);
     /// Writing to the target failed.
     35 "target_write_closure" End TargetWriteClosure { session: Identity, summary: Summary }
-        "Session handler serial number {} terminated due to target write closure.", session.serial;
+        "Session handler serial number {} terminated due to target write closure.", number(session.serial);
     /// No memory for the target-to-requester channel's buffer.
     36 "target_buffer" Problem TargetBuffer { session: Identity, summary: Summary }
-        "Session handler serial number {} failed to allocate a target transfer buffer.", session.serial;
+        "Session handler serial number {} failed to allocate a target transfer buffer.", number(session.serial);
     /// The target-to-requester channel relays.
     37 "target_channel_active" Step TargetChannelActive { session: Identity }
-        "Session handler serial number {} target-to-requester channel is now active.", session.serial;
+        "Session handler serial number {} target-to-requester channel is now active.", number(session.serial);
     /// The target closed first, or reading from it failed.
     38 "target_read_closure" End TargetReadClosure { session: Identity, summary: Summary }
-        "Session handler serial number {} terminated due to target read closure.", session.serial;
+        "Session handler serial number {} terminated due to target read closure.", number(session.serial);
     /// Writing to the requester failed.
     39 "requester_write_closure" End RequesterWriteClosure { session: Identity, summary: Summary }
-        "Session handler serial number {} terminated due to requester write closure.", session.serial;
+        "Session handler serial number {} terminated due to requester write closure.", number(session.serial);
     /// SIGTERM, SIGINT, or a second SIGQUIT.
     100 "stop_signal" End StopSignal {}
         "Stop signal received. This process will now terminate.";
@@ -234,7 +235,7 @@ catalogue! {
     /// SIGUSR1: a live session.
     109 "status_session" Answer StatusSession { live: Live }
         "Status: session handler serial number {} from {} is {}, age {} s, idle {} s, {} bytes to the target, {} bytes to the requester.",
-        live.identity.serial, bare(&live.identity.requester), live.phase, live.summary.duration.as_secs(), live.idle.as_secs(), live.summary.to_target, live.summary.to_requester;
+        number(live.identity.serial), bare(&live.identity.requester), live.phase, live.summary.duration.as_secs(), live.idle.as_secs(), live.summary.to_target, live.summary.to_requester;
     /// Waiting for events failed for good.
     110 "wait_failed" Error WaitFailed { errno: Errno }
         "Error number {errno} was returned while waiting for events. This process will now terminate.";
@@ -273,7 +274,7 @@ catalogue! {
         "The target name {name} could not be resolved: {reason}. {}", addresses.kept();
     /// A session goes on to another target, with `--backup`.
     122 "next_target" Step NextTarget { session: Identity, unreached: Unreached, next_target: Destination }
-        "Session handler serial number {} could not connect to {} ({}). Connecting to target {next_target}.", session.serial, session.target, words(unreached);
+        "Session handler serial number {} could not connect to {} ({}). Connecting to target {next_target}.", number(session.serial), session.target, words(unreached);
     /// A connect to a target that did not rest has failed, with `--backup`.
     123 "target_rests" Problem TargetRests { target: Destination, unreached: Unreached }
         "Target {target} could not be reached ({}). Sessions go to other targets first, until it answers again.", words(unreached);
@@ -323,8 +324,23 @@ impl fmt::Display for Host<'_> {
 }
 
 /// The bare address, an IPv4-mapped one as IPv4.
-fn bare(address: &SocketAddr) -> IpAddr {
-    address.ip().to_canonical()
+fn bare(address: &SocketAddr) -> Bare {
+    Bare(address.ip().to_canonical())
+}
+
+struct Bare(IpAddr);
+
+impl fmt::Display for Bare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            IpAddr::V4(address) => Digits::from(address).fmt(f),
+            IpAddr::V6(address) => address.fmt(f),
+        }
+    }
+}
+
+fn number(serial: Serial) -> Digits {
+    serial.get().into()
 }
 
 #[cfg(test)]

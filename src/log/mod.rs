@@ -9,6 +9,7 @@
 //! write to it without blocking. On a pipe, each write holds whole lines and is small enough for the
 //! kernel to pass it on in one piece: the lines of other writers come between ours, never inside.
 
+mod digits;
 mod facts;
 pub(crate) mod fields;
 #[cfg(feature = "json")]
