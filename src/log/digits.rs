@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 
 /// Digits of the longest number, which an address does not exceed.
-const ROOM: usize = 20;
+const ROOM: usize = u64::MAX.ilog10() as usize + 1;
 
 /// A short text, written from its end to its start.
 pub(super) struct Digits {
