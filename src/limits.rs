@@ -45,6 +45,9 @@ pub const SESSIONS_MAX: usize = 100_000;
 /// Bits of an IPv6 address that make a source of `--max-per-source`: its network's hosts choose the others.
 pub const SOURCE_PREFIX_BITS: u32 = 64;
 
+/// Digits of the longest number that a line of the log has. An IPv4 address has fewer characters.
+pub const DIGITS_MAX: usize = u64::MAX.ilog10() as usize + 1;
+
 /// Connections that may wait for `accept`; the kernel caps it at `net.core.somaxconn`.
 pub const BACKLOG: i32 = 4096;
 

@@ -4,18 +4,17 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
-/// Digits of the longest number, which an address does not exceed.
-const ROOM: usize = u64::MAX.ilog10() as usize + 1;
+use crate::limits::DIGITS_MAX;
 
 /// A short text, written from its end to its start.
 pub(super) struct Digits {
-    bytes: [u8; ROOM],
+    bytes: [u8; DIGITS_MAX],
     start: usize,
 }
 
 impl Digits {
     const fn new() -> Self {
-        Self { bytes: [0; ROOM], start: ROOM }
+        Self { bytes: [0; DIGITS_MAX], start: DIGITS_MAX }
     }
 
     fn push(&mut self, byte: u8) {
