@@ -1,6 +1,6 @@
 //! The beginning of a session: accept, socket, connect, register, allocate.
 
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 
 use rustix::io::Errno;
 use rustix::process::{Resource, Signal};
@@ -80,6 +80,32 @@ fn a_target_socket_that_cannot_be_had_costs_only_the_requester_that_came() {
             assert_eq!(sockets(&stage.relay), stage.open);
         },
     );
+}
+
+#[test]
+fn with_a_backup_a_shortage_still_drops_the_requester_and_a_missing_family_sends_it_on() {
+    const IPV4: u32 = 2;
+    let backup = TcpListener::bind("[::1]:0").unwrap();
+    let options = format!("--backup {}", net::address(&backup));
+
+    let (mut stage, mut faults) = hosted(&options, 0);
+    faults.begin(&[Rule::fail(SOCKET, Errno::MFILE).when(0, IPV4)]);
+    let mut requester = stage.relay.connect();
+    stage.relay.log.expect_all(&[16, 18, 19], 0);
+    stage.relay.log.expect_text(&connection_failed(Errno::MFILE));
+    assert_eq!(net::read_all(&mut requester), (Vec::new(), End::Reset));
+    stage.assert_undisturbed();
+
+    let (mut stage, mut faults) = hosted(&options, 0);
+    faults.begin(&[Rule::fail(SOCKET, Errno::AFNOSUPPORT).when(0, IPV4)]);
+    let _requester = stage.relay.connect();
+    let serial = 2;
+    stage.relay.log.expect_all(&[16, 18, 26], serial);
+    assert!(
+        stage.relay.log.line().text.ends_with(&format!("Connecting to target {}.", net::address(&backup)))
+    );
+    stage.relay.log.expect_all(&[28, 31], serial);
+    backup.accept().unwrap();
 }
 
 /// Opens sessions and begins a fault on the descriptors of each. As each ends, the next sessions take its
