@@ -63,6 +63,8 @@ pub struct Case {
 /// What the relay has done for a session, and when.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct History {
+    /// The first connect began.
+    pub began: Duration,
     /// The last connect began.
     pub connecting: Duration,
     /// The relaying has begun.
@@ -165,6 +167,9 @@ impl Edge {
         let (now, has_fault) = (self.now(), self.has_fault());
         let case = self.cases.get_mut(&serial).expect("the session is known");
         case.history.connecting = now;
+        if case.tried.is_empty() {
+            case.history.began = now;
+        }
         assert!(!case.tried.contains(&target), "{target} is tried twice");
         case.tried.push(target);
         let mut world = case.world.borrow_mut();

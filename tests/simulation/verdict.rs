@@ -64,6 +64,7 @@ pub fn judge(case: &Case, targets: usize) {
     if let Some(summary) = end.summary {
         let written = SIDES.map(|side| world.connection(side).written());
         assert_eq!([summary.to_requester, summary.to_target], written, "the counts of bytes");
+        assert_eq!(summary.duration, end.at - case.history.began, "the duration");
     }
     for side in SIDES {
         judge_side(&world, &case.history, end, side);
