@@ -314,6 +314,7 @@ fn pump(run: &mut Run, pipes: &mut Pipes) {
 /// A session that has come to splice.
 fn splicing(room: u64, pipes: &mut Pipes) -> Run {
     let mut run = Run::new(60 * SECOND, room);
+    assert!(!run.session().is_bulk());
     for _ in 0..FULL_READS_BEFORE_SPLICING {
         run.connection(Side::Requester, |requester| requester.arrive(BUF as u64, false));
         pump(&mut run, pipes);
