@@ -32,18 +32,23 @@
 //! let run = std::thread::spawn(move || relay.run());
 //!
 //! // From any thread, at any time:
-//! let totals = handle.totals();
+//! println!("{:?} sessions", handle.sessions().map(|sessions| sessions.len()));
 //! handle.drain();
-//! # assert_eq!(totals.map(|totals| totals.accepted), Some(0));
 //! assert_eq!(run.join().expect("a relay does not panic")?, Outcome::Drained);
+//! // After the end, the totals are final:
+//! let totals = handle.totals().expect("the relay has ended");
+//! println!("{totals}");
+//! # assert_eq!(totals.accepted, 0);
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! - **Admission.** A new [`Config`] admits loopback addresses alone. [`Config::set_acl`] and
-//!   [`Config::allow`] admit others, [`Entry::Any`] all of them.
+//! - **Admission.** A new [`Config`] admits loopback addresses alone, `127.0.0.0/8` and `::1`.
+//!   [`Config::allow`] admits others as well, [`Config::set_acl`] others instead, [`Entry::Any`] all of them.
 //! - **Messages.** A [`Message`] carries its values as fields; `Display` gives its text, and
 //!   [`Message::put_fields`] all fields by name. The relay waits while its [`Sink`] handles a message.
+//! - **The end.** [`Relay::run`] and [`Relay::turn`] return the [`Outcome`]. After that, [`Handle::totals`] and a
+//!   relay that was not consumed have the final counts.
 //! - **Errors.** [`ConfigError`] names the setting, the value and the values it takes. [`StartError`] says why
 //!   a relay cannot start, and [`WaitError`] why it cannot go on.
 //! - **Several relays** may run in one process, each in a thread or all in one loop. They share nothing
@@ -52,9 +57,14 @@
 //! - **Signals** are left alone, unless the program calls `Relay::listen_to_signals`, and privileges are kept
 //!   unless it calls [`Relay::give_up_privileges`].
 //!
-//! `tests/examples` has complete programs: messages for the `log` crate (`logging`), two relays in a loop
-//! of the host's beside its timer (`host_loop`), a flaky link for tests (`flaky`), and a count of bytes
-//! by session (`count_bytes`).
+//! The crate's sources have complete programs in `tests/examples`:
+//!
+//! | | |
+//! |---|---|
+//! | `cargo run --example logging` | messages for the `log` crate |
+//! | `cargo run --example host_loop` | two relays in a loop of the host's, beside its timer |
+//! | `cargo run --example flaky` | a flaky link for tests |
+//! | `cargo run --example count_bytes` | a count of bytes by session |
 //!
 //! # Features
 //!
@@ -121,7 +131,8 @@
 //! **An abort travels** as a reset: what the dead side had sent is delivered for as long as the living
 //! side's kernel acknowledges bytes of it, and then the living side is reset. **A stop is an abort.**
 //! A stream is complete only when its EOF was passed on; each other one that a stop, a failure or a
-//! refusal ends is reset.
+//! refusal ends is reset. The idle timeout closes a stream cleanly where no byte of it is left behind, and
+//! resets it elsewhere.
 //!
 //! **Unknown is not empty.** Whether bytes still wait in a send queue, the very socket is asked
 //! (`sys::outq`). Where it does not say, the relay acts as if there were some.

@@ -14,7 +14,7 @@ use crate::session::ended::{Cause, Ended};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Totals {
-    /// Connections that passed the ACL.
+    /// Connections that passed the ACL, those in `dropped` among them.
     pub accepted: u64,
     /// Connections that the ACL did not admit.
     pub rejected: u64,
@@ -22,7 +22,7 @@ pub struct Totals {
     pub refused: u64,
     /// Sessions ended by the connect or the idle timeout.
     pub expired: u64,
-    /// Connections dropped after the ACL for lack of a slot, a socket or a share of the pool.
+    /// Connections dropped after they had passed the ACL, for lack of a slot, a socket or a share of the pool.
     pub dropped: u64,
     /// Bytes delivered to the target.
     pub to_target: u64,

@@ -3,7 +3,7 @@
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::Instant;
 use std::{fmt, mem};
 
@@ -26,6 +26,8 @@ pub(super) struct Requests {
     ask: Arc<AtomicBool>,
     /// Those that wait for an answer; `None`: the relay is gone.
     questions: Arc<Mutex<Option<Vec<Question>>>>,
+    /// The totals of a relay that has ended.
+    final_totals: Arc<OnceLock<Totals>>,
 }
 
 impl fmt::Debug for Requests {
@@ -54,7 +56,7 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Ends the relay at once; its sessions are cut.
+    /// Ends the relay at once. Its sessions are cut without a message for each; their bytes are in the totals.
     pub fn stop(&self) {
         self.ask(&self.requests.stop);
     }
@@ -69,18 +71,20 @@ impl Handle {
         self.ask(&self.requests.report);
     }
 
-    /// Has the names of the targets looked up at once.
+    /// Has the names of the targets looked up at once. Nothing happens where targets may not be names.
     pub fn look_up(&self) {
         self.ask(&self.requests.look_up);
     }
 
-    /// Returns the counts since the start; `None`: the relay has ended.
+    /// Returns the counts since the start. Those of a relay that has ended are final. `None`: the relay was
+    /// dropped before its end.
     ///
-    /// This waits for the relay's next turn. In the thread that runs the relay it would wait for ever: there,
-    /// [`Relay::totals`](crate::Relay::totals) answers.
+    /// This waits for the relay's next turn, and so for its first one too. In the thread that runs the relay it
+    /// would wait for ever: there, [`Relay::totals`](crate::Relay::totals) answers.
     #[must_use]
     pub fn totals(&self) -> Option<Totals> {
-        self.answer(|pool, _| pool.counts.totals())
+        let answer = self.answer(|pool, _| pool.counts.totals());
+        answer.or_else(|| self.requests.final_totals.get().copied())
     }
 
     /// Returns the live sessions; `None`: the relay has ended. It waits as [`totals`](Self::totals) does.
@@ -133,8 +137,15 @@ impl Control {
         Ok(Self { requests, woken: UnixStream::from_std(woken), wake: Arc::new(wake) })
     }
 
+    /// Ends with these totals, and answers no more questions.
+    pub(crate) fn end(&self, totals: Totals) {
+        // First, so that a handle without an answer finds them.
+        let _ = self.requests.final_totals.set(totals);
+        self.close();
+    }
+
     /// Answers no more questions: the handles that wait for an answer learn that there is none.
-    pub(crate) fn close(&self) {
+    fn close(&self) {
         self.requests.swap_questions(None);
     }
 

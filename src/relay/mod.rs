@@ -11,6 +11,7 @@ mod edge;
 pub(crate) mod error;
 mod listener;
 mod needs;
+mod outcome;
 pub(crate) mod privileges;
 mod report;
 mod resolving;
@@ -28,12 +29,11 @@ mod wait;
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant, SystemTime};
 
 use mio::net::TcpStream;
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll};
+use mio::{Events, Poll};
 
 use crate::config::Config;
 use crate::limits::{EVENTS_PER_TURN, POOL_CHECK_MAX};
@@ -41,7 +41,7 @@ use crate::log::message::Message;
 use crate::log::reason::Errno;
 use crate::log::{Log, Sink};
 use crate::pool::totals::Totals;
-use crate::pool::{Pool, Timer, Wake};
+use crate::pool::{Pool, Timer};
 use crate::relay::control::{Control, Handle};
 use crate::relay::edge::{CONTROL, Edge, LISTENER, LOG, name_socket, session_side};
 use crate::relay::error::WaitError;
@@ -52,6 +52,8 @@ use crate::relay::target::names::Names;
 use crate::session::ended::{Destination, Live};
 use crate::session::stream::Readiness;
 
+pub use outcome::Outcome;
+
 /// Reads the clock: the only place.
 fn now() -> Instant {
     Instant::now()
@@ -60,18 +62,6 @@ fn now() -> Instant {
 /// Reads the time of day.
 fn time_of_day() -> SystemTime {
     SystemTime::now()
-}
-
-/// Why a relay stopped. Each is the last line of its log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Outcome {
-    /// Message 23.
-    AbsoluteTimeout,
-    /// Message 100.
-    Stopped,
-    /// Message 102.
-    Drained,
 }
 
 /// A relay that is ready to run: it listens. Its messages go to a [`Sink`].
@@ -146,7 +136,7 @@ impl<S: Sink> Relay<S> {
         self.control.handle()
     }
 
-    /// Returns the counts since the start.
+    /// Returns the counts since the start. A relay that has ended still answers this and the questions below.
     #[must_use]
     pub fn totals(&self) -> Totals {
         self.pool.counts.totals()
@@ -175,7 +165,7 @@ impl<S: Sink> Relay<S> {
         control::live_sessions(&self.pool, self.now)
     }
 
-    /// Relays until the absolute timeout, a stop, or the end of a drain.
+    /// Relays until the absolute timeout, a stop, or the end of a drain. Then [`Handle::totals`] has the final counts.
     ///
     /// # Errors
     /// Waiting for events failed for good. The last message is about it.
@@ -191,10 +181,37 @@ impl<S: Sink> Relay<S> {
     ///
     /// A turn waits for events, but no longer than `timeout`; `None`: as long as nothing is due. A program that
     /// waits for several things polls the relay's descriptor for reading, and calls this with a timeout of zero
-    /// when it is readable or when [`next_deadline`](Self::next_deadline) has come.
+    /// when it is readable or when [`next_deadline`](Self::next_deadline) has come. A request of a [`Handle`] makes
+    /// the descriptor readable. A turn that was not needed does no harm.
     ///
     /// Returns why the relay has ended; `None`: it goes on. A relay that has ended returns the same again, and does
-    /// nothing. Drop it: until then, its port stays taken.
+    /// nothing. It still answers [`totals`](Self::totals), [`sessions`](Self::sessions) and
+    /// [`targets`](Self::targets). Drop it: until then, its port stays taken.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    ///
+    /// use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    /// # use tcprelay::{Config, Message, Outcome, Relay};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let config = Config::new(([127, 0, 0, 1], 0).into(), ([192, 0, 2, 7], 80))?;
+    /// # let mut relay = Relay::bind(config, |_: &Message| {})?;
+    /// # relay.handle().drain();
+    ///
+    /// let outcome = loop {
+    ///     let rest = relay.next_deadline().map(|at| at.saturating_duration_since(Instant::now()));
+    ///     let rest = rest.map(Timespec::try_from).transpose()?;
+    ///     // The program's own descriptors and timers belong in here as well.
+    ///     poll(&mut [PollFd::new(&relay, PollFlags::IN)], rest.as_ref())?;
+    ///     if let Some(outcome) = relay.turn(Some(Duration::ZERO))? {
+    ///         break outcome;
+    ///     }
+    /// };
+    /// println!("{outcome:?}: {}", relay.totals());
+    /// # assert_eq!((outcome, relay.totals().accepted), (Outcome::Drained, 0));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// Waiting for events failed for good, and the relay has ended. The last message is about it.
@@ -229,11 +246,7 @@ impl<S: Sink> Relay<S> {
         self.work();
         self.resolve_names();
         if let Some(outcome) = self.obey().or_else(|| self.expire(more_events)).or_else(|| self.drained()) {
-            self.finish(match outcome {
-                Outcome::AbsoluteTimeout => &Message::AbsoluteTimeout {},
-                Outcome::Stopped => &Message::StopSignal {},
-                Outcome::Drained => &Message::Drained {},
-            });
+            self.finish(&outcome.message());
             self.life = Life::Ended(outcome);
             return Ok(Some(outcome));
         }
@@ -250,23 +263,6 @@ impl<S: Sink> Relay<S> {
         self.hold_lines(self.last_serial > last_serial);
         self.check();
         Ok(None)
-    }
-
-    /// Returns when the relay needs its next turn, events or not. A time that has passed means at once.
-    /// `None`: not before an event.
-    #[must_use]
-    pub fn next_deadline(&self) -> Option<Instant> {
-        let has_visits = self.status.as_ref().is_some_and(|status| status.is_ready());
-        let has_more = self.can_accept() || self.can_report() || has_visits || self.look_from.is_some();
-        if matches!(self.life, Life::Bound) || has_more {
-            return Some(self.now);
-        }
-        let pool = match self.pool.wakes_at() {
-            Wake::Now => return Some(self.now),
-            Wake::At(at) => Some(at),
-            Wake::Never => None,
-        };
-        pool.into_iter().chain(self.names.wakes_at(self.now)).min()
     }
 
     // ----- note
@@ -358,29 +354,13 @@ impl<S: Sink> Relay<S> {
         (draining && self.pool.slots().is_empty()).then_some(Outcome::Drained)
     }
 
-    // ----- the log, and the end
-
-    /// Watches the log's output while it is blocked. Outputs that cannot be watched, such as a full
-    /// disk, are tried again with the next line.
-    fn watch_log(&mut self) {
-        let blocked = self.sink.blocked_on().map(|descriptor| descriptor.as_raw_fd());
-        if blocked == self.log_registered {
-            return;
-        }
-        if let Some(descriptor) = self.log_registered.take() {
-            let _ = self.poll.registry().deregister(&mut SourceFd(&descriptor));
-        }
-        if let Some(descriptor) = blocked {
-            let _ = self.poll.registry().register(&mut SourceFd(&descriptor), LOG, Interest::WRITABLE);
-            self.log_registered = blocked;
-        }
-    }
+    // ----- the end
 
     /// Ends the sessions, which cuts them, and logs the last line.
     #[cold]
     fn finish(&mut self, message: &Message) {
         self.pool.stop();
-        self.control.close();
+        self.control.end(self.totals());
         self.sink.close(message);
     }
 

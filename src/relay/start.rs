@@ -32,6 +32,7 @@ use crate::sys::net::{can_be_bound, canonical, comes_in_on, is_broadcast, is_own
 
 impl<S: Sink> Relay<S> {
     /// Binds the listener. Messages go to `sink` once the relay runs. The time of the absolute timeout begins now.
+    /// A relay can run in another thread if its sink is [`Send`].
     ///
     /// The first turn raises the soft limit of descriptors, which is the process's, to the needs of the pool.
     ///

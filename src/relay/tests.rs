@@ -6,6 +6,7 @@ use std::thread;
 
 use super::*;
 use crate::limits::TICK;
+use crate::pool::Wake;
 
 /// A relay on a port of the system's choice, its address, and its messages.
 fn relay(absolute_timeout: Duration) -> (Relay<impl Sink>, SocketAddr, Receiver<Message>) {

@@ -2,14 +2,37 @@
 //! other at once go out together.
 
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
+
+use mio::Interest;
+use mio::unix::SourceFd;
 
 use crate::limits::{LAST_WAIT_SHARE, LINES_HELD_MAX, LOOKS_SKIPPED_MAX, PUNCTUAL_WAIT_MAX};
 use crate::log::Sink;
+use crate::pool::Wake;
+use crate::relay::edge::LOG;
 use crate::relay::error::WaitError;
-use crate::relay::{Relay, now};
+use crate::relay::{Life, Relay, now};
 
 impl<S: Sink> Relay<S> {
+    /// Returns when the relay needs its next turn, events or not. A time that has passed means at once, as it does
+    /// before the first turn. `None`: not before an event.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let has_visits = self.status.as_ref().is_some_and(|status| status.is_ready());
+        let has_more = self.can_accept() || self.can_report() || has_visits || self.look_from.is_some();
+        if matches!(self.life, Life::Bound) || has_more {
+            return Some(self.now);
+        }
+        let pool = match self.pool.wakes_at() {
+            Wake::Now => return Some(self.now),
+            Wake::At(at) => Some(at),
+            Wake::Never => None,
+        };
+        pool.into_iter().chain(self.names.wakes_at(self.now)).min()
+    }
+
     pub(super) fn wait(&mut self, most: Option<Duration>) -> Result<(), WaitError> {
         let timeout = self.sleep(most);
         if self.gathering.is_holding() {
@@ -66,6 +89,22 @@ impl<S: Sink> Relay<S> {
         self.gathering.since = None;
         self.sink.end_turn();
         self.watch_log();
+    }
+
+    /// Watches the log's output while it is blocked. Outputs that cannot be watched, such as a full
+    /// disk, are tried again with the next line.
+    pub(super) fn watch_log(&mut self) {
+        let blocked = self.sink.blocked_on().map(|descriptor| descriptor.as_raw_fd());
+        if blocked == self.log_registered {
+            return;
+        }
+        if let Some(descriptor) = self.log_registered.take() {
+            let _ = self.poll.registry().deregister(&mut SourceFd(&descriptor));
+        }
+        if let Some(descriptor) = blocked {
+            let _ = self.poll.registry().register(&mut SourceFd(&descriptor), LOG, Interest::WRITABLE);
+            self.log_registered = blocked;
+        }
     }
 }
 

@@ -2,11 +2,13 @@
 
 use std::io::Write as _;
 use std::net::Shutdown;
+use std::thread;
 
-use tcprelay::{Message, Outcome, Progress};
+use rustix::event::{PollFd, PollFlags, poll};
+use tcprelay::{Message, Outcome, Progress, Relay};
 
-use crate::Embedded;
 use crate::net::{self, End};
+use crate::{Embedded, config};
 
 /// The target-to-requester channel is active: the session relays.
 const RELAYING: u16 = 37;
@@ -74,11 +76,12 @@ fn asked_twice_to_drain_it_stops() {
 }
 
 #[test]
-fn a_handle_returns_the_totals_and_the_sessions_until_the_relay_has_ended() {
+fn a_handle_returns_the_sessions_until_the_end_and_the_totals_for_ever() {
     let target = net::listen();
     let relay = Embedded::start(&target);
-    let (requester, _far) = (net::connect(relay.address), net::accept(&target));
+    let (mut requester, mut far) = (net::connect(relay.address), net::accept(&target));
     relay.wait(RELAYING);
+    net::assert_passes(&mut requester, &mut far, b"question");
     let handle = relay.handle.clone();
     assert_eq!(handle.totals().unwrap().accepted, 1);
     let sessions = handle.sessions().unwrap();
@@ -87,5 +90,30 @@ fn a_handle_returns_the_totals_and_the_sessions_until_the_relay_has_ended() {
     assert_eq!(session.phase, Progress::Relaying);
     handle.stop();
     assert_eq!(relay.outcome(), Outcome::Stopped);
+    let totals = handle.totals().unwrap();
+    assert_eq!((totals.accepted, totals.to_target), (1, 8), "of a session that the stop has cut");
+    assert_eq!(handle.sessions(), None);
+}
+
+#[test]
+fn a_question_that_the_end_forestalls_is_answered_with_the_final_totals() {
+    let target = net::listen();
+    let mut relay = Relay::bind(config(&target), |_: &Message| {}).unwrap();
+    let handle = relay.handle();
+    let asked = thread::spawn(move || handle.totals());
+    // The request makes the descriptor readable.
+    poll(&mut [PollFd::new(&relay, PollFlags::IN)], None).unwrap();
+    relay.handle().stop();
+    assert_eq!(relay.turn(None).unwrap(), Some(Outcome::Stopped));
+    assert_eq!(asked.join().unwrap(), Some(relay.totals()));
+    assert_eq!((relay.sessions().len(), relay.targets().len()), (0, 1), "an ended relay still answers");
+}
+
+#[test]
+fn a_relay_that_is_dropped_before_its_end_has_no_final_totals() {
+    let target = net::listen();
+    let relay = Relay::bind(config(&target), |_: &Message| {}).unwrap();
+    let handle = relay.handle();
+    drop(relay);
     assert_eq!((handle.totals(), handle.sessions()), (None, None));
 }

@@ -6,6 +6,11 @@ use std::process::Command;
 const README: &str = include_str!("../../README.md");
 
 #[test]
+fn the_readme_names_the_lowest_rust() {
+    assert!(README.contains(concat!("from Rust ", env!("CARGO_PKG_RUST_VERSION"), " on")));
+}
+
+#[test]
 fn without_features_it_has_fewer_than_15_crates_and_the_readme_says_how_many() {
     // Crates of other systems need not be here, and nothing is fetched for a test.
     let arguments = "tree --offline --locked -e normal --no-default-features --prefix none --format {p}";
