@@ -148,7 +148,9 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         help: "Connect to the target from this address",
         read: |config, text| {
             let source = text.to_str().and_then(|text| text.parse::<Source>().ok());
-            source.and_then(|source| taken(config.set_source(source))).ok_or_else(|| config.source_taken())
+            source
+                .and_then(|source| taken(config.set_source(Some(source))))
+                .ok_or_else(|| config.source_taken())
         },
         write: |config| config.source.iter().map(Source::to_string).collect(),
     },
@@ -192,7 +194,9 @@ pub(super) const OPTIONS: &[OptionRow] = &[
         repeats: false,
         help: "Most sessions from one address, IPv6 /64",
         read: |config, text| {
-            count(text).and_then(|most| taken(config.set_max_per_source(most))).ok_or_else(sessions_taken)
+            count(text)
+                .and_then(|most| taken(config.set_max_per_source(Some(most))))
+                .ok_or_else(sessions_taken)
         },
         write: |config| config.max_per_source.iter().map(usize::to_string).collect(),
     },

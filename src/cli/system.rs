@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::num::NonZeroU32;
+use std::path::Path;
 
 use super::options::{OptionRow, number, or_takes, taken};
 use crate::config::privileges::CHROOT_TAKES;
@@ -19,7 +20,10 @@ pub(super) const SOURCE_INTERFACE: OptionRow = OptionRow {
     repeats: false,
     help: "Reach the target through this interface",
     read: |config, text| {
-        or_takes(text.to_str().and_then(|name| taken(config.set_source_interface(name))), INTERFACE_TAKES)
+        or_takes(
+            text.to_str().and_then(|name| taken(config.set_source_interface(Some(name)))),
+            INTERFACE_TAKES,
+        )
     },
     write: |config| config.way.source_interface.iter().map(ToString::to_string).collect(),
 };
@@ -30,7 +34,7 @@ pub(super) const BIND_INTERFACE: OptionRow = OptionRow {
     repeats: false,
     help: "Listen on this interface only",
     read: |config, text| {
-        or_takes(text.to_str().and_then(|name| taken(config.set_bind_interface(name))), INTERFACE_TAKES)
+        or_takes(text.to_str().and_then(|name| taken(config.set_bind_interface(Some(name)))), INTERFACE_TAKES)
     },
     write: |config| config.way.bind_interface.iter().map(ToString::to_string).collect(),
 };
@@ -49,7 +53,7 @@ pub(super) const DSCP: OptionRow = OptionRow {
     value: "N",
     repeats: false,
     help: "DSCP of packets to both sides, 0 to 63",
-    read: |config, text| or_takes(dscp(text).and_then(|dscp| taken(config.set_dscp(dscp))), DSCP_TAKES),
+    read: |config, text| or_takes(dscp(text).and_then(|dscp| taken(config.set_dscp(Some(dscp)))), DSCP_TAKES),
     write: |config| config.way.dscp.iter().map(ToString::to_string).collect(),
 };
 
@@ -60,7 +64,7 @@ pub(super) const USER: OptionRow = OptionRow {
     help: "Become this user once the port is bound",
     read: |config, text| {
         let user = text.to_str().and_then(|text| text.parse().ok());
-        or_takes(user.map(|user| _ = config.set_user(user)), USER_TAKES)
+        or_takes(user.map(|user| _ = config.set_user(Some(user))), USER_TAKES)
     },
     write: |config| config.privileges.user.iter().map(ToString::to_string).collect(),
 };
@@ -70,7 +74,7 @@ pub(super) const CHROOT: OptionRow = OptionRow {
     value: "DIR",
     repeats: false,
     help: "See nothing outside of this directory",
-    read: |config, text| or_takes(taken(config.set_chroot(text)), CHROOT_TAKES),
+    read: |config, text| or_takes(taken(config.set_chroot(Some(Path::new(text)))), CHROOT_TAKES),
     write: |config| config.privileges.chroot.iter().map(ToString::to_string).collect(),
 };
 

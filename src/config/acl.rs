@@ -25,7 +25,9 @@ pub struct InvalidEntry;
 
 impl fmt::Display for InvalidEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("neither ANY nor a network such as 10.0.0.0/8")
+        f.write_str(
+            "neither ANY nor a network such as 10.0.0.0/8; one address is 192.0.2.7/32 or 2001:db8::7/128",
+        )
     }
 }
 

@@ -6,6 +6,9 @@ use crate::limits::GIVEN_CHARS;
 use crate::resolve::Name;
 
 /// A value that was refused. Its text is a message of the catalogue, and says what was given.
+///
+/// The text names a setting as the command line does: `set_idle_timeout` is `<i t/o>`, and `set_sessions` is
+/// `--sessions`. The documentation of each setter has its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -77,6 +80,8 @@ pub struct Given {
 
 /// The cure for a host name: with the option it is valid.
 const NEEDS_RESOLVE: &str = " A name needs --resolve.";
+/// The cure for a time with a part of a second.
+const NEEDS_WHOLE_SECONDS: &str = " Whole seconds are needed.";
 
 impl Given {
     /// A value that was given for `argument`.
@@ -84,6 +89,11 @@ impl Given {
         let is_name = || value.to_str().is_some_and(|text| Name::parse(text).is_ok());
         let cure = if argument == Argument::TrgHost && is_name() { NEEDS_RESOLVE } else { "" };
         Self { text: shown(value), example: argument.example(), cure }
+    }
+
+    /// A time that is not whole seconds.
+    pub(crate) fn of_part_seconds(argument: Argument, text: String) -> Self {
+        Self { text, example: argument.example(), cure: NEEDS_WHOLE_SECONDS }
     }
 }
 

@@ -24,10 +24,10 @@ use crate::config::way::{Source, Way};
 use crate::resolve::{InvalidName, Name};
 
 /// Everything that a relay is asked to do. It is made by [`new`](Self::new) and the setters, or by
-/// `cli::parse`, and every value is in its range.
+/// `cli::parse`, and every value is in its range. A setter that refuses a value leaves the old one.
 ///
-/// With the feature `cli`, `Display` writes the options and arguments that parse to the same `Config`. There is
-/// none for port 0, which a command line does not take.
+/// `Display` needs the feature `cli`. It writes the options and arguments that parse to the same `Config`. There
+/// are none for port 0, which a command line does not take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// `<fwd port>`.
@@ -101,7 +101,7 @@ pub enum LogFormat {
     /// The catalogue's texts.
     #[default]
     Text,
-    /// An object a line.
+    /// An object a line. Needs the feature `json`.
     #[cfg(feature = "json")]
     Json,
 }

@@ -128,23 +128,23 @@ fn is_directory(text: &str) -> bool {
 
 impl Config {
     /// Sets the user and the group that [`Relay::give_up_privileges`](crate::Relay::give_up_privileges)
-    /// changes to: `--user`.
-    pub fn set_user(&mut self, user: User) -> &mut Self {
-        self.privileges.user = Some(user);
+    /// changes to: `--user`. None: it stays as it is.
+    pub fn set_user(&mut self, user: Option<User>) -> &mut Self {
+        self.privileges.user = user;
         self
     }
 
     /// Sets the root directory that [`Relay::give_up_privileges`](crate::Relay::give_up_privileges) changes
-    /// to: `--chroot`.
+    /// to: `--chroot`. None: it stays as it is.
     ///
     /// # Errors
     /// There is no such directory, its path does not begin at the root, or it is no UTF-8.
-    pub fn set_chroot(&mut self, directory: impl AsRef<Path>) -> Result<&mut Self, ConfigError> {
-        let path = directory.as_ref();
-        match path.to_str() {
-            Some(text) if is_directory(text) => self.privileges.chroot = Some(text.into()),
-            _ => return Err(invalid("--chroot", &path.display(), CHROOT_TAKES.into())),
-        }
+    pub fn set_chroot(&mut self, directory: Option<&Path>) -> Result<&mut Self, ConfigError> {
+        let checked = |path: &Path| match path.to_str() {
+            Some(text) if is_directory(text) => Ok(text.into()),
+            _ => Err(invalid("--chroot", &path.display(), CHROOT_TAKES.into())),
+        };
+        self.privileges.chroot = directory.map(checked).transpose()?;
         Ok(self)
     }
 
@@ -238,9 +238,10 @@ mod tests {
     fn a_root_directory_is_there_and_its_path_is_absolute() {
         let mut config = Config::without_addresses();
         for path in ["", "tmp", "/no/such/directory", "/etc/passwd", "/\n"] {
-            assert!(config.set_chroot(path).is_err(), "{path:?}");
+            assert!(config.set_chroot(Some(Path::new(path))).is_err(), "{path:?}");
         }
         assert_eq!(config.chroot(), None);
-        assert_eq!(config.set_chroot("/").unwrap().chroot(), Some(Path::new("/")));
+        let root = Some(Path::new("/"));
+        assert_eq!(config.set_chroot(root).unwrap().chroot(), root);
     }
 }

@@ -47,8 +47,8 @@ const LOOPBACK: [IpNet; 2] = [
 impl Config {
     /// Returns the configuration of a relay that listens on `listen` and connects to `target`.
     ///
-    /// It admits requesters from loopback addresses alone; [`set_acl`](Self::set_acl) admits others. The
-    /// connect timeout is 3 s, the idle timeout 300 s, and there is no absolute timeout. A buffer has 4000
+    /// It admits requesters from loopback addresses alone, `127.0.0.0/8` and `::1`; [`allow`](Self::allow) admits
+    /// others as well. The connect timeout is 3 s, the idle timeout 300 s, and there is no absolute timeout. A buffer has 4000
     /// bytes, and the pool 500 sessions. With port 0 the system chooses a port, and
     /// [`Relay::local_addr`](crate::Relay::local_addr) returns it.
     ///
@@ -117,9 +117,7 @@ impl Config {
         let mut changed = self.clone();
         changed.set_target_host(host)?.set_target_port(port)?;
         // A source that suited the target before may not suit this one.
-        if let Some(source) = changed.source {
-            changed.set_source(source)?;
-        }
+        changed.set_source(changed.source)?;
         *self = changed;
         Ok(self)
     }
@@ -184,16 +182,17 @@ impl Config {
     /// Sets the connect timeout, 1 to 3 whole seconds: `<c t/o>`.
     ///
     /// # Errors
-    /// It is out of this range.
+    /// It is out of this range, or not whole seconds.
     pub fn set_connect_timeout(&mut self, timeout: Duration) -> Result<&mut Self, ConfigError> {
         self.connect_timeout = whole_seconds(Argument::ConnectTimeout, timeout, CONNECT_SECONDS)?;
         Ok(self)
     }
 
-    /// Sets the idle timeout, 1 to 1800 whole seconds: `<i t/o>`.
+    /// Sets the idle timeout, 1 to 1800 whole seconds: `<i t/o>`. A session in which no byte moves for so long
+    /// ends. Each side sees the end of its stream, or a reset where bytes for it are left behind.
     ///
     /// # Errors
-    /// It is out of this range.
+    /// It is out of this range, or not whole seconds.
     pub fn set_idle_timeout(&mut self, timeout: Duration) -> Result<&mut Self, ConfigError> {
         self.idle_timeout = whole_seconds(Argument::IdleTimeout, timeout, IDLE_SECONDS)?;
         Ok(self)
@@ -202,7 +201,7 @@ impl Config {
     /// Sets the absolute timeout, whole seconds up to 4294967295: `<a t/o>`. Zero: none.
     ///
     /// # Errors
-    /// It is out of this range.
+    /// It is out of this range, or not whole seconds.
     pub fn set_absolute_timeout(&mut self, timeout: Duration) -> Result<&mut Self, ConfigError> {
         self.absolute_timeout = whole_seconds(Argument::AbsoluteTimeout, timeout, ABSOLUTE_SECONDS)?;
         Ok(self)
@@ -236,12 +235,13 @@ impl Config {
     }
 
     /// Sets the most sessions that one source may have, 1 to 100000: `--max-per-source`. An IPv4 address or an
-    /// IPv6 /64 is a source.
+    /// IPv6 /64 is a source. None: any number.
     ///
     /// # Errors
     /// It is out of this range.
-    pub fn set_max_per_source(&mut self, sessions: usize) -> Result<&mut Self, ConfigError> {
-        self.max_per_source = Some(checked_sessions("--max-per-source", sessions)?);
+    pub fn set_max_per_source(&mut self, sessions: Option<usize>) -> Result<&mut Self, ConfigError> {
+        let check = |sessions| checked_sessions("--max-per-source", sessions);
+        self.max_per_source = sessions.map(check).transpose()?;
         Ok(self)
     }
 
@@ -275,11 +275,12 @@ fn whole_seconds(
     time: Duration,
     range: RangeInclusive<u64>,
 ) -> Result<Duration, ConfigError> {
-    if time.subsec_nanos() == 0 && range.contains(&time.as_secs()) {
-        Ok(time)
-    } else {
-        Err(refused(argument, &format_args!("{}.{:09} s", time.as_secs(), time.subsec_nanos())))
+    let (seconds, nanos) = (time.as_secs(), time.subsec_nanos());
+    if nanos != 0 {
+        let text = format!("{seconds}.{nanos:09} s");
+        return Err(ConfigError::Argument { argument, given: Given::of_part_seconds(argument, text) });
     }
+    if range.contains(&seconds) { Ok(time) } else { Err(refused(argument, &format_args!("{seconds} s"))) }
 }
 
 fn checked_sessions(option: &'static str, sessions: usize) -> Result<usize, ConfigError> {

@@ -77,19 +77,18 @@ impl Source {
 }
 
 impl Config {
-    /// Sets the address that connections to the target come from: `--source`.
+    /// Sets the address that connections to the target come from: `--source`. None: the system chooses.
     ///
     /// # Errors
     /// No connection to the target can come from it.
-    pub fn set_source(&mut self, source: impl Into<Source>) -> Result<&mut Self, ConfigError> {
-        let source = source.into();
-        if let Source::Host(host) = source {
+    pub fn set_source(&mut self, source: Option<Source>) -> Result<&mut Self, ConfigError> {
+        if let Some(Source::Host(host)) = source {
             let suits = self.target.is_ipv4().is_none_or(|ipv4| host.ip().is_ipv4() == ipv4);
             if !host.can_be_connected_to() || !suits {
                 return Err(invalid("--source", &host, self.source_taken()));
             }
         }
-        self.source = Some(source);
+        self.source = source;
         Ok(self)
     }
 
@@ -107,21 +106,21 @@ impl Config {
         if self.target.is_ipv4() == Some(true) { "IPv4" } else { "IPv6" }
     }
 
-    /// Reaches the target through this interface alone: `--source-interface`.
+    /// Reaches the target through this interface alone: `--source-interface`. None: the system chooses.
     ///
     /// # Errors
     /// This host has no interface of this name.
-    pub fn set_source_interface(&mut self, name: &str) -> Result<&mut Self, ConfigError> {
-        self.way.source_interface = Some(interface("--source-interface", name)?);
+    pub fn set_source_interface(&mut self, name: Option<&str>) -> Result<&mut Self, ConfigError> {
+        self.way.source_interface = interface("--source-interface", name)?;
         Ok(self)
     }
 
-    /// Listens on this interface alone: `--bind-interface`.
+    /// Listens on this interface alone: `--bind-interface`. None: on all of them.
     ///
     /// # Errors
     /// This host has no interface of this name.
-    pub fn set_bind_interface(&mut self, name: &str) -> Result<&mut Self, ConfigError> {
-        self.way.bind_interface = Some(interface("--bind-interface", name)?);
+    pub fn set_bind_interface(&mut self, name: Option<&str>) -> Result<&mut Self, ConfigError> {
+        self.way.bind_interface = interface("--bind-interface", name)?;
         Ok(self)
     }
 
@@ -131,15 +130,15 @@ impl Config {
         self
     }
 
-    /// Sets the DSCP of the packets to both sides, 0 to 63: `--dscp`.
+    /// Sets the DSCP of the packets to both sides, 0 to 63: `--dscp`. None: the system's.
     ///
     /// # Errors
     /// It is out of this range.
-    pub fn set_dscp(&mut self, dscp: u8) -> Result<&mut Self, ConfigError> {
-        if dscp > DSCP_MAX {
+    pub fn set_dscp(&mut self, dscp: Option<u8>) -> Result<&mut Self, ConfigError> {
+        if let Some(dscp) = dscp.filter(|&dscp| dscp > DSCP_MAX) {
             return Err(invalid("--dscp", &dscp, DSCP_TAKES.into()));
         }
-        self.way.dscp = Some(dscp);
+        self.way.dscp = dscp;
         Ok(self)
     }
 
@@ -168,8 +167,11 @@ impl Config {
     }
 }
 
-fn interface(option: &'static str, name: &str) -> Result<String, ConfigError> {
-    if is_interface(name) { Ok(name.into()) } else { Err(invalid(option, &name, INTERFACE_TAKES.into())) }
+fn interface(option: &'static str, name: Option<&str>) -> Result<Option<String>, ConfigError> {
+    match name {
+        Some(name) if !is_interface(name) => Err(invalid(option, &name, INTERFACE_TAKES.into())),
+        name => Ok(name.map(String::from)),
+    }
 }
 
 #[cfg(test)]
@@ -189,13 +191,13 @@ mod tests {
     #[test]
     fn a_source_and_a_target_are_of_one_family() {
         let mut config = Config::new(([127, 0, 0, 1], 0).into(), ([192, 0, 2, 7], 80)).unwrap();
-        config.set_source(IpAddr::from(Ipv4Addr::LOCALHOST)).unwrap();
+        config.set_source(Some(IpAddr::from(Ipv4Addr::LOCALHOST).into())).unwrap();
         let of_another_family: SocketAddr = "[2001:db8::7]:80".parse().unwrap();
         assert_eq!(refusal(config.set_target(of_another_family)).0, "--source");
         assert_eq!(config.target().address(), Some(([192, 0, 2, 7], 80).into()));
         let other_family: IpAddr = Ipv6Addr::LOCALHOST.into();
-        assert_eq!(refusal(config.set_source(other_family)), ("--source", "::1".into()));
+        assert_eq!(refusal(config.set_source(Some(other_family.into()))), ("--source", "::1".into()));
         // A requester of either family may come.
-        config.set_source(Source::Requester).unwrap().set_target(of_another_family).unwrap();
+        config.set_source(Some(Source::Requester)).unwrap().set_target(of_another_family).unwrap();
     }
 }

@@ -22,7 +22,8 @@ pub struct Totals {
     pub refused: u64,
     /// Sessions ended by the connect or the idle timeout.
     pub expired: u64,
-    /// Connections dropped after they had passed the ACL, for lack of a slot, a socket or a share of the pool.
+    /// Connections dropped after they had passed the ACL: for lack of a slot, a socket or a share of the pool, or
+    /// as the relay's own.
     pub dropped: u64,
     /// Bytes delivered to the target.
     pub to_target: u64,

@@ -247,7 +247,7 @@ fn a_gateway_that_takes_connections_on_their_way_is_seen_by_neither_side() {
     let Some(gateway) = Gateway::new() else { return };
     let Some((listener, socket)) = in_the_way(&gateway) else { return };
     let mut config = Config::new(net::address(&socket), net::address(&listener)).unwrap();
-    config.set_acl(Entry::Any).set_source(Source::Requester).unwrap();
+    config.set_acl(Entry::Any).set_source(Some(Source::Requester)).unwrap();
     let relay = Relay::with_listener(config, |_: &Message| (), socket).unwrap();
     let handle = relay.handle();
     let running = thread::spawn(move || relay.run());
@@ -267,7 +267,7 @@ fn a_requester_that_uses_the_port_of_the_relays_own_connection_is_a_requester() 
     let Some((listener, transparent)) = in_the_way(&gateway) else { return };
     let mut config = Config::new(net::address(&transparent), net::address(&listener)).unwrap();
     // The relay looks for its own connections once half of the pool is taken.
-    config.set_acl(Entry::Any).set_source(Source::Requester).unwrap().set_sessions(4).unwrap();
+    config.set_acl(Entry::Any).set_source(Some(Source::Requester)).unwrap().set_sessions(4).unwrap();
     let relay = Relay::with_listener(config, |_: &Message| (), transparent).unwrap();
     let handle = relay.handle();
     let running = thread::spawn(move || relay.run());

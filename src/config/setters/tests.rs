@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::*;
+use crate::config::privileges::User;
 
 fn config() -> Config {
     Config::new("127.0.0.1:0".parse().unwrap(), ([192, 0, 2, 7], 80)).unwrap()
@@ -61,7 +62,7 @@ fn ranges_end_where_those_of_the_command_line_do() {
     }
     for (valid, count) in [(true, 1), (true, 100_000), (false, 0), (false, 100_001)] {
         assert_eq!(config.set_sessions(count).is_ok(), valid, "{count}");
-        assert_eq!(config.set_max_per_source(count).is_ok(), valid, "{count}");
+        assert_eq!(config.set_max_per_source(Some(count)).is_ok(), valid, "{count}");
     }
     // What was refused has changed nothing.
     assert_eq!((config.connect_timeout(), config.idle_timeout()), (3 * SECOND, 1800 * SECOND));
@@ -73,6 +74,7 @@ fn a_refusal_names_the_field_and_the_value() {
     let mut config = config();
     let half = refusal(config.set_idle_timeout(Duration::from_millis(1500)));
     assert_eq!(half, ("IdleTimeout".into(), "1.500000000 s".into()));
+    assert_eq!(refusal(config.set_idle_timeout(Duration::ZERO)), ("IdleTimeout".into(), "0 s".into()));
     let text = config.set_buf(99).unwrap_err().to_string();
     assert!(text.contains("<buf> must be between 100 and 4000 inclusive."), "{text}");
     assert!(text.contains("\"99\""), "{text}");
@@ -90,10 +92,34 @@ fn a_refusal_names_the_field_and_the_value() {
         Some(([192, 0, 2, 7], 80).into()),
         "what was refused has changed nothing"
     );
-    config.set_source(IpAddr::from(Ipv4Addr::LOCALHOST)).unwrap();
+    config.set_source(Some(IpAddr::from(Ipv4Addr::LOCALHOST).into())).unwrap();
     let of_another_family: SocketAddr = "[2001:db8::7]:80".parse().unwrap();
     assert_eq!(refusal(config.set_target(of_another_family)).0, "--source");
     assert_eq!(config.target().address(), Some(([192, 0, 2, 7], 80).into()));
     let other_family: IpAddr = Ipv6Addr::LOCALHOST.into();
-    assert_eq!(refusal(config.set_source(other_family)), ("--source".into(), "::1".into()));
+    assert_eq!(refusal(config.set_source(Some(other_family.into()))), ("--source".into(), "::1".into()));
+}
+
+#[test]
+fn a_time_with_a_part_of_a_second_is_refused_for_that_and_not_for_its_range() {
+    let mut config = config();
+    let cure = "Whole seconds are needed.";
+    let part = config.set_idle_timeout(Duration::from_millis(1500)).unwrap_err().to_string();
+    assert!(part.contains(cure) && part.contains("\"1.500000000 s\""), "{part}");
+    let zero = config.set_idle_timeout(Duration::ZERO).unwrap_err().to_string();
+    assert!(!zero.contains(cure), "{zero}");
+}
+
+#[test]
+fn an_option_that_was_set_is_taken_back_by_none() {
+    let mut config = config();
+    let new = config.clone();
+    let host = IpAddr::from(Ipv4Addr::LOCALHOST);
+    config.set_source(Some(host.into())).unwrap().set_max_per_source(Some(1)).unwrap();
+    config.set_dscp(Some(1)).unwrap().set_user(User::new(1, 1)).set_chroot(Some("/".as_ref())).unwrap();
+    assert_ne!(config, new);
+    config.set_source(None).unwrap().set_max_per_source(None).unwrap();
+    config.set_dscp(None).unwrap().set_user(None).set_chroot(None).unwrap();
+    config.set_source_interface(None).unwrap().set_bind_interface(None).unwrap();
+    assert_eq!(config, new);
 }
