@@ -47,8 +47,8 @@
 //!   [`Config::allow`] admits others as well, [`Config::set_acl`] others instead, [`Entry::Any`] all of them.
 //! - **Messages.** A [`Message`] carries its values as fields; `Display` gives its text, and
 //!   [`Message::put_fields`] all fields by name. The relay waits while its [`Sink`] handles a message.
-//! - **The end.** [`Relay::run`] and [`Relay::turn`] return the [`Outcome`]. After that, [`Handle::totals`] and a
-//!   relay that was not consumed have the final counts.
+//! - **The end.** [`Relay::run`] and [`Relay::turn`] return the [`Outcome`]. After that, [`Handle::totals`] has the
+//!   final counts, and so has the relay itself after a `turn`.
 //! - **Errors.** [`ConfigError`] names the setting, the value and the values it takes. [`StartError`] says why
 //!   a relay cannot start, and [`WaitError`] why it cannot go on.
 //! - **Several relays** may run in one process, each in a thread or all in one loop. They share nothing

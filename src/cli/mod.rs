@@ -1,4 +1,4 @@
-//! The command line: what was typed becomes a [`Config`], or the one thing to print instead.
+//! The command line: what was typed becomes a [`Config`], or the one thing to print instead. Needs the feature `cli`.
 
 mod help;
 mod options;
@@ -53,7 +53,7 @@ impl Error for Refusal {
     }
 }
 
-/// Parses the arguments that follow the program's name.
+/// Parses the arguments that follow the program's name. Needs the feature `cli`.
 ///
 /// # Errors
 /// The first wrong value in the order of the arguments, then of the options; before that, a wrong

@@ -289,6 +289,7 @@ const LEVELS: &[(&str, LogLevel)] =
 /// The networks that `--allow` and `--deny` take.
 const NET_TAKES: &str = "ANY or a network such as 10.0.0.0/8";
 
+/// The command line that parses to the same. Needs the feature `cli`.
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for option in OPTIONS {

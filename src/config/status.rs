@@ -14,7 +14,7 @@ use crate::limits::STATUS_PATH_BYTES;
 /// The places that `--status` takes.
 pub(crate) const STATUS_TAKES: &str = "a port of 127.0.0.1, an address with a port such as 192.0.2.9:9100, or a path with a / for a Unix socket";
 
-/// A place to serve the status.
+/// A place to serve the status. Needs the feature `status`: without it, no value of this type exists.
 ///
 /// `Display` writes text that parses to the same place. A port alone is one of 127.0.0.1, so an address that
 /// others reach must be written out.
@@ -26,7 +26,7 @@ pub enum StatusAddress {
     Unix(PathBuf),
 }
 
-/// The text is no place to serve a status.
+/// The text is no place to serve a status. Needs the feature `status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidStatusAddress;
 
@@ -73,13 +73,13 @@ impl fmt::Display for StatusAddress {
 }
 
 impl Config {
-    /// Returns where the status is served. None: nowhere.
+    /// Returns where the status is served. None: nowhere. Needs the feature `status`.
     #[must_use]
     pub fn status(&self) -> Option<&StatusAddress> {
         self.status.as_ref()
     }
 
-    /// Serves a status page, metrics and JSON there, by HTTP: `--status`. None: nowhere.
+    /// Serves a status page, metrics and JSON there, by HTTP: `--status`. None: nowhere. Needs the feature `status`.
     ///
     /// # Errors
     /// Nothing could reach it: a multicast or broadcast address, a link-local one without its zone, or port 0.

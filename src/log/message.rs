@@ -47,7 +47,12 @@ macro_rules! catalogue {
         #[non_exhaustive]
         #[allow(missing_docs)]
         pub enum Message {
-            $( $(#[$doc])* $name { $($field: $type),* }, )*
+            $(
+                $(#[$doc])*
+                #[doc = ""]
+                #[doc = concat!("Message ", $number, ", `", $event, "`, level [`", stringify!($level), "`](Level::", stringify!($level), ").")]
+                $name { $($field: $type),* },
+            )*
         }
 
         #[allow(unused_variables, reason = "a row may have fields for the JSON log alone")]
@@ -90,25 +95,25 @@ catalogue! {
     /// The monotonic clock cannot tell the wheel's ticks apart.
     1 "clock_too_coarse" Error ClockTooCoarse {}
         "Error: This system does not provide a high resolution timer.";
-    /// Argument 1.
+    /// `<fwd port>` was refused.
     2 "invalid_fwd_port" Error InvalidFwdPort { given: Given }
         "Error: <fwd port> must be between 1 and 65535 inclusive.";
-    /// Argument 2.
+    /// `<trg host>` was refused.
     3 "invalid_trg_host" Error InvalidTrgHost { given: Given }
         "Error: Invalid IP address specified for <trg host>.";
-    /// Argument 3.
+    /// `<trg port>` was refused.
     4 "invalid_trg_port" Error InvalidTrgPort { given: Given }
         "Error: <trg port> must be between 1 and 65535 inclusive.";
-    /// Argument 4.
+    /// `<ACL>` was refused.
     5 "invalid_acl" Error InvalidAcl { given: Given }
         "Error: <ACL> needs to be keyword ANY, or dotted decimal IP/mask notation.";
-    /// Argument 5.
+    /// `<c t/o>` was refused.
     6 "invalid_connect_timeout" Error InvalidConnectTimeout { given: Given }
         "Error: <c t/o> must be between 1 and 3 inclusive.";
-    /// Argument 6.
+    /// `<i t/o>` was refused.
     7 "invalid_idle_timeout" Error InvalidIdleTimeout { given: Given }
         "Error: <i t/o> must be between 1 and 1800 inclusive.";
-    /// Argument 8.
+    /// `<buf>` was refused.
     8 "invalid_buf" Error InvalidBuf { given: Given }
         "Error: <buf> must be between 100 and 4000 inclusive.";
     /// Windows only, cannot occur here.
@@ -157,7 +162,8 @@ catalogue! {
     /// The absolute timeout ends the relay.
     23 "absolute_timeout" End AbsoluteTimeout {}
         "Absolute timeout expired. This process will now terminate.";
-    /// No byte moved for the idle timeout.
+    /// No byte moved for the idle timeout. Each side sees the end of its stream, or a reset where bytes for it are left
+    /// behind.
     24 "idle_timeout" End IdleTimeout { session: Identity, summary: Summary }
         "Session handler serial number {} connecting {} to {} exceeded the idle timeout and has been terminated.", number(session.serial), bare(&session.requester), host(&session.target);
     /// Not connected within the connect timeout.
@@ -205,10 +211,10 @@ catalogue! {
     /// Writing to the requester failed.
     39 "requester_write_closure" End RequesterWriteClosure { session: Identity, summary: Summary }
         "Session handler serial number {} terminated due to requester write closure.", number(session.serial);
-    /// SIGTERM, SIGINT, or a second SIGQUIT.
+    /// The relay was asked to stop, or twice to drain, by a [`Handle`](crate::Handle) or a signal.
     100 "stop_signal" End StopSignal {}
         "Stop signal received. This process will now terminate.";
-    /// SIGQUIT, with the number of sessions that go on.
+    /// The relay was asked to drain, by a [`Handle`](crate::Handle) or a signal. `sessions` is the number that go on.
     101 "drain_signal" End DrainSignal { sessions: usize }
         "Drain signal received. No more connections are accepted. Sessions that go on: {sessions}.";
     /// After 101, the last session has ended.
@@ -229,17 +235,18 @@ catalogue! {
     /// The requester's address has its share of the pool already.
     107 "source_limit" Problem SourceLimit { requester: SocketAddr, limit: usize }
         "Connection from {} was dropped because it has {limit} sessions in the pool already.", bare(requester);
-    /// SIGUSR1: sessions in the pool, the totals, and the lines of the log that were dropped.
+    /// The answer to [`Handle::report`](crate::Handle::report) or SIGUSR1: sessions in the pool, the totals, and the
+    /// lines of the log that were dropped.
     108 "status" Answer Status { sessions: usize, totals: Totals, lines_dropped: u64 }
         "Status: {sessions} sessions, {totals}, {lines_dropped} log lines dropped.";
-    /// SIGUSR1: a live session.
+    /// A live session, after 108.
     109 "status_session" Answer StatusSession { live: Live }
         "Status: session handler serial number {} from {} is {}, age {} s, idle {} s, {} bytes to the target, {} bytes to the requester.",
         number(live.identity.serial), bare(&live.identity.requester), live.phase, live.summary.duration.as_secs(), live.idle.as_secs(), live.summary.to_target, live.summary.to_requester;
     /// Waiting for events failed for good.
     110 "wait_failed" Error WaitFailed { errno: Errno }
         "Error number {errno} was returned while waiting for events. This process will now terminate.";
-    /// Argument 7.
+    /// `<a t/o>` was refused.
     111 "invalid_absolute_timeout" Error InvalidAbsoluteTimeout { given: Given }
         "Error: <a t/o> must be between 0 and 4294967295 inclusive.";
     /// An option's value: what was given, and what the option takes.
@@ -293,7 +300,7 @@ catalogue! {
     /// An option that the system lacks, or does not permit.
     132 "option_unavailable" Error OptionUnavailable { failure: OptionFailure }
         "Error: {} cannot be used: {} (error number {}). {}", failure.option, failure.errno.words(), failure.errno, failure.cure();
-    /// SIGUSR1: a target, where there are several, with its failed connects by their reason.
+    /// A target, after 108 where there are several, with its failed connects by their reason.
     135 "status_target" Answer StatusTarget { target: Destination, state: &'static str, refused: u64, expired: u64, unreachable: u64, own_failures: u64 }
         "Status: target {target} is {state}, connects failed: {refused} refused, {expired} expired, {unreachable} unreachable, {own_failures} for reasons of this host.";
     /// A backup that no connection from `--source` can reach, because its address is of the other family.

@@ -66,7 +66,8 @@ impl Handle {
         self.ask(&self.requests.drain);
     }
 
-    /// Has the totals and the live sessions logged.
+    /// Has the totals, each live session, and each target where there are several, passed to the sink: messages 108,
+    /// 109 and 135.
     pub fn report(&self) {
         self.ask(&self.requests.report);
     }

@@ -15,7 +15,7 @@ use crate::relay::status::unavailable;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StartError {
-    /// Message 1.
+    /// The clock cannot tell the ticks of the relay's timers apart: message 1.
     ClockTooCoarse,
     /// A system call failed while the relay was about to listen on `address`: messages 11 to 14.
     Listen {
@@ -26,42 +26,42 @@ pub enum StartError {
         /// The system's error.
         source: io::Error,
     },
-    /// Message 112: a value that this host cannot have.
+    /// This host cannot have a value: message 112.
     Config(ConfigError),
-    /// Message 112: this host does not have the address of `--source`, which may be yet to come.
+    /// This host does not have the address of `--source`, or does not have it yet: message 112.
     SourceNotHere {
         /// The address.
         address: Host,
     },
-    /// Message 132: the system lacks an option, or does not permit it.
+    /// The system lacks an option, or does not permit it: message 132.
     OptionUnavailable {
         /// The option.
         option: &'static str,
         /// The system's error.
         source: io::Error,
     },
-    /// Message 113.
+    /// The target is where the relay itself listens: message 113.
     OwnListener {
         /// The target.
         target: SocketAddr,
     },
-    /// Message 114.
+    /// The limits of the process do not give what the pool needs: message 114.
     PoolTooLarge {
         /// The sessions of `--sessions`.
         sessions: usize,
         /// What they need, and what the limit is.
         need: String,
     },
-    /// Message 115.
+    /// The socket passed in is not one listening TCP socket: message 115.
     InheritedSocket,
-    /// Message 137.
+    /// The status cannot be served there: message 137.
     Status {
         /// Where the status should be served.
         status: StatusAddress,
         /// The system's error.
         source: io::Error,
     },
-    /// Message 130.
+    /// An argument contradicts the socket passed in: message 130.
     InheritedOtherwise {
         /// The argument that contradicts the socket, as it was given.
         given: String,
@@ -169,8 +169,8 @@ impl Error for StartError {
 pub struct WaitError(pub(crate) io::Error);
 
 impl From<&WaitError> for Message {
-    fn from(WaitError(source): &WaitError) -> Self {
-        Self::WaitFailed { errno: source.into() }
+    fn from(error: &WaitError) -> Self {
+        Self::WaitFailed { errno: (&error.0).into() }
     }
 }
 

@@ -18,7 +18,8 @@ impl<S: Sink> Relay<S> {
     /// Gives up privileges as [`give_up_privileges`] does. The relay logs its message 126 when it starts.
     ///
     /// # Errors
-    /// Message 132, or 112 for a root directory without the files that look names up. Some privileges may be gone.
+    /// The system does not permit it (132), or the root directory lacks the files that look names up (112). Some
+    /// privileges may be gone.
     pub fn give_up_privileges(&mut self) -> Result<(), StartError> {
         if let Some(status) = self.status.as_mut().filter(|_| self.config.privileges.chroot.is_some()) {
             status.prepare_for_root();
@@ -34,7 +35,8 @@ impl<S: Sink> Relay<S> {
 /// A process whose other threads keep their privileges has given up nothing: call this while there is one thread.
 ///
 /// # Errors
-/// Message 132, or 112 for a root directory without the files that look names up. Some privileges may be gone.
+/// The system does not permit it (132), or the root directory lacks the files that look names up (112). Some
+/// privileges may be gone.
 pub fn give_up_privileges(config: &Config) -> Result<Option<Message>, StartError> {
     let privileges = &config.privileges;
     if privileges.user.is_none() && privileges.chroot.is_none() {

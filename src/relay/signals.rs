@@ -10,10 +10,11 @@ use crate::relay::Relay;
 use crate::relay::control::Requests;
 
 impl<S: Sink> Relay<S> {
-    /// Lets the process's signals ask for the same as a [`Handle`](crate::Handle): SIGTERM, SIGINT and SIGHUP to
-    /// stop, SIGQUIT to drain, SIGUSR1 to report. Where targets may be names, SIGHUP looks them up instead, and
-    /// elsewhere one that was ignored stays ignored. SIGXFSZ no longer kills the process, so that a log file at
-    /// its size limit does not.
+    /// Lets the process's signals ask for the same as a [`Handle`](crate::Handle). Needs the feature `signals`.
+    ///
+    /// SIGTERM, SIGINT and SIGHUP stop, SIGQUIT drains, SIGUSR1 reports. Where targets may be names, SIGHUP looks
+    /// them up instead, and elsewhere one that was ignored stays ignored. SIGXFSZ no longer kills the process, so
+    /// that a log file at its size limit does not.
     ///
     /// A signal asks every relay of the process that has called this. Without a call, the library leaves
     /// the signals as they are.

@@ -37,7 +37,8 @@ impl<S: Sink> Relay<S> {
     /// The first turn raises the soft limit of descriptors, which is the process's, to the needs of the pool.
     ///
     /// # Errors
-    /// Why the relay cannot start: messages 1, 11 to 14, 112 to 114, 132 or 137.
+    /// The relay cannot listen or serve its status, this host lacks what a setting needs, a target is the relay
+    /// itself, or the pool needs more than the limits give: messages 1, 11 to 14, 112 to 114, 132 or 137.
     pub fn bind(config: Config, sink: S) -> Result<Self, StartError> {
         check_before(&config)?;
         let listener = Listener::bind(&config)?;
@@ -48,7 +49,8 @@ impl<S: Sink> Relay<S> {
     /// It must be what `--bind`, `--reuse-port` and `<fwd port>` say.
     ///
     /// # Errors
-    /// Those of [`bind`](Self::bind), 115 and 130.
+    /// Those of [`bind`](Self::bind). Or the socket is not one that listens (115), or contradicts the
+    /// configuration (130).
     pub fn with_listener(
         config: Config,
         sink: S,
