@@ -31,7 +31,7 @@ pub struct Contestant {
 pub enum Kind {
     Ours,
     Peer,
-    /// No relay that anybody would run, but something to hold relays against.
+    /// No peer, but something to hold relays against.
     Yardstick,
 }
 
@@ -81,7 +81,7 @@ const HAPROXY: Program = Program::Installed("haproxy", "haproxy");
 const HAPROXY_NEW: Program = Program::Named("HAPROXY_NEW");
 
 /// Everyone, ours first.
-pub const ALL: [Contestant; 16] = [
+pub const ALL: [Contestant; 17] = [
     process(OURS, Kind::Ours, OUR_PROGRAM, "--version", recipes::tcprelay),
     peer("haproxy", HAPROXY, "-v", recipes::haproxy),
     peer("haproxy-splice", HAPROXY, "-v", recipes::haproxy_splice),
@@ -95,6 +95,7 @@ pub const ALL: [Contestant; 16] = [
     peer("realm", Program::NamedOrInstalled("REALM", "realm"), "--version", recipes::realm),
     peer("gost", Program::NamedOrInstalled("GOST", "gost"), "-V", recipes::gost),
     peer("envoy", Program::NamedOrInstalled("ENVOY", "envoy"), "--version", recipes::envoy),
+    process("tcprelay-quiet", Kind::Yardstick, OUR_PROGRAM, "--version", recipes::tcprelay_quiet),
     process(FLOOR, Kind::Yardstick, Program::Itself, "", recipes::floor),
     Contestant { name: "direct", kind: Kind::Yardstick, way: Way::Direct },
     Contestant { name: DNAT, kind: Kind::Yardstick, way: Way::Translation },

@@ -4,8 +4,9 @@
 //! so that a machine whose speed drifts is as unfair to one as to the other. The main figure is
 //! the processor time that a relay itself uses for the work.
 //!
-//! Three that are no relays are measured as well: `floor`, the least that a relay on epoll must call
-//! for the same bytes; `direct`, no relay at all; and `dnat`, the kernel's translation of addresses.
+//! Yardsticks are measured as well: `tcprelay-quiet`, ours without the log of each connection, which no peer
+//! writes; `floor`, the least that a relay on epoll must call for the same bytes; `direct`, no relay at all; and
+//! `dnat`, the kernel's translation of addresses.
 //!
 //! The load generator and the target are threads of this program: nothing else must be installed.
 //! With `--counts` it counts instructions and system calls instead.

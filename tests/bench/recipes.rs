@@ -39,6 +39,13 @@ pub fn tcprelay(route: &Route) -> Start {
     words(&format!("{pool}{port} {} {} ANY 3 1800 3600 4000", target.ip(), target.port()))
 }
 
+/// As much in its log as the others have in theirs, which is nothing of a connection that goes well.
+pub fn tcprelay_quiet(route: &Route) -> Start {
+    let Start { mut arguments, configuration } = tcprelay(route);
+    arguments.splice(0..0, ["--log-level".to_owned(), "problems".to_owned()]);
+    Start { arguments, configuration }
+}
+
 pub fn floor(route: &Route) -> Start {
     words(&format!("{} {} {}", crate::floor::ARGUMENT, route.port, route.target))
 }
