@@ -70,7 +70,7 @@ pub const EVENTS_PER_TURN: usize = 512;
 pub const EXPIRES_PER_TURN: usize = 256;
 
 /// Bytes that one channel may take in one turn, so that a greedy one cannot starve the others.
-pub const SHARE: usize = 2 * PIPE_BYTES_MAX;
+pub const SHARE: usize = PIPE_BYTES_MAX;
 
 /// The same while interactive traffic passes: it waits for a small part of a bulk stream only.
 pub const SHARE_BESIDE_INTERACTIVE: usize = 32 << 10;
