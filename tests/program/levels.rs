@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::catalogue::{STOPPED, message};
-use crate::support::{self, Log, Relay, Start, net};
+use crate::support::{self, Log, Relay, Start, eventually, net, process};
 
 /// Starts the relay as it is.
 const PLAIN: &str = "exec \"$0\" \"$@\"";
@@ -23,14 +23,16 @@ fn start(target: SocketAddr, options: &str, script: &str) -> (Relay, Log) {
     (start.stdout(writer).start(), Log::of(reader))
 }
 
-/// The lines of a relay with a session that goes well, a requester that the ACL rejects, a report, and a
+/// The lines of a relay with a requester that the ACL rejects, a session that goes well, a report, and a
 /// stop.
 #[track_caller]
 fn lines(options: &str, script: &str) -> Vec<String> {
     let listener = net::listen();
     let (mut relay, mut log) = start(net::address(&listener), options, script);
-    relay.assert_relays(&listener);
     net::read_all(&mut relay.connect_from(Ipv4Addr::new(127, 0, 0, 9)));
+    let descriptors = process::descriptors(relay.pid).len();
+    relay.assert_relays(&listener);
+    eventually("the session has ended", || process::descriptors(relay.pid).len() == descriptors);
     relay.signal(Signal::USR1);
     while !log.line().text.contains("Status: ") {}
     relay.signal(Signal::TERM);
@@ -62,7 +64,7 @@ const STATUS: &str = "Status: 0 sessions, 1 accepted, 1 rejected, ";
 fn ends_keeps_the_start_the_end_of_each_connection_and_what_is_asked_for() {
     let (end, refused) = (message(34, 1), message(27, 1));
     let rejected = "Connection from 127.0.0.9 rejected due to ACL mismatch.";
-    assert_begin(&lines("--log-level ends", PLAIN), &[ACTIVE, &end, rejected, STATUS, STOPPED]);
+    assert_begin(&lines("--log-level ends", PLAIN), &[ACTIVE, rejected, &end, STATUS, STOPPED]);
     assert_begin(&lines_of_refused("--log-level ends", PLAIN), &[ACTIVE, &refused, STOPPED]);
 }
 
@@ -88,7 +90,7 @@ fn in_the_journal_lines_carry_their_priority() {
     let (end, refused) = (format!("<6>{}", message(34, 1)), format!("<4>{}", message(27, 1)));
     let (active, stopped) = (format!("<6>{ACTIVE}"), format!("<6>{STOPPED}"));
     let lines = lines("--log-level ends", JOURNAL);
-    assert_begin(&lines, &[&active, &end, "<6>Connection", &format!("<6>{STATUS}"), &stopped]);
+    assert_begin(&lines, &[&active, "<6>Connection", &end, &format!("<6>{STATUS}"), &stopped]);
     assert_begin(&lines_of_refused("--log-level ends", JOURNAL), &[&active, &refused, &stopped]);
 }
 
