@@ -37,7 +37,7 @@ use std::time::Duration;
 
 use gateway::{Gateway, Life};
 use plan::Plan;
-use tcprelay_model::random::Random;
+use tcprelay_model::random::{Random, number};
 
 /// Relays of a `cargo test`: a few seconds' worth.
 const SEEDS: u64 = 400;
@@ -45,12 +45,6 @@ const SEEDS: u64 = 400;
 const MANY_SEEDS: u64 = if cfg!(debug_assertions) { 8_000 } else { 1_000_000 };
 /// Sessions of the busy week: ten minutes.
 const SESSIONS: u64 = if cfg!(debug_assertions) { 200_000 } else { 10_000_000 };
-
-/// A number that the environment may set.
-fn number(name: &str) -> Option<u64> {
-    let value = std::env::var(name).ok()?;
-    Some(value.parse().unwrap_or_else(|_| panic!("{name} is a number")))
-}
 
 /// Runs one relay; where it fails, its seed is named.
 fn run(seed: u64, plan: impl FnOnce(&mut Random) -> Plan) -> Life {

@@ -259,6 +259,21 @@ pub fn assert_passes(from: &mut TcpStream, to: &mut TcpStream, bytes: &[u8]) {
     assert_eq!(read_exactly(to, bytes.len()), bytes);
 }
 
+/// Accepts the target's end of a requester's session, and sees it relay.
+#[track_caller]
+pub fn relayed(mut requester: TcpStream, listener: &TcpListener) -> (TcpStream, TcpStream) {
+    let mut target = accept(listener);
+    assert_passes(&mut requester, &mut target, b"hello");
+    (requester, target)
+}
+
+/// Ends a session in an order that leaves no doubt about who ended it: the requester.
+#[track_caller]
+pub fn end((requester, mut target): (TcpStream, TcpStream)) {
+    drop(requester);
+    assert_eq!(read_all(&mut target).1, End::Clean);
+}
+
 /// Fails without printing megabytes.
 #[track_caller]
 pub fn assert_same(got: &[u8], sent: &[u8]) {

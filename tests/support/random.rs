@@ -1,4 +1,4 @@
-//! Pseudo-random numbers: the same ones for the same seed.
+//! Pseudo-random numbers, the same ones for the same seed, and the seeds that the environment asks for.
 
 /// The generator is `SplitMix64`.
 #[derive(Clone, Debug)]
@@ -13,16 +13,27 @@ impl Random {
     }
 
     /// A number below `end`, which must not be 0.
-    pub fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.bits() % u64::try_from(end).unwrap()).unwrap()
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.bits() % end
+    }
+
+    /// An index into a list of this length, which must not be 0.
+    pub fn index(&mut self, length: usize) -> usize {
+        usize::try_from(self.below(u64::try_from(length).unwrap())).unwrap()
     }
 
     /// True once in `times`.
-    pub fn once_in(&mut self, times: usize) -> bool {
+    pub fn once_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }
 
-    pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.below(choices.len())]
+    pub fn pick<T: Clone>(&mut self, choices: &[T]) -> T {
+        choices[self.index(choices.len())].clone()
     }
+}
+
+/// A number that the environment may set.
+pub fn number(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }

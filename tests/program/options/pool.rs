@@ -4,23 +4,13 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::Command;
 
 use super::{assert_dropped, with};
-use crate::support::net::{self, End};
+use crate::support::net;
 use crate::support::{Relay, STARTED, Start, TCPRELAY};
 
 /// A session that has been seen to relay.
 #[track_caller]
 fn session(relay: &Relay, from: Ipv4Addr, listener: &TcpListener) -> (TcpStream, TcpStream) {
-    let mut requester = relay.connect_from(from);
-    let mut target = net::accept(listener);
-    net::assert_passes(&mut requester, &mut target, b"hello");
-    (requester, target)
-}
-
-/// Ends a session in an order that leaves no doubt about who ended it: the requester.
-#[track_caller]
-fn end((requester, mut target): (TcpStream, TcpStream)) {
-    drop(requester);
-    assert_eq!(net::read_all(&mut target).1, End::Clean);
+    net::relayed(relay.connect_from(from), listener)
 }
 
 #[test]
@@ -37,7 +27,7 @@ fn a_source_has_its_share_of_the_pool_and_no_more() {
     let _others = [session(&relay, other, &listener), session(&relay, other, &listener)];
     assert_dropped(relay.connect_from(other));
 
-    end(first);
+    net::end(first);
     relay.log.wait(34, 1);
     let _third = session(&relay, one, &listener);
     assert_dropped(relay.connect_from(one));
@@ -59,7 +49,7 @@ fn a_pool_of_any_size_says_what_it_needs_and_holds_what_it_was_told() {
     relay.log.expect_all(&STARTED, 2);
     assert_dropped(relay.connect());
     relay.log.expect_all(&[16, 18, 21], 0);
-    end(first);
+    net::end(first);
     relay.log.expect(34, 1);
     relay.assert_relays(&listener);
 }

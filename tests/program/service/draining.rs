@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::{DRAINED, draining, end};
+use super::{DRAINED, draining};
 use crate::support::catalogue::STOPPED;
 use crate::support::net::{self, End};
 use crate::support::{STARTED, Start};
@@ -25,7 +25,7 @@ fn draining_it_lets_sessions_go_on_and_nobody_in_and_ends_with_the_last() {
     assert!(TcpStream::connect(relay.address()).is_err());
     let bytes = net::random(1, 100_000);
     net::assert_passes(&mut requester, &mut target, &bytes);
-    end(second);
+    net::end(second);
     relay.log.expect(34, 2);
     relay.assert_alive();
     net::assert_passes(&mut target, &mut requester, &bytes);

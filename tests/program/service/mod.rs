@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::catalogue::filled;
-use crate::support::net::{self, End};
+use crate::support::net;
 use crate::support::{Log, TCPRELAY, eventually};
 
 const DRAINED: &str = "The last session has ended. This process will now terminate.";
@@ -107,15 +107,5 @@ impl Drop for Service {
 /// Opens a session through `to`, and sees it relay.
 #[track_caller]
 fn session(to: SocketAddr, listener: &TcpListener) -> (TcpStream, TcpStream) {
-    let mut requester = net::connect(to);
-    let mut target = net::accept(listener);
-    net::assert_passes(&mut requester, &mut target, b"hello");
-    (requester, target)
-}
-
-/// Ends a session by the requester's EOF, and closes the target only after it.
-#[track_caller]
-fn end((requester, mut target): (TcpStream, TcpStream)) {
-    drop(requester);
-    assert_eq!(net::read_all(&mut target).1, End::Clean);
+    net::relayed(net::connect(to), listener)
 }

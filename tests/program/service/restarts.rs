@@ -7,7 +7,7 @@ use std::thread;
 
 use rustix::process::Signal;
 
-use super::{DRAINED, Service, draining, end, session};
+use super::{DRAINED, Service, draining, session};
 use crate::support::net;
 use crate::support::{PATIENCE, STARTED, eventually, process};
 
@@ -111,7 +111,7 @@ fn a_long_session_outlives_the_restart() {
         let _short = session(net::address(&socket), &target);
         net::assert_passes(&mut requester, &mut far, b"still here");
     }
-    end((requester, far));
+    net::end((requester, far));
     old.log.expect(34, 1);
     old.log.expect_text(DRAINED);
     assert_eq!(old.wait(), Some(0));

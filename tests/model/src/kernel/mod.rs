@@ -98,7 +98,7 @@ pub struct Connection {
     reset_on_close: bool,
     closed: Option<Closed>,
     woken: bool,
-    /// The next splice to the socket is cut by this error after so many bytes.
+    /// This error cuts the next splice to the socket after so many bytes.
     cut_amid_drain: Option<(u64, i32)>,
     seen: Option<(Seen, u64)>,
     /// The kernel does not say how long the send queue is.

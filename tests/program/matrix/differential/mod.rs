@@ -24,7 +24,7 @@ use socket2::SockRef;
 use self::play::{Play, Seen};
 use self::script::Script;
 use super::{RELAYS, Route, plain};
-use crate::support::random::Random;
+use crate::support::random::{Random, number};
 use crate::support::{Log, Relay, net};
 
 /// Scripts of a `cargo test`: a few seconds' worth.
@@ -159,7 +159,7 @@ impl Lanes {
     /// Plays the script of a seed directly and over one of the relays.
     fn run(&self, seed: u64, traced: bool) {
         let mut random = Random(seed);
-        let relayed = &self.relayed[random.below(self.relayed.len())];
+        let relayed = &self.relayed[random.index(self.relayed.len())];
         let script = Script::random(random, relayed.narrow);
         if traced {
             eprintln!("{script:#?}");
@@ -170,12 +170,6 @@ impl Lanes {
         let view = relayed.play(seed, &script, traced);
         assert_eq!(view, expected, "with {}, left, and directly, right", relayed.name);
     }
-}
-
-/// A number that the environment may set.
-fn number(name: &str) -> Option<u64> {
-    let value = std::env::var(name).ok()?;
-    Some(value.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
 /// Plays the script of each seed, or of the one that the environment asks for.

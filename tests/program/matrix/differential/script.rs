@@ -197,7 +197,7 @@ impl Author {
     fn left(&mut self, side: Side, write: usize) -> usize {
         let all = self.unread[side.index()] + write;
         let may_stay = all <= UNREAD && !self.narrow[(!side).index()];
-        if may_stay && self.random.once_in(2) { self.random.below(all + 1) } else { 0 }
+        if may_stay && self.random.once_in(2) { self.random.index(all + 1) } else { 0 }
     }
 
     fn arrive(&mut self) {
