@@ -48,8 +48,8 @@ impl Config {
     /// Returns the configuration of a relay that listens on `listen` and connects to `target`.
     ///
     /// It admits requesters from loopback addresses alone, `127.0.0.0/8` and `::1`; [`allow`](Self::allow) admits
-    /// others as well. The connect timeout is 3 s, the idle timeout 300 s, and there is no absolute timeout. A buffer has 4000
-    /// bytes, and the pool 500 sessions. With port 0 the system chooses a port, and
+    /// others as well. The connect timeout is 3 s, the idle timeout 300 s, and there is no absolute timeout. A
+    /// buffer has 4000 bytes, and the pool 500 sessions. With port 0 the system chooses a port, and
     /// [`Relay::local_addr`](crate::Relay::local_addr) returns it.
     ///
     /// # Errors

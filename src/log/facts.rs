@@ -10,8 +10,7 @@ use crate::session::ended::{Cause, Ended, Identity, Summary};
 impl Message {
     /// Returns which session has ended and what it had done, if the message is about the end of a session.
     ///
-    /// Those are messages 20, 24, 25, 27, 29, 30, 32, 34 to 36, 38 and 39. Each session that was allocated (26) has
-    /// exactly one, unless the end of the relay cuts it: by a stop, the absolute timeout, or a failed wait.
+    /// Those are the messages with a `summary`. Each session that was allocated (26) has exactly one, unless the end of the relay cuts it: by a stop, the absolute timeout, or a failed wait.
     #[must_use]
     pub fn session_end(&self) -> Option<(Identity, Summary)> {
         match *self {

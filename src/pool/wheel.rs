@@ -173,7 +173,8 @@ impl Wheel {
             }
             if self.now >= until {
                 self.next = self.earliest();
-                self.quiet_until = self.next.unwrap_or(now + LAG_MAX).min(now + LAG_MAX);
+                let latest = now + LAG_MAX;
+                self.quiet_until = self.next.map_or(latest, |next| next.min(latest));
                 return None;
             }
             self.advance(until);

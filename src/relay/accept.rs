@@ -22,7 +22,7 @@ use crate::session::connecting::Tried;
 use crate::session::ended::{Cause, Destination, Identity, Serial, Unreached};
 use crate::session::stream::Stream as _;
 use crate::sys::errno;
-use crate::sys::net::has_destination;
+use crate::sys::net::{Asked, asked_for};
 
 impl<S: Sink> Relay<S> {
     /// Returns whether a connection may be waiting.
@@ -138,10 +138,11 @@ impl<S: Sink> Relay<S> {
     /// for that target.
     #[cold]
     fn own_target(&self, requester: &TcpStream, address: SocketAddr) -> Option<SocketAddr> {
-        let has_requesters_address = self.config.source == Some(Source::Requester);
+        // With the requester's own address, an untranslated connection may be the requester's as well.
+        let is_telling = |asked| asked == Asked::Translated || self.config.source != Some(Source::Requester);
         for state in self.choice.addresses() {
             if let Some(target) = state.address.address()
-                && has_destination(requester, target, has_requesters_address)
+                && asked_for(requester, target).is_some_and(is_telling)
                 && self.pool.slots().has_connection(address, target)
             {
                 return Some(target);

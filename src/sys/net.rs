@@ -114,13 +114,21 @@ pub(crate) fn is_listening(socket: &std::net::TcpListener) -> bool {
     getsockopt(socket, sockopt::AcceptConn).unwrap_or(false) && socket.local_addr().is_ok()
 }
 
-/// Returns whether the peer of an accepted connection asked for `target`: it connected to that very
-/// address, or to an address that this host translated. With `only_translated`, the latter alone counts.
-pub(crate) fn has_destination(accepted: &TcpStream, target: SocketAddr, only_translated: bool) -> bool {
+/// How the peer of an accepted connection asked for an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// It connected to that very address.
+    Untranslated,
+    /// It connected to an address that this host translated.
+    Translated,
+}
+
+/// Returns how the peer of an accepted connection asked for `target`; `None`: it did not.
+pub(crate) fn asked_for(accepted: &TcpStream, target: SocketAddr) -> Option<Asked> {
     if accepted.local_addr().is_ok_and(|address| canonical(address) == target) {
-        return !only_translated;
+        return Some(Asked::Untranslated);
     }
-    before_translation(accepted).any(|address| canonical(address) == target)
+    before_translation(accepted).any(|address| canonical(address) == target).then_some(Asked::Translated)
 }
 
 /// Returns the destination before netfilter translated it, where the kernel knows it.
