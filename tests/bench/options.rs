@@ -12,7 +12,10 @@ use crate::namespace;
 
 const ROUNDS: u16 = 6;
 const SECONDS: f64 = 1.5;
+/// Sessions that the load `kept` keeps.
 const KEPT: usize = 10_000;
+/// The kernel's default range has 28,232 ports, and other loads need some.
+const KEPT_MAX: i64 = 25_000;
 
 /// What to measure, and for how long.
 pub struct Options {
@@ -79,7 +82,7 @@ impl From<&ArgMatches> for Options {
             is_whole: relays.is_none() && loads.is_none(),
             peers: matches.get_many("peer").into_iter().flatten().cloned().collect(),
             loads: Load::ALL.into_iter().filter(is_listed).collect(),
-            kept: KEPT,
+            kept: matches.get_one("kept").copied().map_or(KEPT, |kept: u16| usize::from(kept)),
             counts: matches.get_flag("counts"),
             relays,
         }
@@ -89,6 +92,7 @@ impl From<&ArgMatches> for Options {
 fn command() -> Command {
     let rounds = format!("Rounds, of which the median counts [default: {ROUNDS}]");
     let seconds = format!("Seconds of one load on one relay [default: {SECONDS}]");
+    let kept = format!("Sessions that the load `kept` keeps, if descriptors allow [default: {KEPT}]");
     let peer = "Another relay: a command line in which {port} and {target} (or {host} and {target-port}) \
                 stand for what it is to do, {sessions} for what it must have room for";
     Command::new("peers")
@@ -98,6 +102,7 @@ fn command() -> Command {
         )
         .arg(option("rounds", "N").help(rounds).value_parser(value_parser!(u16).range(1..=99)))
         .arg(option("seconds", "N").help(seconds).value_parser(parse_seconds))
+        .arg(option("kept", "N").help(kept).value_parser(value_parser!(u16).range(1..=KEPT_MAX)))
         .arg(list("only", "RELAY,...", everyone()).help("Only these relays"))
         .arg(list("loads", "LOAD,...", Load::ALL.map(Load::name)).help("Only these loads"))
         .arg(

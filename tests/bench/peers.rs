@@ -88,7 +88,8 @@ fn compare(options: &mut Options) -> io::Result<bool> {
     }
     stop::on_signals()?;
     // Both ends of a session are here, as they are in a relay.
-    let most = process::raise_descriptor_limit().saturating_sub(OTHER_DESCRIPTORS) / 2;
+    let enough = 2 * options.kept as u64 + OTHER_DESCRIPTORS;
+    let most = process::raise_descriptor_limit(enough).saturating_sub(OTHER_DESCRIPTORS) / 2;
     options.kept = options.kept.min(usize::try_from(most).unwrap_or(usize::MAX));
     let (found, missing) = contestants::find(options);
     for line in missing {

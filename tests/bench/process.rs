@@ -9,9 +9,6 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// The unit of /proc/PID/stat: `USER_HZ` is 100 on every architecture that has a Debian.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Descriptors for 10,000 sessions, whose both ends are here, with plenty to spare.
-const DESCRIPTORS: u64 = 32_768;
-
 /// The processor time of a process and its descendants, those that have ended included.
 pub fn processor_time(pid: u32) -> io::Result<Duration> {
     // Without the process itself, the figure would be nonsense.
@@ -30,14 +27,14 @@ pub fn has_children(pid: u32) -> bool {
     !children(pid).is_empty()
 }
 
-/// Lets this process, and the relays that it starts, have as many descriptors as the loads need, or as
-/// near as can be. Returns how many these are.
-pub fn raise_descriptor_limit() -> u64 {
+/// Raises the limit of descriptors of this process, and so of the relays that it starts, to `enough`, or as near
+/// as the system permits. Returns the limit.
+pub fn raise_descriptor_limit(enough: u64) -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current.is_some_and(|current| current < DESCRIPTORS) {
+    if current.is_some_and(|current| current < enough) {
         // Only root may have more than the maximum.
-        let enough = Some(maximum.map_or(DESCRIPTORS, |maximum| maximum.max(DESCRIPTORS)));
-        if setrlimit(Resource::Nofile, Rlimit { current: Some(DESCRIPTORS), maximum: enough }).is_err() {
+        let raised = Some(maximum.map_or(enough, |maximum| maximum.max(enough)));
+        if setrlimit(Resource::Nofile, Rlimit { current: Some(enough), maximum: raised }).is_err() {
             let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
         }
     }
