@@ -1,19 +1,19 @@
 //! Makes the release program smaller, and an idle relay's memory with it.
 //!
-//! It leaves the unwind tables out, a tenth of the program, and packs the relocations where the loader knows that.
+//! It leaves out the unwind tables, a tenth of the program, and packs the relocations if the loader supports that.
 //! A panic aborts (see the release profile), so only a debugger would read the tables. The standard library brings
 //! its own, which no compiler option removes; the linker can. `TCPRELAY_UNWIND_TABLES=1` keeps all of them, for
 //! backtraces of a core file.
 //!
-//! It also keeps code together that an idle relay has never run, a quarter of the program: most of it reads debug
-//! information for the backtrace of a panic. The kernel maps the pages around each one that is run, so such code
-//! would be in memory wherever it lies between other code.
+//! It also groups the code that an idle relay has never run, a quarter of the program. Most of it reads debug
+//! information for the backtrace of a panic. On a fault, the kernel maps the surrounding pages as well, so rare code
+//! that lay between other code would be in memory too.
 
 use std::path::Path;
 use std::process::Command;
 use std::{env, fs, io};
 
-/// The C startup files keep theirs: their code refers to it.
+/// The C startup files keep their tables, because their code refers to them.
 const NO_UNWIND_TABLES: &str = "\
     /DISCARD/ : {
         *(EXCLUDE_FILE(*crtbegin*.o *crtend*.o) .eh_frame)
@@ -21,7 +21,7 @@ const NO_UNWIND_TABLES: &str = "\
     }
 ";
 
-/// Parts of the names of functions that are rarely run, the rarest first. A name that no function has any more does
+/// Parts of the symbol names of functions that rarely run, the rarest first. A part that no symbol has any more does
 /// no harm.
 const RARE: [&str; 13] = [
     "backtrace_rs",
@@ -39,7 +39,7 @@ const RARE: [&str; 13] = [
     "8tcprelay5relay6status",
 ];
 
-/// Equal functions are merged, so those of all vectors may have the name of a rare one.
+/// Identical functions are merged, so code that all vectors share may bear the name of a rare function.
 const SHARED: [&str; 2] = ["5alloc7raw_vec", "5alloc3vec*7reserve"];
 
 fn main() -> io::Result<()> {
@@ -54,11 +54,11 @@ fn main() -> io::Result<()> {
         |names: &[&str]| names.iter().map(|name| format!("*(.text.*{name}*)")).collect::<Vec<_>>().join(" ");
     let (shared, rare) = (named(&SHARED), named(&RARE));
     let code = format!("    .text.shared : {{ {shared} }}\n    .text.rare : {{ {rare} }}\n");
-    // Behind all that runs at the start; the C startup files of some systems bring no .fini.
+    // After all code that runs at the start. On riscv64, the C startup files bring no .fini.
     let last = if is("CARGO_CFG_TARGET_ARCH", "riscv64") { ".text" } else { ".fini" };
     let script = Path::new(&env::var("OUT_DIR").unwrap_or_default()).join("layout.ld");
     fs::write(&script, format!("SECTIONS {{\n{tables}{code}}}\nINSERT AFTER {last};\n"))?;
-    // In this form, GNU ld, lld and the compilers that call them all take it.
+    // GNU ld, lld and the compilers that call them all accept this form.
     println!("cargo:rustc-link-arg-bins=-T");
     println!("cargo:rustc-link-arg-bins={}", script.display());
     if loader_knows_packed_relocations() {
@@ -67,8 +67,8 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// Returns whether the program may have its relocations packed, which saves 20 KB: glibc's loader knows them from
-/// 2.36 on. Of a glibc on another machine nothing is known, and musl learned it after the lowest Rust was made.
+/// Returns whether the loader supports packed relocations, which save 20 KB. glibc does from 2.36 on. The version of
+/// another machine's glibc is unknown, and the musl that comes with the lowest Rust version is too old.
 fn loader_knows_packed_relocations() -> bool {
     let version = || {
         let output = Command::new("getconf").arg("GNU_LIBC_VERSION").output().ok()?;

@@ -9,7 +9,7 @@
 //!                                     │                                  │
 //!   a thread of its own: run() ◄──────┴──────► turn() in your loop       ▼
 //!                          │                                          Handle, in any thread:
-//!                          ▼                                          stop, drain, report,
+//!                          ▼                                          stop, drain, report, look_up,
 //!   sink: a Log, a closure, your type ◄── Message                     totals, sessions
 //! ```
 //!
@@ -43,32 +43,33 @@
 //! # }
 //! ```
 //!
-//! - **Admission.** A new [`Config`] admits loopback addresses alone, `127.0.0.0/8` and `::1`.
-//!   [`Config::allow`] admits others as well, [`Config::set_acl`] others instead, [`Entry::Any`] all of them.
-//! - **Messages.** A [`Message`] carries its values as fields; `Display` gives its text, and
-//!   [`Message::put_fields`] all fields by name. The relay waits while its [`Sink`] handles a message.
+//! - **Admission.** A new [`Config`] admits only loopback addresses, `127.0.0.0/8` and `::1`.
+//!   [`Config::allow`] adds to the list, [`Config::set_acl`] replaces it, and [`Entry::Any`] admits every address.
+//! - **Messages.** A [`Message`] carries its values as fields. `Display` writes its text, and
+//!   [`Message::put_fields`] lists the fields by name. The relay waits while its [`Sink`] handles a message.
 //! - **The end.** [`Relay::run`] and [`Relay::turn`] return the [`Outcome`]. After that, [`Handle::totals`] has the
 //!   final counts, and so has the relay itself after a `turn`.
-//! - **Errors.** [`ConfigError`] names the setting, the value and the values it takes. [`StartError`] says why
-//!   a relay cannot start, and [`WaitError`] why it cannot go on.
-//! - **Several relays** may run in one process, each in a thread or all in one loop. They share nothing
-//!   but the limits of the process: a start raises the soft limit of descriptors to the needs of its
-//!   own pool, as far as it may.
-//! - **Signals** are left alone, unless the program calls `Relay::listen_to_signals`, and privileges are kept
-//!   unless it calls [`Relay::give_up_privileges`].
+//! - **Errors.** [`ConfigError`] names the setting, the refused value and the accepted values. [`StartError`] says
+//!   why a relay cannot start, and [`WaitError`] why it cannot go on.
+//! - **Several relays** may run in one process, each in a thread or all in one loop. They share only the
+//!   limits of the process: at its start, each relay raises the soft descriptor limit to the needs of its own
+//!   pool, as far as the hard limit allows.
+//! - **Signals and privileges** stay as they are, unless the program calls `Relay::listen_to_signals` or
+//!   [`Relay::give_up_privileges`].
 //!
-//! The crate's sources have complete programs in `tests/examples`:
+//! Complete programs are in the sources, under `tests/examples`:
 //!
 //! | | |
 //! |---|---|
 //! | `cargo run --example logging` | messages for the `log` crate |
-//! | `cargo run --example host_loop` | two relays in a loop of the host's, beside its timer |
+//! | `cargo run --example host_loop` | two relays in the host program's loop, beside its timer |
 //! | `cargo run --example flaky` | a flaky link for tests |
-//! | `cargo run --example count_bytes` | a count of bytes by session |
+//! | `cargo run --example count_bytes` | bytes counted per session |
 //!
 //! # Features
 //!
-//! All are on by default, and the program needs all. An embedder turns them off with `default-features = false`.
+//! All are on by default, and the program needs all of them. An embedder can turn them off with
+//! `default-features = false`.
 //!
 //! | feature | brings |
 //! |---|---|
@@ -84,81 +85,82 @@
 //!   cli ──► Config ──► Relay::bind ──► Relay::run
 //!
 //!   relay      the edge: Poll, tokens, clock; start, accept, listener, target, status, control
-//!     ├─ log       lines out, never blocking ◄── message   the catalogue: a row a message
-//!     ├─ resolve   names to addresses: a machine that gets bytes and time, and has no sockets
+//!     ├─ log       lines out, never blocking ◄── message   the catalogue: one row per message
+//!     ├─ resolve   names to addresses: a state machine over given bytes and time, without sockets
 //!     └─ pool      all sessions, and the scheduler that runs them; asks its Host for I/O
-//!          ├─ slots, sources, own    who is in, from where, and whose connection comes back
-//!          ├─ queues                 who can go on: interactive before bulk
-//!          ├─ wheel                  deadlines: a session's one, the absolute, the accept pause
+//!          ├─ slots, sources, own    sessions by key and by source, and the relay's own connections
+//!          ├─ queues                 sessions that can go on: interactive before bulk
+//!          ├─ wheel                  deadlines: one for each session, and the relay's own
 //!          └─ session   one session over any Stream and a given now: connect, relay, abort
 //!               ├─ socket    a side's stream: readiness, EOF and the first error, latched
 //!               ├─ channel   a direction: takes from one side, delivers to the other, passes EOF
-//!               ├─ buffer    <buf> bytes, for small messages
+//!               ├─ buffer    <buf> bytes, for interactive traffic
 //!               ├─ pipes     for bulk: the bytes never enter the process
 //!               └─ idle      when a byte last moved, here or inside the kernel
 //!   sys        system calls and nothing else
 //! ```
 //!
-//! A floor never calls the one above it. Session knows no socket, no clock and no log; pool adds the
-//! schedule and still makes no call of its own, so a simulated world drives the very code that the
-//! relay runs (`tests/simulation`).
+//! A floor never calls the one above it. Session knows no real socket, no clock and no log. Pool adds the
+//! schedule and asks its `Host` for the rest. So a simulated world drives the very code that the relay
+//! runs (`tests/simulation`).
 //!
 //! **A turn of the loop** waits for events, notes readiness, works on the sessions that can go on,
-//! obeys requests, expires what is due, and accepts. Log lines go out before the loop sleeps, those of
-//! turns that follow each other at once in one write, at most 10 ms late. The pool frees slots before
-//! it gives them out, so no event reaches the wrong session. A turn is bounded: in events, in accepted
-//! connections, in expired sessions, in bytes a session may take and in bytes that
-//! all of them may move. Sessions for which it is too short stay queued, and the loop does not sleep.
+//! obeys requests, expires what is due, and accepts. Log lines go out before the loop sleeps. Turns that
+//! follow each other at once share a write, at most 10 ms later. The pool frees slots before it gives them
+//! out, so no event reaches the wrong session. A turn is bounded: in events, in accepted connections, in
+//! expired sessions, in bytes that one session may take, and in bytes that all sessions may move. Sessions
+//! that the turn does not reach stay queued, and the loop does not sleep.
 //!
-//! **Backups.** A session goes to the first target that can be reached: `relay::target::choice` knows
-//! which one rests. A connect that fails before any byte has passed gives the session another socket under
-//! the same token, after the old one is closed.
+//! **Backups.** A session goes to the first target that can be reached. `relay::target::choice` lets a target
+//! rest after a failed connect. The session then closes its socket to that target, and gets a new one under the
+//! same token.
 //!
-//! **Interactive before bulk.** While small messages pass, a bulk stream takes 32 KiB at a time and
-//! leaves at most 128 KiB unsent in its socket: a peer that takes megabytes at once would keep the
+//! **Interactive before bulk.** While interactive traffic passes, a bulk stream takes 32 KiB at a time and
+//! leaves at most 128 KiB unsent in its socket. A peer that took megabytes at once would keep the
 //! processors from everything else.
 //!
 //! **Readiness** is edge-triggered: it is latched per socket, and only the kernel's word clears it.
-//! That word is "would block", or a transfer shorter than offered, which saves a call a message;
+//! That word is EAGAIN, or a transfer shorter than offered, which saves a system call per request.
 //! `session::socket` says when a short transfer proves nothing.
 //!
-//! **A channel** takes only when it has delivered all it took before. So it holds at most one buffer,
-//! or one pipe, and a slow reader stops its writer. A stream that keeps filling the buffer is spliced
-//! until it thins out. Pipes are bounded in bytes. The last one is lent only for bytes that the other
-//! socket takes for certain, so stalled readers cannot keep a live stream from being spliced.
+//! **A channel** takes only when it has delivered all it took before. So it holds the bytes of one read or
+//! of one splice at most, and a slow reader stops its writer. A stream that keeps filling the buffer is
+//! spliced until it thins out. Pipes are bounded in bytes. The last one is lent only for bytes that the
+//! other socket is certain to take, so stalled readers cannot keep a live stream from being spliced.
 //!
 //! **EOF travels** as a FIN, once everything before it is delivered; the opposite channel goes on.
-//! **An abort travels** as a reset: what the dead side had sent is delivered for as long as the living
-//! side's kernel acknowledges bytes of it, and then the living side is reset. **A stop is an abort.**
-//! A stream is complete only when its EOF was passed on; each other one that a stop, a failure or a
-//! refusal ends is reset. The idle timeout closes a stream cleanly where no byte of it is left behind, and
-//! resets it elsewhere.
+//! **An abort travels** as a reset. The relay first delivers the bytes that the dead side had sent, for as
+//! long as the living side's kernel acknowledges some of them. Then it resets the living side. **A stop is
+//! an abort.** A stream is complete only when its EOF was passed on. A stop, a failure or a refusal resets
+//! every other stream. The idle timeout closes a stream cleanly if no byte of it is left behind, and resets
+//! it otherwise.
 //!
-//! **Unknown is not empty.** Whether bytes still wait in a send queue, the very socket is asked
-//! (`sys::outq`). Where it does not say, the relay acts as if there were some.
+//! **Unknown is not empty.** The relay asks the socket itself whether bytes still wait in its send queue
+//! (`sys::outq`). Where the kernel does not say, the relay acts as if there were some.
 //!
 //! **Names** are resolved in the loop by a stub resolver of our own (`resolve`), which `relay::target::names`
-//! drives. A session that is let in asks, and gets the addresses that are known, old ones too. Where there are
-//! none yet, it waits in its slot within the connect timeout. Nothing else asks, so an idle relay sends nothing.
+//! drives. An admitted session asks for the name and gets the known addresses, even expired ones. If none is
+//! known yet, it waits in its slot, within the connect timeout. Lookups begin only for a session or on request,
+//! so an idle relay sends nothing.
 //!
-//! **Time** is an argument. The wheel rounds deadlines up to 10 ms and lets the loop sleep until the
-//! earliest, so an idle relay makes no wake-ups. Traffic does not touch it: a session notes when a byte
-//! moved, and a timer that fires too early is armed again. A due session whose events may be unread is
-//! asked directly, so that no load can delay a timer and no timer can end a live session.
+//! **Time** is an argument. The wheel rounds deadlines up to its tick of 10 ms and lets the loop sleep until
+//! the earliest, so an idle relay makes no wake-ups. Traffic does not touch the wheel: a session notes when a
+//! byte moved, and a timer that fires too early is armed again. If a session is due and its events may be
+//! unread, the pool tries its sockets directly. So no load delays a timer, and no timer ends a live session.
 //!
-//! **Memory** is fixed at the start, but for the buffers of relaying sessions. Where there is none,
-//! that session ends. Nothing grows with traffic: not the log, whose lines are dropped and counted
-//! when its reader stands still, and no table.
+//! **Memory** is fixed at the start, except for the buffers of relaying sessions. A session that gets no
+//! buffer ends. Nothing grows with traffic: no table does, nor the log, whose lines are dropped and counted
+//! while its reader is stalled.
 //!
-//! **The status** (`--status`) is served on the same loop, after the sessions, to four connections at a
-//! time that have no slot of the pool. Each has a small buffer, a short time and one answer, so nothing
-//! that they do can cost a session anything. Log, page, JSON and metrics read one table of counts.
+//! **The status** (`--status`) is served in the same loop, after the sessions, to at most four connections
+//! at a time, which take no slot of the pool. Each has a small buffer, a short time and one answer, so it
+//! cannot cost a session anything. Log, page, JSON and metrics read one table of counts.
 //!
 //! # What it will not do
 //!
 //! - **TLS.** A relay that holds keys is another program; this one passes bytes as they are.
-//! - **UDP.** It has no end of stream, no abort and no backpressure: nothing here would apply.
-//! - **Balancing.** Sessions go to the first target that can be reached; others spread them over many.
+//! - **UDP.** It has no EOF, no abort and no backpressure, so nothing here would apply.
+//! - **Balancing.** Sessions go to the first target that can be reached. Load balancers spread them.
 //! - **A configuration language.** The command line is the whole of it, and `--check` explains it.
 //! - **Threads.** Several processes share a port with `--reuse-port`.
 
@@ -237,7 +239,7 @@ pub mod internal {
     }
 }
 
-/// The README's example, for the tests of the documentation.
+/// The README, so that its example runs as a doctest.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 pub struct Readme;

@@ -11,9 +11,9 @@ use tcprelay::{
     Config, ListenStep, Log, LogStyle, Message, Relay, Sink as _, StartError, give_up_privileges,
 };
 
-/// The relay could not start, or not go on.
+/// Exit status of a relay that cannot start, or cannot go on.
 const FAILED: u8 = 1;
-/// The command line was refused.
+/// Exit status for a refused command line.
 const REFUSED: u8 = 2;
 
 fn main() -> ExitCode {
@@ -69,7 +69,7 @@ fn run(config: Config) -> ExitCode {
     }
 }
 
-/// The exit status of a start that fails.
+/// Returns the exit status for a failed start.
 fn status(error: &StartError) -> ExitCode {
     ExitCode::from(if error.refuses_the_command_line() { REFUSED } else { FAILED })
 }
@@ -82,13 +82,14 @@ fn start(config: Config) -> Result<Relay, StartError> {
         None => Relay::bind(config, log)?,
     };
     relay.listen_to_signals().map_err(&unavailable)?;
-    // The service manager may be gone; the relay is there all the same. In another root directory it could not be found.
+    // The relay runs even if the service manager is gone. Notify before the root directory changes, because the
+    // manager's socket could not be found from there.
     let _ = sd_notify::notify(&[NotifyState::Ready]);
     relay.give_up_privileges()?;
     Ok(relay)
 }
 
-/// The listening socket that the service manager passed in, if it did.
+/// Returns the listening socket that the service manager passed in; `None`: it passed in none.
 fn inherited() -> Result<Option<TcpListener>, StartError> {
     let mut sockets = ListenFd::from_env();
     match sockets.len() {
@@ -101,7 +102,7 @@ fn inherited() -> Result<Option<TcpListener>, StartError> {
     }
 }
 
-/// Prints to STDOUT. A reader that is gone is no error.
+/// Prints to STDOUT, and ignores a failure, because there is no other place to report it.
 fn print(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }

@@ -8,7 +8,7 @@
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// Checks every input of a corpus; one that fails is named.
+/// Checks every input of a corpus, and prints the name of one that fails.
 fn replay(corpus: &str, check: fn(&[u8])) {
     let folder = format!("{}/fuzz/corpus/{corpus}", env!("CARGO_MANIFEST_DIR"));
     let mut inputs: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -24,13 +24,13 @@ fn replay(corpus: &str, check: fn(&[u8])) {
 }
 
 #[test]
-fn access_lists_mean_what_an_oracle_says() {
+fn access_lists_mean_what_the_oracle_says() {
     replay("acl", tcprelay_model::acl::check);
 }
 
 #[cfg(all(feature = "cli", feature = "json", feature = "status"))]
 #[test]
-fn command_lines_are_taken_or_refused_as_an_oracle_says() {
+fn command_lines_are_accepted_or_refused_as_the_oracle_says() {
     replay("args", tcprelay_model::args::check);
 }
 
@@ -55,13 +55,13 @@ fn every_line_of_the_log_is_whole_in_its_place_or_counted() {
 }
 
 #[test]
-fn dns_messages_say_what_an_oracle_reads_and_a_resolver_keeps_its_promises() {
+fn dns_messages_mean_what_the_oracle_reads_and_a_resolver_keeps_its_promises() {
     replay("dns", tcprelay_model::dns::check);
 }
 
 proptest::proptest! {
     #[test]
-    fn dns_messages_say_what_an_oracle_reads_whatever_they_are(
+    fn arbitrary_dns_messages_mean_what_the_oracle_reads(
         input in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400),
     ) {
         tcprelay_model::dns::check(&input);
@@ -70,6 +70,6 @@ proptest::proptest! {
 
 #[cfg(feature = "status")]
 #[test]
-fn requests_for_the_status_are_answered_or_refused_as_an_oracle_says() {
+fn requests_for_the_status_are_answered_or_refused_as_the_oracle_says() {
     replay("http", tcprelay_model::http::check);
 }

@@ -1,4 +1,4 @@
-//! What is checked, and how an input reads, is told in `tests/model/src/session.rs`.
+//! `tests/model/src/session.rs` documents the format of an input and the checks.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,7 +1,7 @@
-//! The help and the usage, from the rows of the arguments and the options.
+//! The help, made from the rows of the arguments and the options.
 //!
-//! The parser could write them as well. Its writer is for every kind of command line, and would be a twentieth of
-//! the program.
+//! The parser could write it too, but its writer handles every kind of command line, and would make up a
+//! twentieth of the program.
 
 use std::fmt::Write as _;
 
@@ -25,7 +25,7 @@ pub(super) fn help() -> String {
     text + "\n" + AFTER_HELP + "\n"
 }
 
-/// Adds a line for each entry, with the helps below each other.
+/// Adds a line for each entry, with the help texts aligned.
 fn put(text: &mut String, entries: &[(String, &str)]) {
     let width = entries.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
     for (name, help) in entries {

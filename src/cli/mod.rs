@@ -1,4 +1,4 @@
-//! The command line: what was typed becomes a [`Config`], or the one thing to print instead. Needs the feature `cli`.
+//! The command line: parses arguments into a [`Config`], or into text to print instead. Needs the feature `cli`.
 
 mod help;
 mod options;
@@ -15,23 +15,23 @@ use crate::cli::options::{ARGUMENTS, ArgumentRow, OPTIONS, OptionRow, RESOLVE};
 use crate::config::error::{ConfigError, Given, shown};
 use crate::config::{Config, LogStyle};
 
-/// What a command line asks for.
+/// The request of a command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Relay.
+    /// Run the relay.
     Run(Config),
-    /// `--check`: say what would be done.
+    /// `--check`: say what a run would do.
     Check(Config),
-    /// Help or version, to be printed as it is.
+    /// Print this text as it is: the help or the version.
     Print(String),
 }
 
 /// Why a command line was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// A value is wrong. The log style is the one that the command line asks for, as far as it is valid.
+    /// A value is wrong. The log style is that of the command line, as far as its options are valid.
     Value(ConfigError, LogStyle),
-    /// Too few or too many arguments, or an unknown option: what is wrong, and the usage.
+    /// Too few or too many arguments, or an unknown option: the error and the usage, as text.
     Usage(String),
 }
 
@@ -56,9 +56,9 @@ impl Error for Refusal {
 /// Parses the arguments that follow the program's name. Needs the feature `cli`.
 ///
 /// # Errors
-/// The first wrong value in the order of the arguments, then of the options; before that, a wrong
-/// number of arguments or an unknown option. If there are too few arguments, a wrong value of an option
-/// comes first: the option may have swallowed an argument.
+/// A wrong number of arguments or an unknown option comes first. Then comes the first wrong value, in the order
+/// of the arguments and then of the options. If there are too few arguments, a wrong value of an option precedes
+/// that error, because the option may have swallowed an argument.
 pub fn parse<I>(arguments: I) -> Result<Request, Refusal>
 where
     I: IntoIterator<Item = OsString>,
@@ -101,7 +101,7 @@ fn request(matches: &ArgMatches) -> Result<Request, Refusal> {
 
 fn read_arguments(config: &mut Config, matches: &ArgMatches) -> Result<(), ConfigError> {
     for &ArgumentRow { argument, name, read, .. } in ARGUMENTS {
-        // The parser has made sure that the argument is there.
+        // The parser has checked that the argument is present.
         let value = matches.get_one::<OsString>(name).map_or(OsStr::new(""), OsString::as_os_str);
         let refused = || ConfigError::Argument { argument, given: Given::of(argument, value) };
         read(config, value).ok_or_else(refused)?;
@@ -130,19 +130,20 @@ fn read_option(row: &OptionRow, config: &mut Config, matches: &ArgMatches) -> Re
     Ok(())
 }
 
-/// Returns the log style of a command line that is refused, read from the options that are valid.
+/// Returns the log style that a refused command line asks for, from those of its options that are valid.
 fn wanted_style(matches: &ArgMatches) -> LogStyle {
     let mut config = Config::without_addresses();
     for option in OPTIONS {
-        // The refusal is about the first error.
+        // The first error has been reported already.
         let _ = read_option(option, &mut config, matches);
     }
     config.log_style()
 }
 
-/// Says what is wrong, and the usage, without hints that lead astray here.
+/// Returns the parser's error and the usage, without the parser's hints, which mislead here.
 fn usage(arguments: &[OsString]) -> Refusal {
-    // The parser puts arguments into its text as they are. Printable ones are refused in the same way.
+    // The parser copies arguments into its text as they are. Parsing them again when they are escaped gives the
+    // same error, with text that is safe to print.
     let printable: Vec<_> = arguments.iter().map(|argument| OsString::from(printable(argument))).collect();
     let text = matches(&printable, true).err().map(|error| error.render().to_string()).unwrap_or_default();
     let what = text.split("\n\n").next().unwrap_or_default().trim_end();
@@ -150,7 +151,7 @@ fn usage(arguments: &[OsString]) -> Refusal {
     Refusal::Usage(format!("Error: {what}\n\nUsage: {USAGE}\n"))
 }
 
-/// Escapes what would not be seen, or would make a terminal do things.
+/// Escapes invisible characters, and those that control a terminal.
 fn printable(argument: &OsStr) -> String {
     let mut text = String::new();
     for character in shown(argument).chars() {
@@ -162,8 +163,8 @@ fn printable(argument: &OsStr) -> String {
     text
 }
 
-/// Returns the command line's definition: the man page and the completions come from it.
-#[doc(hidden)] // It shows a type of the parser's. The package's own files are made from it.
+/// Returns the definition of the command line, from which the man page and the completions are made.
+#[doc(hidden)] // It exposes a type of clap, and only this package's own files need it.
 #[must_use]
 pub fn command() -> Command {
     let helps = ARGUMENTS.iter().map(|row| (row.name, row.help));
@@ -173,7 +174,7 @@ pub fn command() -> Command {
     helps.fold(command, |command, (name, help)| command.mut_arg(name, |arg| arg.help(help)))
 }
 
-/// Returns the parser. It never prints a help, so it has none.
+/// Returns the parser. It has no help texts, because it never prints the help.
 fn parser() -> Command {
     Command::new("tcprelay")
         .version(env!("CARGO_PKG_VERSION"))
@@ -186,7 +187,7 @@ fn parser() -> Command {
 }
 
 fn argument(row: &ArgumentRow) -> Arg {
-    // Any text is taken here, whatever it looks like: the message that refuses it is ours.
+    // The parser takes any text here, because a message of our own refuses it.
     Arg::new(row.name)
         .value_name(row.name)
         .required(true)
@@ -215,7 +216,7 @@ fn flag(name: &'static str) -> Arg {
 /// The option that prints the help.
 const HELP: &str = "help";
 
-/// The option that is no part of the configuration.
+/// The option that is not part of the configuration.
 const CHECK: &str = "--check";
 const CHECK_HELP: &str = "Say what would be done, and exit";
 

@@ -1,5 +1,5 @@
-//! The arguments and the options, a row each: name, help, how a value is read into a [`Config`], and
-//! how it is written back.
+//! The arguments and the options, one row each: the name, the help, and how a value is read into a [`Config`]
+//! and written back.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -20,10 +20,10 @@ pub(super) const RESOLVE: &str = "--resolve";
 /// One of the eight arguments.
 pub(super) struct ArgumentRow {
     pub(super) argument: Argument,
-    /// The name that stands between `<` and `>`.
+    /// The name, without `<` and `>`.
     pub(super) name: &'static str,
     pub(super) help: &'static str,
-    /// Reads a value into the configuration; `None`: it is refused.
+    /// Reads a value into the configuration. None: the value is refused.
     pub(super) read: fn(&mut Config, &OsStr) -> Option<()>,
     write: fn(&Config) -> String,
 }
@@ -92,19 +92,19 @@ pub(super) const ARGUMENTS: &[ArgumentRow] = &[
 
 /// An option that is part of the configuration.
 pub(super) struct OptionRow {
-    /// Its name, with the hyphens.
+    /// The option's name, with the hyphens.
     pub(super) name: &'static str,
-    /// The name of its value; empty: it is a flag.
+    /// The name of the value; empty: the option is a flag.
     pub(super) value: &'static str,
-    /// It may be given more than once.
+    /// Whether the option may be given more than once.
     pub(super) repeats: bool,
     pub(super) help: &'static str,
     /// Reads a value into the configuration, an empty one for a flag.
     ///
     /// # Errors
-    /// What the option takes.
+    /// The values that the option takes.
     pub(super) read: fn(&mut Config, &OsStr) -> Result<(), String>,
-    /// Writes each value that was given, an empty one for a flag.
+    /// Returns the text of each value that was given, an empty one for a flag.
     pub(super) write: fn(&Config) -> Vec<String>,
 }
 
@@ -280,7 +280,7 @@ const FORMATS: &[(&str, LogFormat)] = &[
     #[cfg(feature = "json")]
     ("json", LogFormat::Json),
 ];
-/// The names of the formats as the help has them, and as a refusal does.
+/// The names of the formats, as the help lists them and as a refusal does.
 const FORMAT_NAMES: &str = if cfg!(feature = "json") { "text|json" } else { "text" };
 const FORMAT_TAKES: &str = if cfg!(feature = "json") { "text or json" } else { "text" };
 const LEVELS: &[(&str, LogLevel)] =
@@ -289,7 +289,7 @@ const LEVELS: &[(&str, LogLevel)] =
 /// The networks that `--allow` and `--deny` take.
 const NET_TAKES: &str = "ANY or a network such as 10.0.0.0/8";
 
-/// The command line that parses to the same. Needs the feature `cli`.
+/// Writes the command line that parses to the same configuration. Needs the feature `cli`.
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for option in OPTIONS {
@@ -311,12 +311,12 @@ fn put<T>(place: &mut T, value: Option<T>) -> Option<()> {
     Some(())
 }
 
-/// Returns what the option takes, where its value was not taken.
+/// Turns None, a refused value, into an error with the values that the option takes.
 pub(super) fn or_takes(set: Option<()>, takes: &str) -> Result<(), String> {
     set.ok_or_else(|| takes.into())
 }
 
-/// Returns whether a setter has taken its value.
+/// Returns None if the setter refused its value.
 pub(super) fn taken(set: Result<&mut Config, ConfigError>) -> Option<()> {
     set.ok().map(|_| ())
 }
@@ -336,7 +336,7 @@ fn seconds(text: &OsStr) -> Option<Duration> {
     number(text).map(Duration::from_secs)
 }
 
-/// Reads a port. A relay whose port the system chooses could be found by no requester.
+/// Reads a port other than 0. With 0 the system would choose the port, and no requester could find the relay.
 fn port(text: &OsStr) -> Option<u16> {
     number(text)?.try_into().ok().filter(|&port| port != 0)
 }
@@ -349,13 +349,13 @@ fn host(text: &OsStr) -> Option<Host> {
     text.to_str()?.parse().ok()
 }
 
-/// Reads a host, and its port where it is given. An IPv6 address with a port is in brackets.
+/// Reads a host, and a port if there is one. An IPv6 address with a port must be in brackets.
 #[cold]
 fn target(text: &OsStr, port_of_first: u16, resolves: bool) -> Option<Target> {
     let text = text.to_str()?;
     let (host_text, port_text) = match text.strip_prefix('[') {
         Some(text) => text.split_once(']').filter(|(host, _)| host.contains(':'))?,
-        // More than one colon: an IPv6 address without a port.
+        // With more than one colon, it is an IPv6 address without a port.
         None => text.split_at(text.find(':').filter(|&at| text.rfind(':') == Some(at)).unwrap_or(text.len())),
     };
     let port = match port_text {
@@ -365,7 +365,7 @@ fn target(text: &OsStr, port_of_first: u16, resolves: bool) -> Option<Target> {
     Some(Target { host: target_host(OsStr::new(host_text), resolves)?, port })
 }
 
-/// Reads an address, or a name where names are resolved.
+/// Reads an address, or a name if names are allowed.
 fn target_host(text: &OsStr, resolves: bool) -> Option<TargetHost> {
     if let Some(host) = host(text) {
         return Some(TargetHost::Address(host));

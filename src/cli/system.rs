@@ -1,4 +1,4 @@
-//! Rows of the options that ask something of the system: the way that packets take, and privileges.
+//! The rows of the options that depend on the system: interfaces, marks of packets, and privileges.
 
 use std::ffi::OsStr;
 use std::num::NonZeroU32;

@@ -1,4 +1,4 @@
-//! Who may connect: the `<ACL>` argument and the entries of `--allow` and `--deny`.
+//! The access list: the `<ACL>` argument and the entries of `--allow` and `--deny`.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -8,9 +8,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// One entry of an access list.
 ///
-/// Its text is `ANY` in any case, or `ip/mask` with a prefix length or, for IPv4, a dotted mask.
-/// Host bits are ignored: an entry is always a whole network. `Display` writes the shortest form
-/// that parses to the same entry.
+/// Its text is `ANY` in any case, or `ip/mask` with a prefix length or, for IPv4, a dotted mask. Parsing clears
+/// the host bits, so an entry is a whole network. `Display` writes the shortest form that parses to the same entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
     /// Every address.
@@ -19,7 +18,7 @@ pub enum Entry {
     Net(IpNet),
 }
 
-/// The text is no entry of an access list.
+/// The text is not an entry of an access list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidEntry;
 
@@ -60,19 +59,19 @@ fn v4_net(address: Ipv4Addr, mask: &str) -> Result<Ipv4Net, InvalidEntry> {
 }
 
 fn prefix_length(text: &str) -> Result<u8, InvalidEntry> {
-    // `parse` alone would take a sign.
+    // `parse` alone would accept a plus sign.
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| digits).ok_or(InvalidEntry)
 }
 
-/// A network of IPv4-mapped addresses as the IPv4 network that it means.
+/// Returns the IPv4 network that a network of IPv4-mapped addresses stands for. Others stay as they are.
 fn canonical_net(net: Ipv6Net) -> IpNet {
     let mapped = net.addr().to_ipv4_mapped().zip(net.prefix_len().checked_sub(96));
     let v4 = mapped.and_then(|(address, prefix)| Ipv4Net::new(address, prefix).ok());
     v4.map_or(IpNet::V6(net), IpNet::V4)
 }
 
-/// A network: its host bits are ignored here, too, and IPv4-mapped addresses are IPv4.
+/// Converts a network: clears its host bits, and turns IPv4-mapped addresses into IPv4.
 impl From<IpNet> for Entry {
     fn from(net: IpNet) -> Self {
         let net = match net {
@@ -93,7 +92,7 @@ impl fmt::Display for Entry {
 }
 
 impl Entry {
-    /// Returns the same entry as a whole network. A caller can make one that has host bits.
+    /// Returns the entry as a whole network. An entry that a caller made may have host bits.
     pub(crate) fn whole(self) -> Self {
         match self {
             Self::Any => self,
@@ -101,7 +100,7 @@ impl Entry {
         }
     }
 
-    /// Returns whether the entry means `address`.
+    /// Returns whether the entry covers `address`.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         match self {
@@ -111,7 +110,7 @@ impl Entry {
     }
 }
 
-/// The whole access list. A deny wins; after that, any other entry admits.
+/// The whole access list. An entry that denies overrides every entry that admits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acl {
     /// The `<ACL>` argument first, then each `--allow`.
@@ -127,7 +126,7 @@ impl Acl {
         &self.admit
     }
 
-    /// Returns the entries that deny: each `--deny`.
+    /// Returns the entries that deny.
     #[must_use]
     pub fn denied(&self) -> &[Entry] {
         &self.deny
@@ -174,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_entry_is_refused() {
+    fn malformed_entries_are_refused() {
         for text in [
             "",
             "/",
@@ -220,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deny_wins_and_any_other_entry_admits() {
+    fn a_deny_overrides_the_entries_that_admit() {
         let entries = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
         let acl = Acl { admit: entries(&["10.0.0.0/8", "::1/128"]), deny: entries(&["10.1.0.0/16"]) };
         assert!(acl.admits(ip("10.2.0.1")));

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use crate::limits::GIVEN_CHARS;
 use crate::resolve::Name;
 
-/// A value that was refused. Its text is a message of the catalogue, and says what was given.
+/// A refused value. `Display` writes the catalogue's message, with the value that was given.
 ///
 /// The text names a setting as the command line does: `set_idle_timeout` is `<i t/o>`, and `set_sessions` is
 /// `--sessions`. The documentation of each setter has its name.
@@ -14,18 +14,18 @@ use crate::resolve::Name;
 pub enum ConfigError {
     /// One of the eight arguments: messages 2 to 8 and 111.
     Argument {
-        /// Which one.
+        /// The argument.
         argument: Argument,
-        /// The value, and one that would do.
+        /// The value, and a valid one.
         given: Given,
     },
     /// An option: message 112.
     Option {
-        /// Its name, with the hyphens.
+        /// The option's name, with the hyphens.
         option: &'static str,
         /// The value.
         given: String,
-        /// What the option takes.
+        /// The values that the option takes.
         allowed: String,
     },
 }
@@ -67,37 +67,37 @@ impl Argument {
     }
 }
 
-/// A value that was refused, beside one that would not be.
+/// A refused value, and a valid one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Given {
-    /// The value, shortened where it is long.
+    /// The value, cut short if it is long.
     pub text: String,
     /// A valid value.
     pub example: &'static str,
-    /// A way out, where one is known, with a space before it.
+    /// The cure, with a leading space; empty: none is known.
     pub cure: &'static str,
 }
 
-/// The cure for a host name: with the option it is valid.
+/// The cure for a host name, which is valid with this option.
 const NEEDS_RESOLVE: &str = " A name needs --resolve.";
-/// The cure for a time with a part of a second.
+/// The cure for a time with a fraction of a second.
 const NEEDS_WHOLE_SECONDS: &str = " Whole seconds are needed.";
 
 impl Given {
-    /// A value that was given for `argument`.
+    /// Returns the refused `value` of `argument`, with a valid value and the cure.
     pub(crate) fn of(argument: Argument, value: &OsStr) -> Self {
         let is_name = || value.to_str().is_some_and(|text| Name::parse(text).is_ok());
         let cure = if argument == Argument::TrgHost && is_name() { NEEDS_RESOLVE } else { "" };
         Self { text: shown(value), example: argument.example(), cure }
     }
 
-    /// A time that is not whole seconds.
+    /// Returns the refusal of a time with a fraction of a second, written as `text`.
     pub(crate) fn of_part_seconds(argument: Argument, text: String) -> Self {
         Self { text, example: argument.example(), cure: NEEDS_WHOLE_SECONDS }
     }
 }
 
-/// A value as it is shown: as text, and not longer than a line can hold.
+/// Returns a value as refusals show it: as text, cut after [`GIVEN_CHARS`] characters so that it fits a line.
 pub(crate) fn shown(value: &OsStr) -> String {
     let value = value.to_string_lossy();
     match value.char_indices().nth(GIVEN_CHARS) {

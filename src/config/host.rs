@@ -1,4 +1,4 @@
-//! A host, as the command line takes it: an address, or the name of a target.
+//! A host as the command line takes it: an address, or the name of a target.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
@@ -10,16 +10,16 @@ use crate::sys::net::interface_index;
 /// An IPv4 or IPv6 address. A link-local IPv6 address means nothing without its zone, the interface
 /// that it is on: `fe80::1%eth0`, by name or by index. No other address has one.
 ///
-/// An IPv4-mapped address is taken as IPv4. `Display` writes the zone as an index, and what it writes
-/// parses to the same host.
+/// An IPv4-mapped address becomes an IPv4 address. `Display` writes the zone as an index, and its text parses to
+/// the same host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Host {
     ip: IpAddr,
-    /// The interface's index; 0: none.
+    /// The interface's index; 0: the address has no zone.
     zone: u32,
 }
 
-/// The text is no address, its zone is missing, or there is no such interface.
+/// The text is not an address, its zone is missing or unknown, or it has a zone and is not link-local.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidHost;
 
@@ -96,7 +96,7 @@ impl Host {
         has_its_zone && !self.ip.is_multicast() && !matches!(self.ip, IpAddr::V4(ip) if ip.is_broadcast())
     }
 
-    /// Returns the address of a socket on this host.
+    /// Returns the socket address of a port on this host.
     #[must_use]
     pub fn at(self, port: u16) -> SocketAddr {
         match self.ip {
@@ -109,9 +109,9 @@ impl Host {
 /// The host of a target: an address, or with `--resolve` a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TargetHost {
-    /// The address.
+    /// An address.
     Address(Host),
-    /// The name, whose addresses the relay looks up.
+    /// A name. The relay looks up its addresses.
     Name(Name),
 }
 
@@ -139,7 +139,7 @@ impl fmt::Display for TargetHost {
 mod tests {
     use super::*;
 
-    /// The loopback interface.
+    /// Returns the name and the index of the loopback interface.
     fn zone() -> (&'static str, u32) {
         ["lo", "lo0"].into_iter().find_map(|name| Some((name, interface_index(name)?))).unwrap()
     }
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn other_addresses_have_none_and_a_mapped_one_is_ipv4() {
+    fn other_addresses_have_no_zone_and_a_mapped_one_is_ipv4() {
         for (text, written) in [
             ("192.0.2.1", "192.0.2.1"),
             ("::ffff:192.0.2.1", "192.0.2.1"),

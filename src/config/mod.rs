@@ -1,4 +1,4 @@
-//! What the relay was asked to do.
+//! The configuration of a relay. It holds checked values only.
 
 pub mod acl;
 pub mod error;
@@ -23,16 +23,16 @@ use crate::config::status::StatusAddress;
 use crate::config::way::{Source, Way};
 use crate::resolve::{InvalidName, Name};
 
-/// Everything that a relay is asked to do. It is made by [`new`](Self::new) and the setters, or by
-/// `cli::parse`, and every value is in its range. A setter that refuses a value leaves the old one.
+/// Everything that a relay is asked to do. [`new`](Self::new) and the setters make it, or `cli::parse` does.
+/// Every value is valid. A setter that refuses a value leaves the old one.
 ///
-/// `Display` needs the feature `cli`. It writes the options and arguments that parse to the same `Config`. There
-/// are none for port 0, which a command line does not take.
+/// `Display` needs the feature `cli`. It writes the options and arguments that parse to the same `Config`. A
+/// configuration with port 0 has none, because a command line does not accept that port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// `<fwd port>`.
     pub(crate) fwd_port: u16,
-    /// `--bind`, where it was given.
+    /// `--bind`. None: any IPv4 address of this host.
     pub(crate) bind: Option<Host>,
     /// `<trg host>` and `<trg port>`.
     pub(crate) target: Target,
@@ -46,11 +46,11 @@ pub struct Config {
     pub(crate) connect_timeout: Duration,
     /// `<i t/o>`.
     pub(crate) idle_timeout: Duration,
-    /// `<a t/o>`; zero: none.
+    /// `<a t/o>`. Zero: no absolute timeout.
     pub(crate) absolute_timeout: Duration,
     /// `<buf>`, in bytes.
     pub(crate) buf: usize,
-    /// `--source`.
+    /// `--source`. None: the system chooses.
     pub(crate) source: Option<Source>,
     /// `--source-interface`, `--bind-interface`, `--mark` and `--dscp`.
     pub(crate) way: Way,
@@ -58,17 +58,17 @@ pub struct Config {
     pub(crate) privileges: Privileges,
     /// `--reuse-port`.
     pub(crate) reuse_port: bool,
-    /// `--sessions`, where it was given.
+    /// `--sessions`. None: it was not given, and the default applies.
     pub(crate) sessions: Option<usize>,
-    /// `--max-per-source`.
+    /// `--max-per-source`. None: no limit.
     pub(crate) max_per_source: Option<usize>,
-    /// `--proxy-protocol`.
+    /// `--proxy-protocol`. None: no header is sent.
     pub(crate) proxy_protocol: Option<ProxyProtocol>,
-    /// `--status`.
+    /// `--status`. None: the status is not served.
     pub(crate) status: Option<StatusAddress>,
     /// `--log-format`, `--log-level` and `--timestamps`.
     pub(crate) log_style: LogStyle,
-    /// Not `--no-splice`.
+    /// Whether bulk data may be spliced; `--no-splice` turns it off.
     pub(crate) splice: bool,
 }
 
@@ -76,7 +76,7 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProxyProtocol {
-    /// The line of text.
+    /// The header as one line of text.
     V1,
     /// The binary header.
     V2,
@@ -86,7 +86,7 @@ pub enum ProxyProtocol {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LogStyle {
-    /// How a line reads.
+    /// The format of a line.
     pub format: LogFormat,
     /// Whether lines carry the time.
     pub timestamps: bool,
@@ -94,14 +94,14 @@ pub struct LogStyle {
     pub level: LogLevel,
 }
 
-/// How a line of the log reads.
+/// The format of a line of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LogFormat {
-    /// The catalogue's texts.
+    /// The catalogue's text.
     #[default]
     Text,
-    /// An object a line. Needs the feature `json`.
+    /// One JSON object a line. Needs the feature `json`.
     #[cfg(feature = "json")]
     Json,
 }
@@ -129,10 +129,10 @@ pub struct Target {
 }
 
 impl Target {
-    /// Returns a target by name.
+    /// Returns the target of this name.
     ///
     /// # Errors
-    /// The text is no host name.
+    /// The text is not a host name.
     pub fn named(name: &str, port: u16) -> Result<Self, InvalidName> {
         Ok(Self { host: TargetHost::Name(Name::parse(name)?), port })
     }
@@ -143,15 +143,15 @@ impl Target {
         self.host.address().map(|host| host.at(self.port))
     }
 
-    /// Returns whether the target's address is IPv4. None: nothing is known of it, or it is a name, which may
-    /// have addresses of both families.
+    /// Returns whether the target's address is IPv4. None: the target is not set yet, or it is a name, which
+    /// may have addresses of both families.
     pub(crate) fn is_ipv4(&self) -> Option<bool> {
         let ip = self.host.address().map(Host::ip);
         ip.filter(|ip| !ip.is_unspecified()).map(|ip| ip.is_ipv4())
     }
 }
 
-/// From an address, or from what makes one, such as `([192, 0, 2, 7], 80)`.
+/// Converts an address, or anything that converts to one, such as `([192, 0, 2, 7], 80)`.
 impl<T: Into<SocketAddr>> From<T> for Target {
     fn from(address: T) -> Self {
         let address = address.into();
@@ -193,7 +193,7 @@ impl Config {
         std::iter::once(&self.target).chain(&self.backups)
     }
 
-    /// Returns whether targets may be names, and SIGHUP looks them up.
+    /// Returns whether targets may be names, which SIGHUP looks up.
     #[must_use]
     pub fn resolve(&self) -> bool {
         self.resolve
@@ -217,13 +217,13 @@ impl Config {
         self.idle_timeout
     }
 
-    /// Returns the absolute timeout. Zero: none.
+    /// Returns the absolute timeout. Zero: there is none.
     #[must_use]
     pub fn absolute_timeout(&self) -> Duration {
         self.absolute_timeout
     }
 
-    /// Returns the bytes of each of a session's two buffers.
+    /// Returns the size of each of a session's two buffers, in bytes.
     #[must_use]
     pub fn buf(&self) -> usize {
         self.buf
@@ -235,19 +235,19 @@ impl Config {
         self.source
     }
 
-    /// Returns whether the port is shared with others that do the same.
+    /// Returns whether other sockets that allow it too may share the port (`SO_REUSEPORT`).
     #[must_use]
     pub fn reuse_port(&self) -> bool {
         self.reuse_port
     }
 
-    /// Returns the most sessions of one source. None: any number.
+    /// Returns the most sessions that one source may have. None: no limit.
     #[must_use]
     pub fn max_per_source(&self) -> Option<usize> {
         self.max_per_source
     }
 
-    /// Returns the version of the PROXY header that the target gets first. None: it gets none.
+    /// Returns the version of the PROXY header that is sent to the target first. None: no header is sent.
     #[must_use]
     pub fn proxy_protocol(&self) -> Option<ProxyProtocol> {
         self.proxy_protocol
@@ -259,7 +259,7 @@ impl Config {
         self.log_style
     }
 
-    /// Returns whether bulk data may move inside the kernel.
+    /// Returns whether bulk data may be spliced, and so stay inside the kernel.
     #[must_use]
     pub fn splice(&self) -> bool {
         self.splice

@@ -1,4 +1,4 @@
-//! The privileges that a relay gives up once it listens: the user, the root directory.
+//! The privileges that a relay gives up once it listens: its user and its root directory.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -12,26 +12,26 @@ use crate::config::way::Source;
 /// The values that `--chroot` takes.
 pub(crate) const CHROOT_TAKES: &str = "a directory, from the root on";
 
-/// The user and the root directory. None: they stay as they are.
+/// The user and the root directory to change to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Privileges {
-    /// `--user`.
+    /// `--user`. None: the relay keeps its user.
     pub(crate) user: Option<User>,
-    /// `--chroot`.
+    /// `--chroot`. None: the relay keeps its root directory.
     pub(crate) chroot: Option<String>,
 }
 
-/// A user other than root, and a group, by their numbers.
+/// A user other than root, and a group, by their ids.
 ///
 /// Its text is `NAME` or `UID`, and `:GROUP` or `:GID` where the group is not the user's own. Names are looked
-/// up in `/etc/passwd` and `/etc/group`, and nowhere else. `Display` writes the numbers.
+/// up in `/etc/passwd` and `/etc/group`, and nowhere else. `Display` writes the ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct User {
     uid: u32,
     gid: u32,
 }
 
-/// The text names no user, no group, or root.
+/// The text names root, or a user or a group that does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidUser;
 
@@ -58,37 +58,37 @@ impl FromStr for User {
 }
 
 impl User {
-    /// Returns the user and the group of these numbers. None: the user is root, or a number stands for none.
+    /// Returns the user and the group with these ids. None: the user is root, or an id is `u32::MAX`.
     #[must_use]
     pub fn new(uid: u32, gid: u32) -> Option<Self> {
-        // The largest number means "no change" to the kernel.
+        // To the kernel, the largest id means "no change".
         let is_valid = uid != 0 && uid != u32::MAX && gid != u32::MAX;
         is_valid.then_some(Self { uid, gid })
     }
 
-    /// Returns the number of the user.
+    /// Returns the user's id.
     #[must_use]
     pub fn uid(self) -> u32 {
         self.uid
     }
 
-    /// Returns the number of the group.
+    /// Returns the group's id.
     #[must_use]
     pub fn gid(self) -> u32 {
         self.gid
     }
 
-    /// Reads a user. Names are looked up in the lines of the files that `file` returns.
+    /// Reads a user. Looks names up in the text that `file` returns for a path.
     fn read(text: &str, file: impl Fn(&str) -> String) -> Option<Self> {
         let (user, group) = match text.split_once(':') {
             Some((user, group)) => (user, Some(group)),
             None => (text, None),
         };
-        // A number with a group needs no file.
+        // Two ids need no file.
         if let (Some(uid), Some(gid)) = (number(user), group.and_then(number)) {
             return Self::new(uid, gid);
         }
-        // Lines are name:password:uid:gid, and name:password:gid.
+        // A line is name:password:uid:gid in passwd, and name:password:gid in group.
         let users = file("/etc/passwd");
         let key = if number(user).is_some() { 2 } else { 0 };
         let uid = number(user).or_else(|| number(field(&users, key, user, 2)?))?;
@@ -103,7 +103,7 @@ impl User {
     }
 }
 
-/// Returns the field `wanted` of the first line that has `value` as its field `key`.
+/// Returns field `wanted` of the first line whose field `key` is `value`.
 fn field<'a>(lines: &'a str, key: usize, value: &str, wanted: usize) -> Option<&'a str> {
     let line = lines.lines().find(|line| line.split(':').nth(key) == Some(value))?;
     line.split(':').nth(wanted)
@@ -114,13 +114,13 @@ fn number(text: &str) -> Option<u32> {
     text.parse().ok().filter(|_| digits)
 }
 
-/// Returns a file's text. A file that cannot be read has no lines.
+/// Returns a file's text, or an empty one if the file cannot be read.
 fn file(path: &str) -> String {
-    // The names that people have need not be UTF-8.
+    // The real names in /etc/passwd need not be UTF-8.
     fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
-/// Returns whether there is a directory of this path, which begins at the root and can be logged.
+/// Returns whether the text is the absolute path of a directory, and can be logged.
 fn is_directory(text: &str) -> bool {
     let path = Path::new(text);
     path.is_absolute() && path.is_dir() && !text.contains(char::is_control)
@@ -128,17 +128,17 @@ fn is_directory(text: &str) -> bool {
 
 impl Config {
     /// Sets the user and the group that [`Relay::give_up_privileges`](crate::Relay::give_up_privileges)
-    /// changes to: `--user`. None: it stays as it is.
+    /// changes to: `--user`. None: the relay keeps its user.
     pub fn set_user(&mut self, user: Option<User>) -> &mut Self {
         self.privileges.user = user;
         self
     }
 
     /// Sets the root directory that [`Relay::give_up_privileges`](crate::Relay::give_up_privileges) changes
-    /// to: `--chroot`. None: it stays as it is.
+    /// to: `--chroot`. None: the relay keeps its root directory.
     ///
     /// # Errors
-    /// There is no such directory, its path does not begin at the root, or it is no UTF-8.
+    /// There is no such directory, or its path is relative, has control characters, or is not UTF-8.
     pub fn set_chroot(&mut self, directory: Option<&Path>) -> Result<&mut Self, ConfigError> {
         let checked = |path: &Path| match path.to_str() {
             Some(text) if is_directory(text) => Ok(text.into()),
@@ -148,13 +148,13 @@ impl Config {
         Ok(self)
     }
 
-    /// Returns the user to change to. None: it stays as it is.
+    /// Returns the user to change to. None: the relay keeps its user.
     #[must_use]
     pub fn user(&self) -> Option<User> {
         self.privileges.user
     }
 
-    /// Returns the root directory to change to. None: it stays as it is.
+    /// Returns the root directory to change to. None: the relay keeps its root directory.
     #[must_use]
     pub fn chroot(&self) -> Option<&Path> {
         self.privileges.chroot.as_deref().map(Path::new)
@@ -170,7 +170,7 @@ impl Config {
 mod tests {
     use super::*;
 
-    /// What these files make of a text.
+    /// Returns the user that the text stands for, by a passwd and a group file.
     fn read(text: &str) -> Option<(u32, u32)> {
         let file = |path: &str| match path {
             "/etc/passwd" => "root:x:0:0:root:/root:/bin/sh\nbroken\n\nweb:x:33:34:a:b c\nweb:x:35:35::\n\
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_is_known_by_name_or_number_and_has_its_own_group_unless_another_is_given() {
+    fn a_user_is_given_by_name_or_id_and_has_its_own_group_unless_another_is_given() {
         for (text, user) in [
             ("web", (33, 34)),
             ("33", (33, 34)),
@@ -193,7 +193,7 @@ mod tests {
             ("web:0", (33, 0)),
             ("1234:5678", (1234, 5678)),
             ("1234:logs", (1234, 4)),
-            // Digits are a number.
+            // Digits are an id, although a user's name is 77.
             ("78", (78, 78)),
         ] {
             assert_eq!(read(text), Some(user), "{text}");
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn root_unknown_users_and_groups_and_what_is_no_number_are_refused() {
+    fn root_and_unknown_or_malformed_users_and_groups_are_refused() {
         for text in [
             "",
             ":",
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_root_directory_is_there_and_its_path_is_absolute() {
+    fn a_root_directory_exists_and_its_path_is_absolute() {
         let mut config = Config::without_addresses();
         for path in ["", "tmp", "/no/such/directory", "/etc/passwd", "/\n"] {
             assert!(config.set_chroot(Some(Path::new(path))).is_err(), "{path:?}");

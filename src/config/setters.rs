@@ -1,6 +1,7 @@
 //! How a configuration is made: its defaults, and a setter for each argument and option.
 //!
-//! Each setter holds its value's rule. The command line has no other.
+//! Each setter enforces its value's rule. The command line adds two: `<fwd port>` is not 0, and a name needs
+//! `--resolve`.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -47,7 +48,7 @@ const LOOPBACK: [IpNet; 2] = [
 impl Config {
     /// Returns the configuration of a relay that listens on `listen` and connects to `target`.
     ///
-    /// It admits requesters from loopback addresses alone, `127.0.0.0/8` and `::1`; [`allow`](Self::allow) admits
+    /// It admits only requesters at loopback addresses, `127.0.0.0/8` and `::1`; [`allow`](Self::allow) admits
     /// others as well. The connect timeout is 3 s, the idle timeout 300 s, and there is no absolute timeout. A
     /// buffer has 4000 bytes, and the pool 500 sessions. With port 0 the system chooses a port, and
     /// [`Relay::local_addr`](crate::Relay::local_addr) returns it.
@@ -60,7 +61,7 @@ impl Config {
         Ok(config)
     }
 
-    /// The defaults. The addresses are not valid yet.
+    /// Returns the defaults. The target and the port are not valid yet.
     pub(crate) fn without_addresses() -> Self {
         Self {
             fwd_port: 0,
@@ -107,11 +108,11 @@ impl Config {
         Ok(self)
     }
 
-    /// Sets the target: `<trg host>` and `<trg port>`. One by name turns `--resolve` on.
+    /// Sets the target: `<trg host>` and `<trg port>`. A target by name turns `--resolve` on.
     ///
     /// # Errors
-    /// It is an unspecified, multicast or broadcast address, or link-local without its zone. Or the port is 0. Or no
-    /// connection to it can come from the source that was set.
+    /// It is an unspecified, multicast or broadcast address, or link-local without its zone. Or the port is 0, or
+    /// the source that was set is of the other address family.
     pub fn set_target(&mut self, target: impl Into<Target>) -> Result<&mut Self, ConfigError> {
         let Target { host, port } = target.into();
         let mut changed = self.clone();
@@ -138,13 +139,14 @@ impl Config {
         Ok(self)
     }
 
-    /// Adds a target that sessions go on to where those before it cannot be reached: `--backup`.
+    /// Adds a target for sessions that cannot reach those before it: `--backup`.
     ///
     /// # Errors
-    /// [`set_target`](Self::set_target) would refuse it, it is among the targets already, or there are 7.
+    /// [`set_target`](Self::set_target) would refuse its address or its port, it is among the targets already, or
+    /// there are 7 backups. A backup of another address family than the source is accepted: message 136 reports it.
     pub fn add_backup(&mut self, target: impl Into<Target>) -> Result<&mut Self, ConfigError> {
         let target = target.into();
-        // A backup has the port of a target that was not read, as its own.
+        // A backup without a port of its own takes that of the target, which is 0 if the arguments were not read.
         let suits = can_be_connected_to(&target.host) && (target.port != 0 || self.target.port == 0);
         let is_new = self.targets().all(|other| *other != target);
         if !suits || !is_new || self.backups.len() == BACKUPS_MAX {
@@ -154,14 +156,14 @@ impl Config {
         Ok(self.set_resolve(self.resolve))
     }
 
-    /// Lets targets be names, which the relay looks up, and SIGHUP look them up at once: `--resolve`. It stays
-    /// on while a target is a name.
+    /// Allows names as targets, which the relay looks up, and lets SIGHUP look them up at once: `--resolve`. It
+    /// stays on while a target is a name.
     pub fn set_resolve(&mut self, resolves: bool) -> &mut Self {
         self.resolve = resolves || self.targets().any(|target| target.address().is_none());
         self
     }
 
-    /// Admits this network instead of those admitted so far: `<ACL>`.
+    /// Admits this network in place of those admitted so far: `<ACL>`.
     pub fn set_acl(&mut self, entry: Entry) -> &mut Self {
         self.acl.admit = vec![entry.whole()];
         self
@@ -173,7 +175,7 @@ impl Config {
         self
     }
 
-    /// Never admits this network: `--deny`. It wins over what admits.
+    /// Never admits this network: `--deny`. It overrides every entry that admits.
     pub fn deny(&mut self, entry: Entry) -> &mut Self {
         self.acl.deny.push(entry.whole());
         self
@@ -188,8 +190,8 @@ impl Config {
         Ok(self)
     }
 
-    /// Sets the idle timeout, 1 to 1800 whole seconds: `<i t/o>`. A session in which no byte moves for so long
-    /// ends. Each side sees the end of its stream, or a reset where bytes for it are left behind.
+    /// Sets the idle timeout, 1 to 1800 whole seconds: `<i t/o>`. A session in which no byte moves for that long
+    /// ends. Each side sees EOF, or a reset if bytes for it were not delivered.
     ///
     /// # Errors
     /// It is out of this range, or not whole seconds.
@@ -198,7 +200,7 @@ impl Config {
         Ok(self)
     }
 
-    /// Sets the absolute timeout, whole seconds up to 4294967295: `<a t/o>`. Zero: none.
+    /// Sets the absolute timeout, whole seconds up to 4294967295: `<a t/o>`. Zero: there is none.
     ///
     /// # Errors
     /// It is out of this range, or not whole seconds.
@@ -219,7 +221,7 @@ impl Config {
         Ok(self)
     }
 
-    /// Shares the port with others that do the same: `--reuse-port`.
+    /// Shares the port with other sockets that allow it too (`SO_REUSEPORT`): `--reuse-port`.
     pub fn set_reuse_port(&mut self, shares: bool) -> &mut Self {
         self.reuse_port = shares;
         self
@@ -234,8 +236,8 @@ impl Config {
         Ok(self)
     }
 
-    /// Sets the most sessions that one source may have, 1 to 100000: `--max-per-source`. An IPv4 address or an
-    /// IPv6 /64 is a source. None: any number.
+    /// Sets the most sessions that one source may have, 1 to 100000: `--max-per-source`. A source is an IPv4
+    /// address or an IPv6 /64. None: no limit.
     ///
     /// # Errors
     /// It is out of this range.
@@ -245,7 +247,7 @@ impl Config {
         Ok(self)
     }
 
-    /// Sends the target a PROXY header first: `--proxy-protocol`. None: it gets none.
+    /// Sends the target a PROXY header first: `--proxy-protocol`. None: no header is sent.
     pub fn set_proxy_protocol(&mut self, version: Option<ProxyProtocol>) -> &mut Self {
         self.proxy_protocol = version;
         self
@@ -257,19 +259,19 @@ impl Config {
         self
     }
 
-    /// Moves bulk data inside the kernel, or copies every byte: `--no-splice`.
+    /// Sets whether bulk data may be spliced, and so stay inside the kernel. False copies every byte: `--no-splice`.
     pub fn set_splice(&mut self, splices: bool) -> &mut Self {
         self.splice = splices;
         self
     }
 }
 
-/// Returns whether a connection can reach the host. Of a name that is not known yet.
+/// Returns whether a connection can reach the host. A name passes, because its addresses are not known yet.
 fn can_be_connected_to(host: &TargetHost) -> bool {
     host.address().is_none_or(Host::can_be_connected_to)
 }
 
-// A command line can say only whole seconds.
+// Whole seconds only, because a command line can express nothing else.
 fn whole_seconds(
     argument: Argument,
     time: Duration,

@@ -1,4 +1,4 @@
-//! Where the status is served, as the command line takes it.
+//! The place where the status is served, as the command line takes it.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,8 +16,8 @@ pub(crate) const STATUS_TAKES: &str = "a port of 127.0.0.1, an address with a po
 
 /// A place to serve the status. Needs the feature `status`: without it, no value of this type exists.
 ///
-/// `Display` writes text that parses to the same place. A port alone is one of 127.0.0.1, so an address that
-/// others reach must be written out.
+/// `Display` writes text that parses to the same place. A bare port is on 127.0.0.1, so an address that other
+/// hosts can reach must be spelled out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StatusAddress {
     /// A TCP address.
@@ -26,7 +26,7 @@ pub enum StatusAddress {
     Unix(PathBuf),
 }
 
-/// The text is no place to serve a status. Needs the feature `status`.
+/// The text is not a place to serve the status. Needs the feature `status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidStatusAddress;
 
@@ -52,7 +52,7 @@ fn tcp(text: &str) -> Option<StatusAddress> {
     let (host, port) = text.rsplit_once(':').unwrap_or(("127.0.0.1", text));
     let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
     let port = port.parse().ok().filter(|_| is_number)?;
-    // The colons of a bare IPv6 address would hide where its port begins.
+    // An IPv6 address needs brackets, because its colons hide where the port begins.
     let host = match host.strip_prefix('[') {
         Some(host) => host.strip_suffix(']').filter(|host| host.contains(':'))?,
         None if host.contains(':') => return None,
@@ -66,24 +66,25 @@ impl fmt::Display for StatusAddress {
         match self {
             Self::Tcp(address @ SocketAddr::V4(_)) => address.fmt(f),
             Self::Tcp(address) => write!(f, "[{}]:{}", Host::from(*address), address.port()),
-            // It is valid UTF-8, or the address was refused.
+            // A path that is not UTF-8 is always refused.
             Self::Unix(path) => f.write_str(path.to_str().unwrap_or_default()),
         }
     }
 }
 
 impl Config {
-    /// Returns where the status is served. None: nowhere. Needs the feature `status`.
+    /// Returns where the status is served. None: it is not served. Needs the feature `status`.
     #[must_use]
     pub fn status(&self) -> Option<&StatusAddress> {
         self.status.as_ref()
     }
 
-    /// Serves a status page, metrics and JSON there, by HTTP: `--status`. None: nowhere. Needs the feature `status`.
+    /// Serves a status page, metrics and JSON there, over HTTP: `--status`. None: does not serve the status. Needs
+    /// the feature `status`.
     ///
     /// # Errors
-    /// Nothing could reach it: a multicast or broadcast address, a link-local one without its zone, or port 0.
-    /// Or the path has no slash, has white space, or is longer than 103 bytes.
+    /// No connection could reach it: a multicast or broadcast address, a link-local one without its zone, or port 0.
+    /// Or the path has no slash, has white space or control characters, is longer than 103 bytes, or is not UTF-8.
     pub fn set_status(&mut self, place: Option<StatusAddress>) -> Result<&mut Self, ConfigError> {
         if let Some(place) = place.as_ref().filter(|place| !place.can_be_served_on()) {
             return Err(invalid("--status", place, STATUS_TAKES.into()));
@@ -94,7 +95,7 @@ impl Config {
 }
 
 impl StatusAddress {
-    /// Returns the address, unless it is a path.
+    /// Returns the TCP address. None: the place is a path.
     pub(crate) fn tcp(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(address) => Some(*address),
@@ -102,7 +103,7 @@ impl StatusAddress {
         }
     }
 
-    /// Returns whether a status can be served there, and be written as one word of a command line.
+    /// Returns whether the status can be served there, and the place is one word of a command line.
     pub(crate) fn can_be_served_on(&self) -> bool {
         match self {
             Self::Tcp(address) => address.port() != 0 && Host::from(*address).can_be_listened_on(),
@@ -119,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_alone_is_one_of_loopback_and_another_address_is_written_out() {
+    fn a_bare_port_is_on_loopback_and_any_other_address_is_spelled_out() {
         for (text, written) in [
             ("9100", "127.0.0.1:9100"),
             ("192.0.2.9:9100", "192.0.2.9:9100"),
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_nothing_could_reach_or_no_command_line_could_say_is_refused() {
+    fn a_place_that_cannot_be_reached_or_is_not_one_word_is_refused() {
         let long = format!("/{}", "p".repeat(STATUS_PATH_BYTES));
         assert!(long[1..].parse::<StatusAddress>().is_err() && long[..103].parse::<StatusAddress>().is_ok());
         for text in [

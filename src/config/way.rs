@@ -1,4 +1,4 @@
-//! The way that packets take, where it is not left to the system.
+//! The options on the way that packets take: the source address, the interfaces and the marks of packets.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ pub(crate) const INTERFACE_TAKES: &str = "an interface of this host: see 'ip lin
 /// The values that `--dscp` takes.
 pub(crate) const DSCP_TAKES: &str = "a number from 0 to 63";
 
-/// The interfaces, and the marks of packets. None: the system's choice.
+/// The interfaces, and the marks of packets. None: the system chooses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Way {
     /// `--source-interface`, by name.
@@ -37,11 +37,11 @@ pub(crate) struct Way {
 pub enum Source {
     /// An address of this host.
     Host(Host),
-    /// The requester's own, with a port of the system's choice.
+    /// The requester's own address, with a port that the system chooses.
     Requester,
 }
 
-/// From an address of this host.
+/// Converts an address of this host.
 impl<T: Into<Host>> From<T> for Source {
     fn from(host: T) -> Self {
         Self::Host(host.into())
@@ -57,7 +57,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// From a value of `--source`.
+/// Parses a value of `--source`.
 impl FromStr for Source {
     type Err = InvalidHost;
 
@@ -67,7 +67,7 @@ impl FromStr for Source {
 }
 
 impl Source {
-    /// Returns where a connection for `requester` comes from.
+    /// Returns the local address of a connection made for `requester`. Its port is 0: the system chooses.
     pub(crate) fn of(self, requester: SocketAddr) -> SocketAddr {
         match self {
             Self::Host(host) => host.at(0),
@@ -80,7 +80,7 @@ impl Config {
     /// Sets the address that connections to the target come from: `--source`. None: the system chooses.
     ///
     /// # Errors
-    /// No connection to the target can come from it.
+    /// It is not the address of one host, or it is of the other address family than the target.
     pub fn set_source(&mut self, source: Option<Source>) -> Result<&mut Self, ConfigError> {
         if let Some(Source::Host(host)) = source {
             let suits = self.target.is_ipv4().is_none_or(|ipv4| host.ip().is_ipv4() == ipv4);
@@ -106,7 +106,7 @@ impl Config {
         if self.target.is_ipv4() == Some(true) { "IPv4" } else { "IPv6" }
     }
 
-    /// Reaches the target through this interface alone: `--source-interface`. None: the system chooses.
+    /// Reaches the target through this interface only: `--source-interface`. None: the system chooses.
     ///
     /// # Errors
     /// This host has no interface of this name.
@@ -115,7 +115,7 @@ impl Config {
         Ok(self)
     }
 
-    /// Listens on this interface alone: `--bind-interface`. None: on all of them.
+    /// Listens on this interface only: `--bind-interface`. None: on all of them.
     ///
     /// # Errors
     /// This host has no interface of this name.
@@ -124,13 +124,13 @@ impl Config {
         Ok(self)
     }
 
-    /// Marks the packets to the target, for rules of routing and netfilter: `--mark`. None: no mark.
+    /// Marks the packets to the target, for routing and netfilter rules: `--mark`. None: no mark.
     pub fn set_mark(&mut self, mark: Option<NonZeroU32>) -> &mut Self {
         self.way.mark = mark;
         self
     }
 
-    /// Sets the DSCP of the packets to both sides, 0 to 63: `--dscp`. None: the system's.
+    /// Sets the DSCP of the packets to both sides, 0 to 63: `--dscp`. None: the system's default.
     ///
     /// # Errors
     /// It is out of this range.
@@ -148,19 +148,19 @@ impl Config {
         self.way.source_interface.as_deref()
     }
 
-    /// Returns the interface that is listened on. None: all of them.
+    /// Returns the interface that the relay listens on. None: all of them.
     #[must_use]
     pub fn bind_interface(&self) -> Option<&str> {
         self.way.bind_interface.as_deref()
     }
 
-    /// Returns the mark of packets to the target. None: they have none.
+    /// Returns the mark of packets to the target. None: no mark.
     #[must_use]
     pub fn mark(&self) -> Option<NonZeroU32> {
         self.way.mark
     }
 
-    /// Returns the DSCP of packets to both sides. None: the system's.
+    /// Returns the DSCP of packets to both sides. None: the system's default.
     #[must_use]
     pub fn dscp(&self) -> Option<u8> {
         self.way.dscp
@@ -180,7 +180,7 @@ mod tests {
 
     use super::*;
 
-    /// The option that was refused, and the value.
+    /// Returns the option that was refused, and its value.
     fn refusal<T>(set: Result<T, ConfigError>) -> (&'static str, String) {
         match set.map(|_| ()) {
             Err(ConfigError::Option { option, given, .. }) => (option, given),
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(config.target().address(), Some(([192, 0, 2, 7], 80).into()));
         let other_family: IpAddr = Ipv6Addr::LOCALHOST.into();
         assert_eq!(refusal(config.set_source(Some(other_family.into()))), ("--source", "::1".into()));
-        // A requester of either family may come.
+        // A requester may be of either family.
         config.set_source(Some(Source::Requester)).unwrap().set_target(of_another_family).unwrap();
     }
 }

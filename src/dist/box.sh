@@ -4,13 +4,13 @@
 #     src/dist/box.sh [<kernel> ...]      armmp, 4kc-malta; without an argument, both
 #
 # Needs root, qemu-system-arm and qemu-system-mips, busybox, iproute2, Python, apt, and what src/dist/small.sh needs. A box
-# whose parts cannot be had is named and skipped. Takes five minutes a box at most, downloads and compiling apart.
+# with a part missing is named and skipped. Each box takes five minutes at most, not counting downloads and compiling.
 set -euo pipefail
 
 cd "$(dirname "$0")/../.."
 here=src/dist
 build=${CARGO_TARGET_DIR:-target}/box
-# The guest's link is a tap device in a network namespace of the campaign's own.
+# The guest's link is a tap device in a network namespace that is made for the campaign.
 link='ip tuntap add box mode tap; ip address add 10.0.2.2/24 dev box; ip link set box up; exec "$@"'
 [ $# -gt 0 ] || set -- armmp 4kc-malta
 
@@ -28,7 +28,7 @@ describe() { # describe <kernel>: sets what differs between the boxes
     esac
 }
 
-# Packs busybox, the program and the driver of the network card; the kernel finds the rest in itself.
+# Packs busybox, the program and the driver of the network card. The other drivers are built into the kernel.
 pack() { # pack <folder with the packages> <program>
     local root=$1/initramfs
     rm -rf "$root"
@@ -47,7 +47,7 @@ try() { # try <kernel>
         command -v "$tool" > /dev/null || { echo "box $1 skipped: no $tool"; return 0; }
     done
     program=$("$here/small.sh" "$target" | tail -n 1) || {
-        # 3: it lacks a toolchain or musl. Any other failure is the program's own.
+        # Status 3: a toolchain or musl is missing. Any other failure is a failure of the build.
         [ $? -eq 3 ] || return 1
         echo "box $1 skipped: no static program for $target"
         return 0

@@ -1,11 +1,11 @@
 #!/bin/bash
-# Makes a tarball of each target with the static program and the files beside it, and SHA256SUMS.
+# Makes a tarball for each target, with the static program and the files that go with it, and SHA256SUMS.
 #
 #     src/dist/release.sh <folder> [<target> ...]
 #
-# The same source and toolchain give the same bytes, in whatever folder. Needs rustup, GNU tar and
+# The same source and toolchain give the same bytes, in any folder. Needs rustup, GNU tar and
 # cargo-auditable, which lists the crates inside the program. Where rustup has no standard library for a
-# target, src/dist/small.sh builds one. A target that it cannot serve is named and left out, and the exit
+# target, src/dist/small.sh builds one. A target that it cannot build for is named and left out, and the exit
 # status is then 3.
 set -euo pipefail
 
@@ -21,7 +21,7 @@ build=${CARGO_TARGET_DIR:-target}/release-tarballs
 SOURCE_DATE_EPOCH=$(date -d "$(sed -n '/^ -- /{s/.*>  //p;q}' src/dist/changelog)" +%s)
 export SOURCE_DATE_EPOCH
 
-# No path of this machine ends up in a message of the program.
+# Keeps the build machine's paths out of the program's messages.
 toolchain=$(rustc --print sysroot)
 commit=$(rustc -vV | sed -n 's/^commit-hash: //p')
 flags="--remap-path-prefix=$PWD=tcprelay --remap-path-prefix=$toolchain/lib/rustlib/src/rust=/rustc/$commit"
@@ -38,7 +38,7 @@ compile() { # compile <target>: sets program
     fi
     program=$build/$1/release/tcprelay
     linker=CARGO_TARGET_$(tr a-z- A-Z_ <<< "$1")_LINKER
-    # The linker of the toolchain, for each target: none of the machine's is needed.
+    # The toolchain's own linker serves every target, so no cross linker is needed.
     env "$linker=rust-lld" "RUSTFLAGS=$flags" \
         cargo auditable build --quiet --locked --release --target "$1" --target-dir "$build" --bin tcprelay
 }

@@ -1,13 +1,13 @@
 #!/bin/bash
-# Builds the smallest static program of a musl target: a nightly compiler builds the standard library with it, and a
-# panic ends the process at once, without a message. Prints the size, an idle relay's memory where it can run here,
-# and last the program's path.
+# Builds the smallest static program for a musl target. A nightly compiler builds the standard library with it, and a
+# panic ends the process at once, without a message. Prints the program's size, its memory when idle if it runs on
+# this machine, and its path on the last line.
 #
 #     src/dist/small.sh [<target>]        x86_64-unknown-linux-musl
 #
-# Needs a nightly toolchain with rust-src, and apt, which brings musl of the target's architecture. It serves
-# targets whose standard library rustup does not have; AUDITABLE=yes adds the list of crates. Debian builds musl
-# for MIPS with floating point in hardware, so the program for mipsel needs a processor or a kernel that has it.
+# Needs a nightly toolchain with rust-src, and apt, which provides musl for the target's architecture. It also serves
+# targets without a standard library in rustup. AUDITABLE=yes adds the list of crates. Debian builds musl for MIPS
+# with hardware floating point, so the program for mipsel needs a processor with an FPU, or a kernel that emulates one.
 set -euo pipefail
 
 target=${1:-x86_64-unknown-linux-musl}
@@ -32,7 +32,7 @@ musl=$build/musl-$architecture
 [ -d "$musl/usr" ] || timeout 300 src/dist/unpack.sh "$architecture" "$musl" musl-dev \
     || { rm -rf "$musl"; echo "no musl for $architecture" >&2; exit 3; }
 library=$(dirname "$musl"/usr/lib/*/libc.a)
-# The standard library names libunwind, and a program that never unwinds takes nothing from it.
+# The standard library links libunwind. A program that never unwinds uses none of it, so an empty archive will do.
 ar crs "$library/libunwind.a"
 
 flags="--remap-path-prefix=$sources=/rust -Ctarget-feature=$features -Cforce-unwind-tables=no -Crelocation-model=static"

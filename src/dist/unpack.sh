@@ -1,10 +1,10 @@
 #!/bin/bash
-# Downloads Debian packages of any architecture and unpacks them into a folder; nothing is installed.
+# Downloads Debian packages of any architecture and unpacks them into a folder. Installs nothing.
 #
 #     src/dist/unpack.sh <architecture> <folder> <package> ...
 #
-# apt keeps its lists of that architecture in the folder too, and the machine's own are left alone.
-# A metapackage of a kernel stands for the kernel that it depends on.
+# apt keeps its lists for that architecture in the folder too, and does not touch the machine's own.
+# For a kernel's metapackage, the script takes the kernel that it depends on.
 set -euo pipefail
 
 architecture=$1
@@ -17,7 +17,7 @@ options=(-qq -o "APT::Architecture=$architecture" -o "APT::Architectures=$archit
     -o "Dir::State::lists=$apt/lists" -o "Dir::State::status=$apt/status" -o "Dir::Cache=$apt/cache"
     -o Acquire::Languages=none -o APT::Sandbox::User=root)
 
-# A list that cannot be had does not matter where another has the package.
+# A list that fails to download does not matter if another one has the package.
 apt-get "${options[@]}" update 2> /dev/null || true
 cd "$apt/cache"
 for package in "$@"; do

@@ -1,12 +1,12 @@
-//! Numbers and IPv4 addresses as text. Most lines of the log have one, and `core::fmt` writes it in many small
-//! steps, each through a formatter: an address took it a thousand instructions, and takes a tenth of that here.
+//! Numbers and IPv4 addresses as text. Most lines of the log have one. `core::fmt` writes it in many small steps,
+//! each through a formatter, which took a thousand instructions for an address. This takes a tenth of that.
 
 use std::fmt;
 use std::net::Ipv4Addr;
 
 use crate::limits::DIGITS_MAX;
 
-/// A short text, written from its end to its start.
+/// The text of a number or an IPv4 address. It is written from the end to the start.
 pub(super) struct Digits {
     bytes: [u8; DIGITS_MAX],
     start: usize,
@@ -69,7 +69,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_text_is_that_of_the_standard_library(number: u64, shift in 0..64_u32, address: [u8; 4]) {
+        fn the_text_equals_that_of_the_standard_library(number: u64, shift in 0..64_u32, address: [u8; 4]) {
             let address = Ipv4Addr::from(address);
             prop_assert_eq!(Digits::from(address).to_string(), address.to_string());
             for number in [number >> shift, 0, u64::MAX] {

@@ -1,4 +1,4 @@
-//! Facts as messages: the end of a session by its cause, and a value that was refused.
+//! Facts as messages: the end of a session, by its cause, and a refused value.
 
 use std::fmt;
 
@@ -8,9 +8,10 @@ use crate::session::Side;
 use crate::session::ended::{Cause, Ended, Identity, Summary};
 
 impl Message {
-    /// Returns which session has ended and what it had done, if the message is about the end of a session.
+    /// Returns the session that has ended, and its summary. None: the message does not report the end of a session.
     ///
-    /// Those are the messages with a `summary`. Each session that was allocated (26) has exactly one, unless the end of the relay cuts it: by a stop, the absolute timeout, or a failed wait.
+    /// The messages that report it have a field `summary`. Every allocated session (message 26) gets exactly one,
+    /// unless a stop, the absolute timeout or a failed wait cuts it off.
     #[must_use]
     pub fn session_end(&self) -> Option<(Identity, Summary)> {
         match *self {
@@ -30,7 +31,7 @@ impl Message {
         }
     }
 
-    /// Returns the message about the end of a session.
+    /// Returns the message that reports the end of a session.
     pub(crate) fn of_end(Ended { cause, identity: session, summary }: Ended) -> Self {
         use Side::{Requester, Target};
         match cause {

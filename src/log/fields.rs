@@ -53,7 +53,7 @@ impl Fields<'_> {
         (self.put)(name, Value::Text(text));
     }
 
-    /// A way out. An empty one is left out.
+    /// Adds the cure, unless it is empty.
     fn cure(&mut self, cure: &str) {
         match cure.trim_start() {
             "" => {}
@@ -62,7 +62,7 @@ impl Fields<'_> {
     }
 }
 
-/// A part of a message. It becomes one field or more.
+/// A part of a message. It becomes one field or several.
 pub(crate) trait Field {
     fn put(&self, name: &'static str, fields: &mut Fields<'_>);
 }
@@ -105,7 +105,7 @@ impl Field for &'static str {
 
 impl Field for SocketAddr {
     fn put(&self, name: &'static str, fields: &mut Fields<'_>) {
-        // A link-local address of our own means nothing without its zone.
+        // A link-local address to listen on means nothing without its zone.
         match name {
             "address" => fields.text(name, &Host::from(*self)),
             _ => fields.text(name, &self.ip().to_canonical()),
@@ -120,7 +120,7 @@ fn port_of(name: &str) -> &'static str {
         "requester" => "requester_port",
         "target" => "target_port",
         "next_target" => "next_target_port",
-        // Where the relay listens.
+        // The port that the relay listens on.
         _ => "port",
     }
 }
@@ -199,11 +199,11 @@ impl Field for Identity {
     }
 }
 
-/// Only the end of a session has a summary of its own.
+/// Only the messages that report the end of a session have a field of this type.
 impl Field for Summary {
     fn put(&self, _: &'static str, fields: &mut Fields<'_>) {
         put_figures(self, fields);
-        // The event again, so that a filter for ends needs no list of events.
+        // The event once more, so that a filter for ended sessions needs no list of events.
         let event = fields.event;
         fields.text("cause", &event);
     }

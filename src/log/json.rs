@@ -1,4 +1,4 @@
-//! The log as JSON: an object a line, for machines to read. The only place that knows serde.
+//! The log as JSON: one object a line, for machines to read. Nothing else uses serde.
 
 use std::fmt::Display;
 use std::io;

@@ -1,5 +1,4 @@
-//! How a message becomes lines: which levels are wanted, what stands before a line, and in which
-//! format the line is.
+//! How a message becomes lines: the level that lets it pass, the prefix of a line, and its format.
 
 use std::fmt::{self, Write as _};
 use std::time::SystemTime;
@@ -12,7 +11,7 @@ use crate::sys::output;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lines {
     style: LogStyle,
-    /// Lines begin with the priority that the journal takes from them.
+    /// Whether each line begins with a priority, which the journal reads and removes.
     priorities: bool,
 }
 
@@ -21,12 +20,12 @@ impl Lines {
         Self { style, priorities: false }
     }
 
-    /// For STDOUT, which may be the journal.
+    /// Returns the lines for STDOUT, which may be the journal.
     pub(crate) fn on_stdout(style: LogStyle) -> Self {
         Self { style, priorities: output::stdout_is_journal() }
     }
 
-    /// Whether `--log-level` keeps the message.
+    /// Returns whether `--log-level` keeps the message.
     pub(crate) fn wants(self, message: &Message) -> bool {
         match (self.style.level, message.level()) {
             (LogLevel::All, _) | (_, Level::Answer | Level::Problem | Level::Error) => true,
@@ -35,12 +34,12 @@ impl Lines {
         }
     }
 
-    /// The number of lines that the message takes.
+    /// Returns the number of lines that the message takes.
     pub(crate) fn count(self, message: &Message) -> u64 {
         1 + u64::from(self.reason(message).is_some())
     }
 
-    /// Whether lines carry the time.
+    /// Returns whether lines carry the time.
     pub(crate) fn have_time(self) -> bool {
         self.style.timestamps
     }
@@ -52,13 +51,13 @@ impl Lines {
         if let Some(reason) = self.reason(message) {
             written = written.and_then(|()| self.append_line(out, &reason, time));
         }
-        // Writing to memory does not fail; should it, there is no half line.
+        // Writing to memory does not fail. If it did, no half line would stay.
         if written.is_err() {
             out.truncate(start);
         }
     }
 
-    /// The line that follows the message. A JSON object says it in its fields.
+    /// Returns the line that follows the message. None: it needs none, or the format is JSON, whose fields have it.
     fn reason(self, message: &Message) -> Option<Message> {
         if self.style.format == LogFormat::Text { message.reason() } else { None }
     }
@@ -80,8 +79,8 @@ impl Lines {
     }
 }
 
-/// Text at the end of what was written before. As `io::Write`, the same bytes would take twice as many
-/// instructions: each piece could fail.
+/// Appends text to the lines before it. As `io::Write`, it would take twice as many instructions, because each
+/// piece could fail.
 struct Line<'a>(&'a mut Vec<u8>);
 
 impl fmt::Write for Line<'_> {
@@ -91,7 +90,7 @@ impl fmt::Write for Line<'_> {
     }
 }
 
-/// The priority of syslog(3): 6 informational, 4 warning, 3 error.
+/// Returns the priority as syslog(3) numbers it: 6 informational, 4 warning, 3 error.
 fn priority(level: Level) -> u8 {
     match level {
         Level::Step | Level::End | Level::Answer => 6,

@@ -1,7 +1,7 @@
 //! The catalogue: every line that the relay prints, with its number and its stable event name.
 //!
-//! 1 to 39 are the original's, to the letter. From 100 on they are ours. Nothing is printed that
-//! is not in here, but the help and what the argument parser says of a wrong command line.
+//! 1 to 39 are the original's, to the letter. From 100 on they are ours. Nothing else is printed, except the help,
+//! the version, and the argument parser's errors.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -22,7 +22,7 @@ pub enum Level {
     Step,
     /// The end of a connection, or the start or the end of the relay. `ends` keeps it as well.
     End,
-    /// The answer to a question: a status report, a check. Every level keeps it.
+    /// The answer to a request: a status report, a check. Every level keeps it.
     Answer,
     /// The relay goes on, but without this connection, or with less than it needs.
     Problem,
@@ -30,9 +30,8 @@ pub enum Level {
     Error,
 }
 
-/// Makes the enum and all that is known of its messages from one table. A row reads:
-/// number, event name, level, variant with its fields, and then the words with what they need.
-/// The fields are those of the JSON log, too.
+/// Makes the enum and its methods from one table. A row has the number, the event name, the level, the variant
+/// with its fields, and the text with its arguments. The fields are also those of the JSON log.
 macro_rules! catalogue {
     ($(
         $(#[$doc:meta])*
@@ -41,8 +40,8 @@ macro_rules! catalogue {
     )*) => {
         /// A message of the catalogue with its values. `Display` writes its text.
         ///
-        /// Its fields are named as in the JSON log. A later version may add messages, and fields to a message:
-        /// a pattern that ends in `..` goes on to match.
+        /// Its fields are named as in the JSON log. A later version may add messages, and fields to a message. A
+        /// pattern that ends in `..` still matches then.
         #[derive(Clone, Debug, PartialEq, Eq)]
         #[non_exhaustive]
         #[allow(missing_docs)]
@@ -57,19 +56,19 @@ macro_rules! catalogue {
 
         #[allow(unused_variables, reason = "a row may have fields for the JSON log alone")]
         impl Message {
-            /// The message's number in the catalogue.
+            /// Returns the message's number in the catalogue.
             #[must_use]
             pub fn number(&self) -> u16 {
                 match self { $( Self::$name { .. } => $number, )* }
             }
 
-            /// The message's name in the JSON log. Names never change.
+            /// Returns the message's name in the JSON log. Names never change.
             #[must_use]
             pub fn event(&self) -> &'static str {
                 match self { $( Self::$name { .. } => $event, )* }
             }
 
-            /// How much the message matters.
+            /// Returns how much the message matters.
             #[must_use]
             pub fn level(&self) -> Level {
                 match self { $( Self::$name { .. } => Level::$level, )* }
@@ -92,7 +91,7 @@ macro_rules! catalogue {
 }
 
 catalogue! {
-    /// The monotonic clock cannot tell the wheel's ticks apart.
+    /// The monotonic clock is too coarse for the ticks of the timer wheel.
     1 "clock_too_coarse" Error ClockTooCoarse {}
         "Error: This system does not provide a high resolution timer.";
     /// `<fwd port>` was refused.
@@ -122,7 +121,7 @@ catalogue! {
     /// Windows only, cannot occur here.
     10 "winsock_version" Error WinsockVersion {}
         "Error: WinSock version must be at least 2.0.";
-    /// `socket` for the listener, or an option of it, failed.
+    /// `socket` for the listener failed, or an option of the socket could not be set.
     11 "listener_socket" Error ListenerSocket { failure: ListenFailure }
         "Error: Listener socket creation failure.";
     /// `bind` failed.
@@ -131,29 +130,29 @@ catalogue! {
     /// `listen` failed.
     13 "listener_listen" Error ListenerListen { failure: ListenFailure }
         "Error: Listener failed to initialize.";
-    /// The poll instance cannot be made, or what it must watch cannot be registered with it.
+    /// The poll instance could not be made, or a socket that it must watch could not be registered with it.
     14 "poll_unavailable" Error PollUnavailable { failure: ListenFailure }
         "Error: Unable to start the maintenance thread.";
-    /// Everything is ready.
+    /// The relay is ready.
     15 "active" End Active { port: u16, target: Destination }
         "The relayer is now active. Data received on TCP port {port} will be forwarded to {} port {}...", host(target), target.port();
     /// The kernel accepted a connection.
     16 "attempt" Step Attempt { requester: SocketAddr }
         "Connection attempt made from {}.", bare(requester);
-    /// The ACL does not admit it. The ACL did what it is for, and strangers can cause this line without
-    /// end: it is no problem, but the end of a connection.
+    /// The ACL does not admit the requester. That is the ACL's purpose, and strangers can cause any number of these
+    /// lines, so the level is not `Problem`.
     17 "rejected" End Rejected { requester: SocketAddr }
         "Connection from {} rejected due to ACL mismatch.", bare(requester);
-    /// The ACL admits it.
+    /// The ACL admits the requester.
     18 "accepted" Step Accepted { requester: SocketAddr }
         "Connection from {} was accepted. Allocating a session handler.", bare(requester);
     /// `socket` for the target failed.
     19 "target_socket" Problem TargetSocket { requester: SocketAddr, target: Destination, errno: Errno }
         "Could not allocate a socket to target {}. Request from {} aborted.", host(target), bare(requester);
-    /// The target's socket cannot be registered with the poll instance.
+    /// The target's socket could not be prepared for the connect, or not be registered with the poll instance.
     20 "connect_not_started" Problem ConnectNotStarted { session: Identity, summary: Summary }
         "Connection from {} was dropped because the session handler thread failed to start.", bare(&session.requester);
-    /// Every slot of the pool is taken.
+    /// Every slot of the pool is in use.
     21 "pool_exhausted" Problem PoolExhausted { requester: SocketAddr }
         "Session pool exhausted. Connection from {} was dropped.", bare(requester);
     /// `accept` failed.
@@ -162,14 +161,13 @@ catalogue! {
     /// The absolute timeout ends the relay.
     23 "absolute_timeout" End AbsoluteTimeout {}
         "Absolute timeout expired. This process will now terminate.";
-    /// No byte moved for the idle timeout. Each side sees the end of its stream, or a reset where bytes for it are left
-    /// behind.
+    /// No byte moved for the idle timeout. Each side sees EOF, or a reset if bytes for it were not delivered.
     24 "idle_timeout" End IdleTimeout { session: Identity, summary: Summary }
         "Session handler serial number {} connecting {} to {} exceeded the idle timeout and has been terminated.", number(session.serial), bare(&session.requester), host(&session.target);
-    /// Not connected within the connect timeout.
+    /// The connect was not complete within the connect timeout.
     25 "connect_timeout" Problem ConnectTimeout { session: Identity, summary: Summary }
         "Session handler serial number {} connecting {} to {} has been terminated due to an expired target connection attempt.", number(session.serial), bare(&session.requester), host(&session.target);
-    /// A slot is taken, the connect begins.
+    /// The session has a slot, and its connect begins.
     26 "allocated" Step Allocated { session: Identity }
         "Session handler serial number {} was allocated for request from {}. Connecting to target {}.", number(session.serial), bare(&session.requester), host(&session.target);
     /// The connect failed.
@@ -178,16 +176,16 @@ catalogue! {
     /// The connect succeeded.
     28 "connected" Step Connected { session: Identity }
         "Session handler serial number {} made a successful connection to the target. Starting the relay threads.", number(session.serial);
-    /// The requester's socket cannot be registered with the poll instance.
+    /// The requester's socket could not be registered with the poll instance.
     29 "requester_relay_not_started" Problem RequesterRelayNotStarted { session: Identity, summary: Summary }
         "Session handler serial number {} could not start the requester relay thread.", number(session.serial);
-    /// The target's socket cannot be registered again for relaying.
+    /// The target's socket could not be registered again for relaying.
     30 "target_relay_not_started" Problem TargetRelayNotStarted { session: Identity, summary: Summary }
         "Session handler serial number {} could not start the target relay thread.", number(session.serial);
     /// Both sockets are ready for relaying.
     31 "relays_started" Step RelaysStarted { session: Identity }
         "Session handler serial number {} successfully started both relay threads.", number(session.serial);
-    /// No memory for the requester-to-target channel's buffer.
+    /// There is no memory for the buffer of the requester-to-target channel.
     32 "requester_buffer" Problem RequesterBuffer { session: Identity, summary: Summary }
         "Session handler serial number {} failed to allocate a requester transfer buffer.", number(session.serial);
     /// The requester-to-target channel relays.
@@ -199,7 +197,7 @@ catalogue! {
     /// Writing to the target failed.
     35 "target_write_closure" End TargetWriteClosure { session: Identity, summary: Summary }
         "Session handler serial number {} terminated due to target write closure.", number(session.serial);
-    /// No memory for the target-to-requester channel's buffer.
+    /// There is no memory for the buffer of the target-to-requester channel.
     36 "target_buffer" Problem TargetBuffer { session: Identity, summary: Summary }
         "Session handler serial number {} failed to allocate a target transfer buffer.", number(session.serial);
     /// The target-to-requester channel relays.
@@ -214,16 +212,16 @@ catalogue! {
     /// The relay was asked to stop, or twice to drain, by a [`Handle`](crate::Handle) or a signal.
     100 "stop_signal" End StopSignal {}
         "Stop signal received. This process will now terminate.";
-    /// The relay was asked to drain, by a [`Handle`](crate::Handle) or a signal. `sessions` is the number that go on.
+    /// The relay was asked to drain, by a [`Handle`](crate::Handle) or a signal. `sessions` is how many go on.
     101 "drain_signal" End DrainSignal { sessions: usize }
         "Drain signal received. No more connections are accepted. Sessions that go on: {sessions}.";
-    /// After 101, the last session has ended.
+    /// The last session has ended, after 101.
     102 "drained" End Drained {}
         "The last session has ended. This process will now terminate.";
-    /// The reader of the log did not take these lines.
+    /// The log's output did not take these lines in time.
     103 "lines_dropped" Problem LinesDropped { lines_dropped: u64 }
         "{lines_dropped} log lines were dropped because the log output was not read.";
-    /// The descriptor limit gives only some of the pool's sessions their descriptors.
+    /// The descriptor limit is too low for all sessions of the pool.
     104 "descriptor_limit" Problem DescriptorLimit { limit: u64, enough_for: u64, sessions: usize }
         "The limit of {limit} descriptors is enough for {enough_for} sessions, not for all {sessions} of the pool.";
     /// The needs of the pool, where `--sessions` was given.
@@ -232,7 +230,7 @@ catalogue! {
     /// The requester is one of the relay's own connections to the target.
     106 "own_connection" Problem OwnConnection { requester: SocketAddr, target: SocketAddr }
         "Connection from {} was dropped because it is this relay's own: target {} leads back here.", bare(requester), bare(target);
-    /// The requester's address has its share of the pool already.
+    /// The requester's source, its IPv4 address or IPv6 /64, has as many sessions as `--max-per-source` allows.
     107 "source_limit" Problem SourceLimit { requester: SocketAddr, limit: usize }
         "Connection from {} was dropped because it has {limit} sessions in the pool already.", bare(requester);
     /// The answer to [`Handle::report`](crate::Handle::report) or SIGUSR1: sessions in the pool, the totals, and the
@@ -249,7 +247,7 @@ catalogue! {
     /// `<a t/o>` was refused.
     111 "invalid_absolute_timeout" Error InvalidAbsoluteTimeout { given: Given }
         "Error: <a t/o> must be between 0 and 4294967295 inclusive.";
-    /// An option's value: what was given, and what the option takes.
+    /// An option's value was refused. `allowed` has the values that the option takes.
     112 "invalid_option" Error InvalidOption { option: &'static str, given: String, allowed: String }
         "Error: {option} cannot be {given:?}. It takes {allowed}.";
     /// The target is the relay's own listener.
@@ -261,60 +259,60 @@ catalogue! {
     /// The socket passed in by the service manager cannot be used.
     115 "inherited_socket" Error InheritedSocket {}
         "Error: The socket passed in is not one listening TCP socket.";
-    /// `--check`: where the relay would listen, and its command line.
+    /// The result of `--check`: the address that the relay would listen on, and its command line.
     116 "would_relay" Answer WouldRelay { address: SocketAddr, command_line: String }
         "Would listen on {address}, as: {command_line}";
-    /// Follows 2 to 8 and 111 in the text log.
+    /// The refused value, and a valid one. Follows 2 to 8 and 111 in the text log.
     117 "value_given" Error ValueGiven { given: Given }
         "The value given was {:?}.{} A valid example: {}", given.text, given.cure, given.example;
-    /// Follows 11 to 14 in the text log.
+    /// The system's reason. Follows 11 to 14 in the text log.
     118 "start_reason" Error StartReason { failure: ListenFailure }
         "Listening on {} failed: {} (error number {}).{}", failure.address, failure.errno.words(), failure.errno, failure.cure();
-    /// Follows 19, 20, and a 27 that is no plain refusal, in the text log.
+    /// The system's reason. Follows 19, 20, and a 27 other than ECONNREFUSED, in the text log.
     119 "connection_reason" Problem ConnectionReason { requester: SocketAddr, errno: Errno }
         "The connection from {} failed: {} (error number {errno}).", bare(requester), errno.words();
-    /// Another set of addresses than before, with `--resolve`.
+    /// A name has other addresses than before, or has been resolved again after 121. With `--resolve`.
     120 "name_resolved" End NameResolved { name: String, addresses: Addresses }
         "The target name {name} has the addresses {addresses}.";
-    /// A lookup has failed, with `--resolve`. The addresses from before stay.
+    /// A lookup has failed for a new reason. The old addresses stay in use. With `--resolve`.
     121 "name_not_resolved" Problem NameNotResolved { name: String, reason: String, addresses: Addresses }
         "The target name {name} could not be resolved: {reason}. {}", addresses.kept();
-    /// A session goes on to another target, with `--backup`.
+    /// A session goes on to another target, or to another address of a name.
     122 "next_target" Step NextTarget { session: Identity, unreached: Unreached, next_target: Destination }
         "Session handler serial number {} could not connect to {} ({}). Connecting to target {next_target}.", number(session.serial), session.target, words(unreached);
-    /// A connect to a target that did not rest has failed, with `--backup`.
+    /// A target could not be reached, and rests from now on. Only if there are several targets or addresses.
     123 "target_rests" Problem TargetRests { target: Destination, unreached: Unreached }
         "Target {target} could not be reached ({}). Sessions go to other targets first, until it answers again.", words(unreached);
-    /// After 123, the target has answered a session.
+    /// A target that rested (123) has answered a session.
     124 "target_back" Problem TargetBack { target: Destination }
         "Target {target} answers again.";
-    /// `--user` and `--chroot`: what is left of the privileges.
+    /// The privileges that are left after `--user` and `--chroot`.
     126 "privileges_dropped" End PrivilegesDropped { uid: u32, gid: u32, root: String, capabilities: &'static str }
         "Privileges were given up. User {uid}, group {gid}, root directory {root}, capabilities: {capabilities}.";
-    /// An argument contradicts the socket passed in: the argument as it was given, the socket's address.
+    /// An argument contradicts the socket passed in. `given` is the argument, `address` that of the socket.
     130 "inherited_otherwise" Error InheritedOtherwise { given: String, address: SocketAddr }
         "Error: {given} contradicts the socket passed in, which listens on {address}.";
-    /// After 15, where the relay does not listen on 0.0.0.0.
+    /// The address that the relay listens on, if it is not 0.0.0.0. Follows 15.
     131 "listening" End Listening { address: SocketAddr }
         "Listening on {address}.";
-    /// An option that the system lacks, or does not permit.
+    /// The system lacks an option, or does not permit it.
     132 "option_unavailable" Error OptionUnavailable { failure: OptionFailure }
         "Error: {} cannot be used: {} (error number {}). {}", failure.option, failure.errno.words(), failure.errno, failure.cure();
-    /// A target, after 108 where there are several, with its failed connects by their reason.
+    /// A target, with its failed connects by reason. Follows 108 if there are several targets or addresses.
     135 "status_target" Answer StatusTarget { target: Destination, state: &'static str, refused: u64, expired: u64, unreachable: u64, own_failures: u64 }
         "Status: target {target} is {state}, connects failed: {refused} refused, {expired} expired, {unreachable} unreachable, {own_failures} for reasons of this host.";
-    /// A backup that no connection from `--source` can reach, because its address is of the other family.
+    /// A backup cannot be reached from `--source`, because its address is of the other family.
     136 "backup_of_other_family" Problem BackupOfOtherFamily { target: Destination, source: String }
         "Target {target} cannot be tried, because --source {source} is of the other address family.";
-    /// After 15 and 131, with `--status`: where the status is served.
+    /// The place where the status is served, with `--status`. Follows 15 and 131.
     125 "status_listening" End StatusListening { status: String }
         "The status is served on {status}.";
-    /// The status cannot be served there.
+    /// The status cannot be served at the place that `--status` names.
     137 "status_unavailable" Error StatusUnavailable { failure: StatusFailure }
         "Error: The status cannot be served on {}: {} (error number {}).{}", failure.status, failure.errno.words(), failure.errno, failure.cure();
 }
 
-/// The bare address of a target, or its name.
+/// Displays the bare address of a target, or its name.
 fn host(target: &Destination) -> Host<'_> {
     Host(target)
 }
@@ -330,7 +328,7 @@ impl fmt::Display for Host<'_> {
     }
 }
 
-/// The bare address, an IPv4-mapped one as IPv4.
+/// Displays the bare address, an IPv4-mapped one as IPv4.
 fn bare(address: &SocketAddr) -> Bare {
     Bare(address.ip().to_canonical())
 }

@@ -1,13 +1,13 @@
-//! The log: the lines of turns that follow each other at once go out together, and nothing that happens to the
-//! output can block the relay, end it, or make it write half a line.
+//! The log. The lines of back-to-back turns are written together. Nothing that happens to the output can block
+//! the relay, end it, or leave half a line.
 //!
 //! Lines wait in a buffer of fixed size. A line that does not fit, because the output has not taken
-//! the lines before it, is dropped and counted. Once all lines that waited are out, a line gives the
+//! the lines before it, is dropped and counted. Once all waiting lines are out, a line reports the
 //! count, at the place where the lines are missing.
 //!
 //! The output is shared with other processes, so its flags are not touched. `Output` knows how to
-//! write to it without blocking. On a pipe, each write holds whole lines and is small enough for the
-//! kernel to pass it on in one piece: the lines of other writers come between ours, never inside.
+//! write to it without blocking. On a pipe, each write holds whole lines and at most `PIPE_BUF` bytes, so it is
+//! atomic: the lines of other writers come between ours, never inside them.
 
 mod digits;
 mod facts;
@@ -31,8 +31,8 @@ use crate::sys::uninterrupted;
 
 /// Takes the messages of a relay: a [`Log`], a closure, or a type of the caller's.
 ///
-/// A sink needs `message`; the other methods serve outputs that gather messages, or can block. The relay waits while
-/// a sink handles a message, so a slow sink slows every session.
+/// A sink needs `message`. The other methods are for outputs that gather messages, or that can block. The relay
+/// waits while a sink handles a message, so a slow sink slows every session.
 pub trait Sink {
     /// Takes a message.
     fn message(&mut self, message: &Message);
@@ -40,27 +40,27 @@ pub trait Sink {
     /// Ends a turn of the loop. A sink that gathers messages passes them on here.
     fn end_turn(&mut self) {}
 
-    /// Returns whether messages wait for [`end_turn`](Self::end_turn). Where the next turn follows at once, the relay
-    /// calls it after that one, though no later than 10 ms after the first message.
+    /// Returns whether messages wait for [`end_turn`](Self::end_turn). If the next turn follows at once, the relay
+    /// may leave that call to it. The call comes no later than 10 ms after the first message.
     fn is_gathering(&self) -> bool {
         false
     }
 
-    /// Takes the last message.
+    /// Takes the relay's last message.
     fn close(&mut self, message: &Message) {
         self.message(message);
     }
 
-    /// Returns the descriptor that blocks the sink, until it is writable; `None`: the sink is not blocked. The
-    /// relay watches it, and then calls [`flush`](Self::flush).
+    /// Returns the descriptor that must be writable before the sink can go on. None: the sink is not blocked. The
+    /// relay watches the descriptor, and calls [`flush`](Self::flush) when it is writable.
     fn blocked_on(&self) -> Option<BorrowedFd<'_>> {
         None
     }
 
-    /// Passes on what was gathered, without blocking.
+    /// Passes on the gathered messages, without blocking.
     fn flush(&mut self) {}
 
-    /// Tries to make room for a message, and returns whether there is room. A status report waits for it.
+    /// Tries to make room for a message, and returns whether there is room. A status report waits until there is.
     fn make_room(&mut self) -> bool {
         true
     }
@@ -77,27 +77,27 @@ impl<F: FnMut(&Message)> Sink for F {
     }
 }
 
-/// The log of a relay.
+/// A log that writes lines to a descriptor.
 #[derive(Debug)]
 pub struct Log {
     output: Output,
     lines: Lines,
     /// Lines that the output has not taken yet.
     waiting: Vec<u8>,
-    /// The first waiting line lacks its beginning, which the output has taken.
+    /// Whether the output has taken the beginning of the first waiting line.
     begun: bool,
-    /// Lines dropped and not reported yet.
+    /// Dropped lines that are not reported yet.
     drops_unreported: u64,
-    /// All lines dropped.
+    /// Lines dropped since the start.
     dropped: u64,
-    /// The output did not take all it was given last.
+    /// Whether the last flush left lines, or a count of dropped ones, that the output did not take.
     blocked: bool,
-    /// Lines were added since the last flush.
+    /// Whether a message has come since the last flush.
     fresh: bool,
 }
 
 impl Log {
-    /// A log to the process's STDOUT.
+    /// Returns a log that writes to the process's STDOUT.
     ///
     /// # Errors
     /// STDOUT cannot be duplicated for lack of descriptors.
@@ -105,17 +105,17 @@ impl Log {
         Ok(Self::new(Output::stdout()?, Lines::on_stdout(style)))
     }
 
-    /// A log to any descriptor.
+    /// Returns a log that writes to this descriptor.
     #[must_use]
     pub fn to(descriptor: OwnedFd, style: LogStyle) -> Self {
         Self::new(Output::of(descriptor), Lines::new(style))
     }
 
-    /// Writes one message to STDOUT, and waits until it is taken. Only for a process that does
+    /// Writes one message to STDOUT, and blocks until it is written. Only for a process that does
     /// nothing else.
     ///
     /// # Errors
-    /// STDOUT does not take it.
+    /// The write has failed.
     pub fn print(message: &Message, style: LogStyle) -> io::Result<()> {
         let (mut line, lines) = (Vec::new(), Lines::on_stdout(style));
         lines.append(&mut line, message, lines.have_time().then(SystemTime::now));
@@ -135,7 +135,7 @@ impl Log {
         }
     }
 
-    /// Whether a line would be taken. No line may come before the count of those dropped before it.
+    /// Returns whether the next line can be added. It must not precede the count of the lines dropped before it.
     fn has_room(&self) -> bool {
         self.drops_unreported == 0 && self.waiting.len() + LINE_BYTES <= LOG_BYTES
     }
@@ -145,7 +145,7 @@ impl Log {
         self.dropped += lines;
     }
 
-    /// Drops the waiting lines, but for the rest of one that has begun.
+    /// Drops and counts the waiting lines, except the rest of a line that is partly written.
     fn give_up_waiting(&mut self) {
         let rest = if self.begun { line_length(&self.waiting) } else { 0 };
         let lines = self.waiting[rest..].split_inclusive(|&byte| byte == b'\n').count();
@@ -169,15 +169,15 @@ impl Log {
                     written += count;
                     self.begun = self.waiting[written - 1] != b'\n';
                 }
-                // A full disk or a reader that is gone may come back: the lines wait as well.
+                // A full disk may have room again, and a FIFO a new reader, so after an error the lines wait too.
                 _ => break,
             }
         }
         self.waiting.drain(..written);
     }
 
-    /// Writes the count of dropped lines, once no line from before waits. A count that the output does
-    /// not take is not kept as a line: it may still grow.
+    /// Writes the count of dropped lines, once no earlier line waits. If the output takes none of that line, the
+    /// line is removed again, because the count may still grow.
     fn report_drops(&mut self) {
         if self.drops_unreported == 0 || !self.waiting.is_empty() {
             return;
@@ -194,8 +194,8 @@ impl Log {
 }
 
 impl Sink for Log {
-    /// Adds a message, to go out with [`end_turn`](Self::end_turn), if its level is wanted. It is dropped if there
-    /// is no room for it.
+    /// Adds a message if `--log-level` keeps it, to be written by [`end_turn`](Self::end_turn). Drops it if there is
+    /// no room.
     fn message(&mut self, message: &Message) {
         if !self.lines.wants(message) {
             return;
@@ -209,7 +209,7 @@ impl Sink for Log {
         }
     }
 
-    /// Ends a turn: hands its lines to the output.
+    /// Ends a turn: passes its lines to the output.
     fn end_turn(&mut self) {
         if self.fresh {
             self.flush();
@@ -220,8 +220,8 @@ impl Sink for Log {
         self.fresh
     }
 
-    /// Ends the log with `message`. Lines that the output does not take now are given up. If it still
-    /// takes one line, that line is their count.
+    /// Ends the log with `message`. Drops the lines that the output does not take now. If the output still takes
+    /// one line, that line is their count.
     fn close(&mut self, message: &Message) {
         self.message(message);
         self.flush();
@@ -235,7 +235,7 @@ impl Sink for Log {
         self.blocked.then(|| self.output.as_fd())
     }
 
-    /// Hands the waiting lines to the output, without blocking.
+    /// Passes the waiting lines to the output, without blocking.
     fn flush(&mut self) {
         self.fresh = false;
         self.write_out();
@@ -251,14 +251,14 @@ impl Sink for Log {
         self.has_room()
     }
 
-    /// Lines dropped since the start.
+    /// Returns the number of lines dropped since the start.
     fn dropped(&self) -> u64 {
         self.dropped
     }
 }
 
-/// The first lines of `lines` that fit into a write of `most` bytes. A line that is longer than that
-/// comes alone.
+/// Returns the first of these lines, as many as fit into a write of `most` bytes. A line longer than that is
+/// returned alone.
 fn whole_lines(lines: &[u8], most: usize) -> &[u8] {
     if lines.len() <= most {
         return lines;
@@ -268,7 +268,7 @@ fn whole_lines(lines: &[u8], most: usize) -> &[u8] {
     &lines[..length]
 }
 
-/// The length of the first line, its line break included.
+/// Returns the length of the first line, including its line break.
 fn line_length(lines: &[u8]) -> usize {
     let end = lines.iter().position(|&byte| byte == b'\n');
     end.map_or(lines.len(), |end| end + 1)

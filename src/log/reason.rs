@@ -1,4 +1,4 @@
-//! Reasons: the lines that follow a message of the original which hides its cause.
+//! Reasons: the lines that follow those of the original's messages that hide their cause.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -10,8 +10,8 @@ use crate::session::ended::{Identity, Unreached};
 use crate::sys::{NO_MORE_DESCRIPTORS, NO_SUCH_FAMILY};
 
 impl Message {
-    /// The line that follows in the text log where the message hides its cause. In the JSON log the
-    /// message's own fields say it.
+    /// Returns the line that follows in the text log. None: the message does not hide its cause. In the JSON log,
+    /// the message's own fields have the cause.
     #[must_use]
     pub fn reason(&self) -> Option<Self> {
         match self {
@@ -48,7 +48,7 @@ pub(crate) fn words(unreached: &Unreached) -> String {
     unreached.errno.map_or_else(|| "no answer in time".into(), |errno| Errno(errno).words())
 }
 
-/// An error number of the operating system. It is displayed as a number.
+/// An error number of the operating system. `Display` writes the number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Errno(pub i32);
 
@@ -57,7 +57,7 @@ impl Errno {
         io::Error::from_raw_os_error(self.0).kind()
     }
 
-    /// The system's words for the error.
+    /// Returns the system's words for the error.
     #[must_use]
     pub fn words(self) -> String {
         let mut words = io::Error::from_raw_os_error(self.0).to_string();
@@ -81,12 +81,12 @@ impl fmt::Display for Errno {
     }
 }
 
-/// The addresses of a name. They are displayed as a list.
+/// The addresses of a name. `Display` writes them with commas between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Addresses(pub Vec<IpAddr>);
 
 impl Addresses {
-    /// Says which addresses stay after a failed lookup.
+    /// Returns a sentence about the addresses that stay in use after a failed lookup.
     #[must_use]
     pub fn kept(&self) -> String {
         if self.0.is_empty() {
@@ -110,14 +110,14 @@ impl fmt::Display for Addresses {
 /// Why the relay cannot listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenFailure {
-    /// Where it should listen.
+    /// The address to listen on.
     pub address: SocketAddr,
     /// The system's error.
     pub errno: Errno,
 }
 
 impl ListenFailure {
-    /// A way out, where one is known, with a space before it.
+    /// Returns the cure, with a leading space; empty: none is known.
     #[must_use]
     pub fn cure(self) -> String {
         let port = self.address.port();
@@ -153,7 +153,7 @@ pub struct OptionFailure {
 }
 
 impl OptionFailure {
-    /// A way out.
+    /// Returns the cure.
     #[must_use]
     pub fn cure(self) -> &'static str {
         if self.errno.kind() != ErrorKind::PermissionDenied {
@@ -176,14 +176,14 @@ impl OptionFailure {
 /// Why the status cannot be served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusFailure {
-    /// Where it should be served.
+    /// The place where it should be served.
     pub status: StatusAddress,
     /// The system's error.
     pub errno: Errno,
 }
 
 impl StatusFailure {
-    /// A way out, where one is known, with a space before it.
+    /// Returns the cure, with a leading space; empty: none is known.
     #[must_use]
     pub fn cure(&self) -> String {
         match (self.status.tcp(), self.errno.kind()) {

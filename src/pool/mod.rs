@@ -1,4 +1,4 @@
-//! All sessions, and the scheduler that runs them: who works in a turn, for how long, and who is due.
+//! All sessions, and the scheduler that runs them: which ones work in a turn, for how long, and which expire.
 //!
 //! The pool makes no system call of its own. It runs over any [`Stream`] and asks its [`Host`] for
 //! the rest, so a simulated world drives the same code as the relay.
@@ -33,7 +33,7 @@ use crate::session::{Session, Side};
 
 /// The pool's view of its owner: the relay, or a simulated world.
 pub trait Host<S> {
-    /// Has the readiness of a session's socket reported, from now on.
+    /// Registers a session's socket, whose readiness is reported from now on.
     ///
     /// # Errors
     /// The socket cannot be registered.
@@ -42,11 +42,11 @@ pub trait Host<S> {
     /// Returns the relay's end of the connection to a target; `None`: the system does not say.
     fn own_end(&mut self, target: &S) -> Option<SocketAddr>;
 
-    /// Begins to connect a session to another target, after it could not reach the last one, which is
-    /// added to those that it has tried; `None`: it waited for the target's address.
+    /// Begins to connect a session to another target. The one that it could not reach is added to `tried`.
+    /// `unreached` is `None` if the session waited for its target's address.
     ///
     /// # Errors
-    /// There is no other target. The session ends for this reason.
+    /// There is no other target. The session ends for the returned reason.
     fn next_target(
         &mut self,
         session: Identity,
@@ -54,25 +54,25 @@ pub trait Host<S> {
         tried: &mut Tried,
     ) -> Result<Next<S>, Unreached>;
 
-    /// Takes note that a session's target has answered.
+    /// Notes that a session's target has answered.
     fn connected(&mut self, session: Identity);
 
-    /// Takes note that both channels of a session are ready.
+    /// Notes that both channels of a session are ready.
     fn relaying(&mut self, session: Identity);
 
     /// Returns the first bytes that the target gets.
     fn preface(&mut self, identity: Identity, requester: &S) -> Vec<u8>;
 
-    /// Takes the facts of a session that has ended. Both of its connections are closed by now.
+    /// Notes the end of a session. Both of its connections are closed by now.
     fn ended(&mut self, ended: Ended);
 }
 
-/// The way on for a session that has no target yet.
+/// The next step of a session that has no target yet.
 #[derive(Debug)]
 pub enum Next<S> {
     /// A connect to this address has begun.
     Connecting(S, SocketAddr),
-    /// The address of this target is not known yet.
+    /// The session waits for the address of this target, which is not known yet.
     Waiting(Destination),
 }
 
@@ -91,7 +91,7 @@ pub struct Settings {
     pub pipe_bytes: usize,
 }
 
-/// When the pool needs its owner again, events or not.
+/// When the pool needs its owner again, whether or not events come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wake {
     /// At once: sessions are queued.
@@ -109,7 +109,7 @@ pub enum Timer {
     Absolute,
     /// The end of a pause in accepting.
     Accept,
-    /// The next deadline of those who ask for the status.
+    /// The next deadline of a status connection.
     Status,
 }
 
@@ -118,13 +118,13 @@ pub enum Timer {
 pub struct Pool<S> {
     slots: Slots<S>,
     queues: Queues,
-    /// A timer a session, by key, then those of the owner.
+    /// A timer for each session, by key, then those of the owner.
     wheel: Wheel,
     pipes: Pipes,
     settings: Settings,
-    /// The session that last carried interactive traffic, by its key, and when.
+    /// The key of the session that last carried interactive traffic, and the time; `None`: none has yet.
     last_interactive: Option<(usize, Instant)>,
-    /// A session has ended since [`take_freed`](Self::take_freed).
+    /// A session has ended since the last [`take_freed`](Self::take_freed).
     freed: bool,
     /// The counts since the start.
     pub counts: Counts,
@@ -147,19 +147,19 @@ impl<S: Stream> Pool<S> {
         }
     }
 
-    /// Returns the sessions, to ask about them.
+    /// Returns the sessions.
     #[must_use]
     pub fn slots(&self) -> &Slots<S> {
         &self.slots
     }
 
-    /// Returns the queues of the sessions that can go on, to ask about them.
+    /// Returns the queues of the sessions that can go on.
     #[must_use]
     pub fn queues(&self) -> &Queues {
         &self.queues
     }
 
-    /// Returns the bytes delivered without entering the process.
+    /// Returns the number of bytes delivered without entering the process.
     #[must_use]
     pub fn bytes_spliced(&self) -> u64 {
         self.pipes.bytes_spliced()
@@ -170,8 +170,7 @@ impl<S: Stream> Pool<S> {
         &mut self.pipes
     }
 
-    /// Returns whether a session has ended since the last call: it gave a slot, descriptors and
-    /// memory back.
+    /// Returns whether a session has ended since the last call. It freed a slot, descriptors and memory.
     pub fn take_freed(&mut self) -> bool {
         std::mem::take(&mut self.freed)
     }
@@ -185,7 +184,7 @@ impl<S: Stream> Pool<S> {
         self.wheel.next().map_or(Wake::Never, Wake::At)
     }
 
-    /// Arms a timer of the owner. It fires early where the wheel does not reach as far.
+    /// Arms a timer of the owner. It fires early if `at` is beyond the reach of the wheel.
     pub fn arm(&mut self, timer: Timer, at: Instant) {
         self.wheel.arm(self.index(timer), at);
     }
@@ -221,8 +220,8 @@ impl<S: Stream> Pool<S> {
         }
     }
 
-    /// Lets the queued sessions work: interactive ones first, then bulk ones, which share what a turn
-    /// may move. Sessions for which the turn is too short stay queued, in front of all others.
+    /// Lets the queued sessions work: interactive ones first, then bulk ones. The bytes of a turn are bounded
+    /// for each kind. Sessions that the turn does not reach stay queued, in front of all others.
     pub fn work(&mut self, now: Instant, host: &mut impl Host<S>) {
         let mut moved = 0;
         let (interactive, bulk) = (self.queues.len(Traffic::Interactive), self.queues.len(Traffic::Bulk));
@@ -246,8 +245,8 @@ impl<S: Stream> Pool<S> {
         }
     }
 
-    /// Lets one session work, and returns the bytes that moved. A session whose target has just
-    /// answered relays in the same turn: the requester's first bytes are there already, as a rule.
+    /// Lets one session work, and returns the bytes that moved. A session whose target has just answered
+    /// relays in the same turn, because the requester's first bytes have usually arrived by then.
     fn work_on(&mut self, key: usize, now: Instant, host: &mut impl Host<S>) -> u64 {
         let (verdict, moved) = self.with_turn(key, now, Session::work);
         self.settle(key, verdict, now, host);
@@ -258,7 +257,7 @@ impl<S: Stream> Pool<S> {
         moved
     }
 
-    /// Calls one session on the terms of this turn, and counts the bytes that it moved.
+    /// Calls one session on the terms of this turn, and counts the bytes that it delivered.
     fn with_turn(
         &mut self,
         key: usize,
@@ -273,14 +272,15 @@ impl<S: Stream> Pool<S> {
         (verdict, turn.moved)
     }
 
-    /// Returns whether interactive traffic passed lately. A session that is bulk by now only paused.
+    /// Returns whether interactive traffic passed lately. A session that is bulk by now does not count,
+    /// because its stream only paused.
     fn interactive_lingers(&self, now: Instant) -> bool {
         self.last_interactive.is_some_and(|(key, at)| {
             now < at + INTERACTIVE_LINGER && !self.slots.get(key).is_some_and(Session::is_bulk)
         })
     }
 
-    /// Fulfils a session's wish, and keeps its timer in line.
+    /// Acts on a session's verdict, and updates its timer.
     fn settle(&mut self, key: usize, verdict: Verdict, now: Instant, host: &mut impl Host<S>) {
         match verdict {
             Verdict::End => return self.end(key, now, host),
@@ -298,7 +298,7 @@ impl<S: Stream> Pool<S> {
             Verdict::Again => self.enqueue(key),
             Verdict::Wait => {}
         }
-        // A later deadline is found when the timer fires; only an earlier one touches the wheel.
+        // Only an earlier deadline touches the wheel. A later one is found when the timer fires.
         self.wheel.arm_by(key, self.slots[key].deadline(self.settings.timeouts));
     }
 
@@ -313,7 +313,7 @@ impl<S: Stream> Pool<S> {
         Ok(())
     }
 
-    /// Frees a slot: every session that ends, ends here.
+    /// Frees a slot. Every session that ends by itself ends here.
     fn end(&mut self, key: usize, now: Instant, host: &mut impl Host<S>) {
         self.wheel.disarm(key);
         self.queues.remove(key);
@@ -324,14 +324,13 @@ impl<S: Stream> Pool<S> {
         debug_assert!(!self.queues.contains(key) && self.slots.get(key).is_none());
     }
 
-    /// Lets the sessions that are due expire. With `more_events`, reports may be waiting that were
-    /// not read yet.
+    /// Lets the sessions that are due expire. With `more_events`, some reports may still be unread.
     pub fn expire(&mut self, now: Instant, more_events: bool, host: &mut impl Host<S>) {
         for _ in 0..EXPIRES_PER_TURN {
             let Some(key) = self.wheel.expire(now) else { break };
             debug_assert!(key < self.settings.sessions, "the owner takes its own timers first");
-            // No session is called idle while its bytes are unread: where a report may be waiting,
-            // the kernel is asked about this very session, at once and for a small part of a turn.
+            // No session is called idle while its bytes are unread. If a report may be waiting, the session
+            // tries its sockets at once, with the smaller share of a turn.
             let is_behind = more_events || self.queues.contains(key);
             let (verdict, _) = self.with_turn(key, now, |session, turn| {
                 if is_behind && session.deadline(turn.timeouts) <= now {
@@ -354,7 +353,7 @@ impl<S: Stream> Pool<S> {
         }
     }
 
-    /// Looks at every slot for a broken invariant of the pool.
+    /// Checks the invariants of the pool, at every slot.
     ///
     /// # Panics
     /// An invariant is broken.
@@ -363,7 +362,7 @@ impl<S: Stream> Pool<S> {
         for (key, session) in self.slots.iter_from(0) {
             pipes += session.pipes_held();
             let deadline = session.deadline(self.settings.timeouts);
-            // The wheel rounds up by a tick, and a tick later than wished is not worth arming again.
+            // The wheel rounds up by a tick, and a timer that fires one tick late is not armed again.
             let armed = self.wheel.deadline(key);
             assert!(
                 armed.is_some_and(|armed| armed <= deadline + 2 * TICK),

@@ -1,25 +1,26 @@
 //! The relay's ends of its own connections to the target, to recognise one that comes back.
 //!
-//! A target that leads back to the relay, by address translation say, makes each session the
-//! requester of the next. A requester that comes from one of these ends, and whose destination is
-//! the target, is such a connection: two ends are one connection, which exists once in a kernel.
-//! So no other requester is taken for one. Where the second end can't be seen, because another
-//! machine translates addresses or another relay is in the loop, the loop ends by itself: it fills
-//! the pool, the last connection is reset, and the reset travels back through all of its sessions.
+//! If a target leads back to the relay, for example by address translation, each session is the requester
+//! of the next. A requester is the relay's own connection if its address is one of these ends and its
+//! destination is the target. Two ends identify one connection, which exists once in a kernel, so no other
+//! requester is mistaken for it. The relay cannot see the second end if another machine translates addresses
+//! or another relay is in the loop. Such a loop ends by itself: it fills the pool, the last connection is
+//! reset, and the reset travels back through all of its sessions.
 //!
 //! With `--source requester`, an end has the requester's address, and the kernel chooses its port without
-//! knowing of the requester's own. A connection of the requester's from that very port that was taken on its
-//! way to the target, untranslated, looks like the end. So only one whose address this host has translated
-//! counts then: in its connection tracking, no two connections have the same ends. Other loops end by themselves.
+//! knowing the requester's own ports. The requester may connect to the target from that very port. If the relay
+//! intercepts that connection untranslated, it looks like the end. So only a connection that this host has
+//! translated counts then, because no two connections in its connection tracking have the same ends. Other loops
+//! end by themselves.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
 
-/// The ends, by address and port, of the sessions that a loop would be made of.
+/// The ends, by address and port, of the sessions of which a loop would consist.
 #[derive(Debug)]
 pub(crate) struct OwnEnds {
-    /// It has room for twice the sessions of the pool: a table that is at most half full reuses its
-    /// deleted entries and never allocates.
+    /// The table has room for twice the sessions of the pool, because a table that is at most half full reuses
+    /// its deleted entries and never allocates.
     ends: HashSet<SocketAddr>,
 }
 
@@ -29,12 +30,12 @@ impl OwnEnds {
         Self { ends: HashSet::with_capacity(2 * sessions) }
     }
 
-    /// Returns whether a requester comes from one of these ends.
+    /// Returns whether a requester's address is one of these ends.
     pub(crate) fn contains(&self, requester: SocketAddr) -> bool {
         self.ends.contains(&requester)
     }
 
-    /// Adds the end of a session that connects. Returns false if it is another session's already.
+    /// Adds the end of a session that connects. Returns false if the end is already another session's.
     pub(crate) fn add(&mut self, end: SocketAddr) -> bool {
         self.ends.insert(end)
     }
@@ -59,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_is_known_by_address_and_port_for_as_long_as_its_session_lasts() {
+    fn an_end_is_recognised_by_address_and_port_until_it_is_removed() {
         let mut own = OwnEnds::new(4);
         own.add(at("192.0.2.1:4000"));
         assert!(own.contains(at("192.0.2.1:4000")));

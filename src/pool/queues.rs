@@ -1,12 +1,12 @@
 //! The sessions that can go on in this turn, by the kind of their traffic.
 //!
-//! Two lists share one array of links, so that every key is in at most one list, and leaves it in
-//! O(1) when its session ends. Nothing is allocated after the start.
+//! Two lists share one array of links. So a key is in at most one list, and leaves it in O(1) when its
+//! session ends. Nothing is allocated after the start.
 
 /// The kind of a session's traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Traffic {
-    /// Small messages that a peer waits for.
+    /// Requests and replies, for which a peer waits.
     Interactive,
     /// A stream that fills the buffer again and again.
     Bulk,
@@ -38,7 +38,7 @@ struct List {
 }
 
 impl Queues {
-    /// Returns empty queues.
+    /// Returns empty queues for the keys `0..capacity`.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         let link = Link { queued: None, previous: NONE, next: NONE };
@@ -85,7 +85,7 @@ impl Queues {
         self.links[key as usize] = Link { queued: Some(traffic), previous: tail, next: NONE };
     }
 
-    /// Takes the first key out of a list.
+    /// Takes the first key out of a list; `None`: the list is empty.
     pub fn pop(&mut self, traffic: Traffic) -> Option<usize> {
         let first = self.lists[traffic as usize].first;
         if first == NONE {
@@ -113,7 +113,7 @@ impl Queues {
     }
 }
 
-/// Converts a key. A pool has far fewer slots than the type can count.
+/// Converts a key. A pool has far fewer slots than a `u32` can count.
 #[allow(clippy::cast_possible_truncation)]
 fn link_of(key: usize) -> u32 {
     key as u32

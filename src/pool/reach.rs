@@ -1,4 +1,4 @@
-//! Sessions on their way to a target: the first one, and the next where that one was not reached.
+//! Sessions that connect: to their first target, and to the next one if that is not reached.
 
 use std::time::Instant;
 
@@ -10,8 +10,7 @@ use crate::session::turn::Verdict;
 use crate::session::{Session, Side};
 
 impl<S: Stream> Pool<S> {
-    /// Takes a slot for a session whose connect has begun, or failed to begin. The pool must not be
-    /// full.
+    /// Takes a slot for a session whose connect has begun, or failed to begin. The pool must not be full.
     pub fn open(
         &mut self,
         session: Session<S>,
@@ -35,11 +34,11 @@ impl<S: Stream> Pool<S> {
         }
     }
 
-    /// Lets a session go on to another target.
+    /// Lets a session go on to another target. `unreached` is `None` if it waited for its target's address.
     ///
     /// The old socket is closed before there is a new one. So the session never has three descriptors, and
-    /// the poll instance has forgotten the old socket when the new one is registered under its token.
-    /// What it reported in this turn was noted before the pool began to work.
+    /// the poll instance has dropped the old socket before the new one is registered under its token. The
+    /// reports of this turn on the old socket were noted before the pool began to work.
     ///
     /// # Errors
     /// The reason for the end of the session, which has no other target.
@@ -51,7 +50,7 @@ impl<S: Stream> Pool<S> {
         now: Instant,
         host: &mut impl Host<S>,
     ) -> Result<(), Unreached> {
-        // Only the target's own word, or its silence, sends a session on.
+        // Only a failed connect, or no answer in time, sends a session on. Any other failure is the relay's own.
         let is_own =
             |unreached: &Unreached| !matches!(unreached.cause, Cause::TargetRefused | Cause::ConnectTimeout);
         if let Some(unreached) = unreached.filter(is_own) {
@@ -68,8 +67,8 @@ impl<S: Stream> Pool<S> {
         self.watch_target(key, watches_for_loops, host)
     }
 
-    /// Lets sessions that wait for the address of a target look for one again: those of the next slots from
-    /// `first` on. Returns where to go on in the next turn; `None`: all have looked.
+    /// Lets the sessions that wait for the address of a target look for one again, in some slots from `first`
+    /// on. Returns the first slot of the next turn; `None`: all sessions have looked.
     pub fn look_again(&mut self, first: usize, now: Instant, host: &mut impl Host<S>) -> Option<usize> {
         let end = self.settings.sessions.min(first + WAITING_SLOTS_PER_TURN);
         for key in first..end {
@@ -83,7 +82,8 @@ impl<S: Stream> Pool<S> {
         (end < self.settings.sessions).then_some(end)
     }
 
-    /// Has the target's socket watched, if the session has a target.
+    /// Registers the target's socket, if the session has one. With `watches_for_loops`, notes the relay's end
+    /// of the connection.
     fn watch_target(
         &mut self,
         key: usize,

@@ -1,4 +1,4 @@
-//! The slots of the pool: sessions by key, how many each source has, and the relay's own connections.
+//! The slots of the pool: sessions by key, their number for each source, and the relay's own connections.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::{Index, IndexMut};
@@ -15,7 +15,7 @@ use crate::session::stream::Stream;
 pub struct Slots<S> {
     sessions: Slab<Session<S>>,
     size: usize,
-    /// Sessions from each source; `None`: `--max-per-source` does not limit them.
+    /// The number of sessions from each source; `None`: `--max-per-source` is not set.
     sources: Option<Sources>,
     own: OwnEnds,
 }
@@ -58,7 +58,7 @@ impl<S: Stream> Slots<S> {
     }
 
     /// Notes the relay's end of a session's connection to the target. Connections to two targets can have
-    /// the same end, which is then noted for the first of them.
+    /// the same end, which is then noted only for the first of them.
     pub(crate) fn note_own_end(&mut self, key: usize, end: SocketAddr) {
         if self.own.add(end) {
             self.sessions[key].note_own_end(Some(end));
@@ -84,7 +84,7 @@ impl<S: Stream> Slots<S> {
         session
     }
 
-    /// Returns the session of a key.
+    /// Returns the session of a key; `None`: the slot is free.
     #[must_use]
     pub fn get(&self, key: usize) -> Option<&Session<S>> {
         self.sessions.get(key)
@@ -110,21 +110,21 @@ impl<S: Stream> Slots<S> {
         self.sources.as_ref()?.limit_reached(requester)
     }
 
-    /// Returns whether the next session takes half of the slots: from then on, looking for a loop is
-    /// worth a call for each session.
+    /// Returns whether half of the slots are taken once the next session has its own. From then on, the
+    /// search for a loop is worth a call per session.
     #[must_use]
     pub fn watches_for_loops(&self) -> bool {
         2 * (self.len() + 1) >= self.size
     }
 
-    /// Returns whether the requester comes from the relay's end of a connection to a target.
+    /// Returns whether the requester's address is the relay's end of a connection to a target.
     #[must_use]
     pub fn is_own_end(&self, requester: SocketAddr) -> bool {
         self.own.contains(requester)
     }
 
-    /// Returns whether a session has this connection to this target. It looks at every slot: only a
-    /// requester that comes from such an end, to such a target, is worth it.
+    /// Returns whether a session has a connection from this end to this target. The search covers every
+    /// slot, so the caller checks first that the requester's address is such an end, and asked for the target.
     #[must_use]
     pub fn has_connection(&self, end: SocketAddr, target: SocketAddr) -> bool {
         self.sessions
@@ -132,10 +132,10 @@ impl<S: Stream> Slots<S> {
             .any(|(_, session)| session.own_end() == Some(end) && session.identity().target == target.into())
     }
 
-    /// Looks for a broken invariant.
+    /// Checks that the table of own ends matches the sessions.
     ///
     /// # Panics
-    /// The table of own ends is not that of the sessions.
+    /// The table does not match.
     pub(crate) fn check(&self) {
         let ends = self.sessions.iter().filter_map(|(_, session)| session.own_end());
         let known = ends.clone().filter(|&end| self.own.contains(end)).count();
@@ -168,7 +168,7 @@ mod tests {
     use crate::session::ended::{Identity, Serial};
 
     #[test]
-    fn a_session_that_is_gone_is_counted_for_no_source_and_has_no_own_end() {
+    fn a_removed_session_counts_for_no_source_and_has_no_own_end() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let target = listener.local_addr().unwrap();
         let stream = || TcpStream::connect(target).unwrap();
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_two_connections_share_is_that_of_the_first_and_follows_its_session() {
+    fn an_end_that_two_connections_share_belongs_to_the_first_and_follows_its_session() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let stream = || TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let [first, second, requester]: [SocketAddr; 3] =

@@ -1,4 +1,4 @@
-//! How many sessions each source has, for `--max-per-source`.
+//! The number of sessions from each source, for `--max-per-source`.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -8,8 +8,8 @@ use crate::limits::SOURCE_PREFIX_BITS;
 /// The sessions of each source: one IPv4 address, or the /64 of an IPv6 address.
 #[derive(Debug)]
 pub(crate) struct Sources {
-    /// At least 1 for each source in it. It has room for twice the sessions of the pool: a table that
-    /// is at most half full reuses its deleted entries and never allocates.
+    /// At least 1 for each source in it. The table has room for twice the sessions of the pool, because a
+    /// table that is at most half full reuses its deleted entries and never allocates.
     counts: HashMap<IpAddr, usize>,
     max: usize,
 }
@@ -31,7 +31,7 @@ impl Sources {
         *self.counts.entry(source(requester)).or_default() += 1;
     }
 
-    /// Counts a session that has ended.
+    /// Removes a session that has ended from the count.
     pub(crate) fn remove(&mut self, requester: IpAddr) {
         let source = source(requester);
         let left = self.counts.get(&source).map_or(0, |count| count - 1);
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_may_have_as_many_sessions_as_the_limit_again_when_some_have_ended() {
+    fn a_source_at_its_limit_may_open_another_session_once_one_has_ended() {
         let mut sources = Sources::new(10, 2);
         let requester = ip("192.0.2.1");
         sources.add(requester);

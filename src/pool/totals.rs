@@ -1,7 +1,6 @@
 //! The counts since the start: one table for the log, the JSON, the page and the metrics.
 //!
-//! A count costs an addition when a connection or a session ends, or when a session has moved bytes. No
-//! byte is looked at for it.
+//! A count costs one addition when a connection or a session ends, or when a session has moved bytes.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,11 +9,11 @@ use crate::limits::{BUCKETS, CONNECT_BUCKETS_MS, SESSION_BUCKETS_MS};
 use crate::session::Side;
 use crate::session::ended::{Cause, Ended};
 
-/// What has happened since the start.
+/// The totals since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Totals {
-    /// Connections that passed the ACL, those in `dropped` among them.
+    /// Connections that passed the ACL, including those in `dropped`.
     pub accepted: u64,
     /// Connections that the ACL did not admit.
     pub rejected: u64,
@@ -22,8 +21,8 @@ pub struct Totals {
     pub refused: u64,
     /// Sessions ended by the connect or the idle timeout.
     pub expired: u64,
-    /// Connections dropped after they had passed the ACL: for lack of a slot, a socket or a share of the pool, or
-    /// as the relay's own.
+    /// Connections dropped after they had passed the ACL. There was no slot or no socket, the source had reached its
+    /// limit, or the connection was the relay's own.
     pub dropped: u64,
     /// Bytes delivered to the target.
     pub to_target: u64,
@@ -32,7 +31,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Returns the totals with their names: the one in JSON, and the one that people read.
+    /// Returns each total with its name in JSON and its name in text.
     pub fn rows(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
         let rows = [
             ("accepted", "accepted", self.accepted),
@@ -47,7 +46,7 @@ impl Totals {
     }
 }
 
-/// The totals as message 108 gives them.
+/// Writes the totals as in message 108.
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (_, words, count)) in self.rows().enumerate() {
@@ -57,14 +56,14 @@ impl fmt::Display for Totals {
     }
 }
 
-/// Counts that are one metric, told apart by one label.
+/// Counts that form one metric, distinguished by one label.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Family {
-    /// The name, which is the metric's between the program's and `_total`.
+    /// The name. The metric's is the program's name, this one and `_total`.
     pub name: &'static str,
     /// The sentence that explains it.
     pub help: &'static str,
-    /// The name of the label; empty: the metric has none, and is one count.
+    /// The name of the label; empty: the metric is a single count without a label.
     pub label: &'static str,
 }
 
@@ -84,8 +83,8 @@ pub(crate) const ENDED: Family = Family {
 };
 const BYTES: Family = Family { name: "bytes", help: "Bytes delivered, by the side.", label: "direction" };
 
-/// Makes the counts from one table. A row reads: count, its family, the value of the family's label, and the
-/// total that it is a part of.
+/// Makes the counts from one table. A row has the count, its family, the value of the family's label, and the
+/// total to which it adds.
 macro_rules! counts {
     ($( $count:ident $family:ident $value:literal $(=> $total:ident)?; )*) => {
         /// A count.
@@ -93,7 +92,7 @@ macro_rules! counts {
         #[allow(missing_docs, reason = "the table has its name and its family")]
         pub enum Count { $($count),* }
 
-        /// The family and the label's value of each count. The counts of a family follow each other.
+        /// The family and the label's value of each count. The counts of a family are adjacent.
         pub const TABLE: &[(&Family, &str)] = &[ $( (&$family, $value) ),* ];
 
         impl Counts {
@@ -151,7 +150,7 @@ impl From<Cause> for Count {
     }
 }
 
-/// All that is counted.
+/// All counts.
 #[derive(Debug)]
 pub struct Counts {
     /// A cell for each row of the table.
@@ -215,7 +214,8 @@ impl Histogram {
         self.sum = self.sum.saturating_add(time);
     }
 
-    /// Returns each bound in milliseconds with the number of times up to it; `None`: all times.
+    /// Returns each bound in milliseconds with the number of times up to it. The bound `None` stands for all
+    /// times.
     pub fn rows(&self) -> impl Iterator<Item = (Option<u64>, u64)> {
         let bounds = self.bounds.iter().map(|&bound| Some(bound)).chain([None]);
         bounds.zip(self.buckets.iter().scan(0, |sum, &count| {
@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_in_the_first_bucket_that_is_not_below_it_and_in_all_behind() {
+    fn a_time_counts_in_each_row_whose_bound_is_not_below_it() {
         let mut histogram = Histogram::new(&CONNECT_BUCKETS_MS);
         let (first, second) = (CONNECT_BUCKETS_MS[0], CONNECT_BUCKETS_MS[1]);
         histogram.add(Duration::ZERO);
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_counts_of_a_family_follow_each_other() {
+    fn the_counts_of_a_family_are_adjacent() {
         let mut names: Vec<_> = TABLE.iter().map(|(family, _)| family.name).collect();
         names.dedup();
         let runs = names.len();

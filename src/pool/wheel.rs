@@ -1,13 +1,13 @@
 //! Deadlines: a hierarchical timer wheel without allocation, ticking or wake-ups of its own.
 //!
-//! Four levels of 64 slots. A slot of level 0 is one tick wide, a slot of level n is 64^n ticks
-//! wide. A timer hangs in the slot of the lowest level that can tell its deadline from now; when
-//! time enters a slot of a higher level, its timers move down. Each slot remembers the earliest
-//! deadline in it, so that the owner can sleep until exactly then: nothing is due, nothing wakes.
+//! There are four levels of 64 slots. A slot of level 0 is one tick wide, a slot of level n is 64^n ticks
+//! wide. A timer's level is the highest one at which the slot of its deadline differs from that of now.
+//! When time enters a slot of a higher level, its timers move down. Each slot knows the earliest deadline
+//! in it, so the owner sleeps until exactly then. While nothing is due, nothing wakes it.
 //!
-//! A timer further away than the wheel reaches (45 hours) hangs in its last slot and fires early;
-//! the owner, who knows the real deadline, arms it again. The same holds for an idle timeout that
-//! was postponed by traffic: the wheel is not told, the timer fires early and is armed again.
+//! A timer beyond the reach of the wheel (45 hours) hangs in its last slot and fires early. The owner knows
+//! the real deadline and arms it again. An idle timeout that traffic has postponed works in the same way:
+//! traffic does not touch the wheel, so the timer fires early and is armed again.
 
 use std::time::{Duration, Instant};
 
@@ -16,11 +16,11 @@ use crate::limits::{SESSIONS_MAX, TICK};
 const LEVELS: usize = 4;
 const SLOT_BITS: usize = 6;
 const SLOTS: usize = 1 << SLOT_BITS;
-/// How far the wheel reaches, in ticks: all slots of the highest level but the current one.
+/// The reach of the wheel, in ticks: all slots of the highest level but the current one.
 const REACH: u64 = (SLOTS as u64 - 1) << shift(LEVELS - 1);
 /// "No timer" and "no slot", in the links.
 const NONE: u32 = u32::MAX;
-/// The longest time for which calls of [`Wheel::expire`] that find nothing due do not move the wheel.
+/// The longest time for which [`Wheel::expire`] skips moving the wheel while nothing is due.
 const LAG_MAX: Duration = Duration::from_secs(1);
 const TICK_NANOS: u32 = TICK.subsec_nanos();
 const TICKS_PER_SECOND: u32 = 1_000_000_000 / TICK_NANOS;
@@ -35,13 +35,13 @@ pub struct Wheel {
     origin: Instant,
     /// The tick up to which everything has fired. It may lag behind, by [`LAG_MAX`] at most.
     now: u64,
-    /// When the next timer may be due. It may be too early, never too late.
+    /// A time no later than the next deadline; `None`: no timer is armed.
     next: Option<Instant>,
-    /// Nothing is due before, and the lag is short enough.
+    /// The time before which nothing is due and the lag is short enough.
     quiet_until: Instant,
     timers: Vec<Timer>,
     slots: Vec<Slot>,
-    /// A bit for each slot of a level that holds a timer.
+    /// For each level, a bit for each slot that holds a timer.
     occupied: [u64; LEVELS],
 }
 
@@ -49,9 +49,9 @@ pub struct Wheel {
 struct Timer {
     /// In ticks since the origin.
     deadline: u64,
-    /// Where it hangs, or [`NONE`] while it is not armed.
+    /// The slot in which it hangs, or [`NONE`] while it is not armed.
     slot: u32,
-    // There is a timer for each of many sessions: the links are kept small.
+    // There is a timer for each of many sessions, so the links are kept small.
     previous: u32,
     next: u32,
 }
@@ -59,25 +59,25 @@ struct Timer {
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     first: u32,
-    /// No timer in the slot is due before this tick. It may be too early, never too late.
+    /// A tick before which no timer in the slot is due.
     earliest: u64,
 }
 
 const EMPTY: Slot = Slot { first: NONE, earliest: u64::MAX };
 
-/// The width of a level's slots, as a shift of ticks.
+/// Returns the width of a level's slots, as a shift of ticks.
 const fn shift(level: usize) -> usize {
     SLOT_BITS * level
 }
 
-/// The slot of a level that `tick` lies in, counted from the level's first.
+/// Returns the slot that `tick` lies in, counted from the level's first slot.
 #[allow(clippy::cast_possible_truncation)] // Only the low bits count.
 fn index(level: usize, tick: u64) -> usize {
     (tick >> shift(level)) as usize % SLOTS
 }
 
 impl Wheel {
-    /// A wheel for the timers `0..capacity`, none of them armed; time begins at `origin`.
+    /// Returns a wheel for the timers `0..capacity`, none of them armed. Time begins at `origin`.
     #[must_use]
     pub fn new(capacity: usize, origin: Instant) -> Self {
         let unarmed = Timer { deadline: 0, slot: NONE, previous: NONE, next: NONE };
@@ -92,8 +92,8 @@ impl Wheel {
         }
     }
 
-    /// Arms `timer` to fire at `deadline` (rounded up to the next tick), in place of what it was
-    /// armed for. A deadline that has passed fires at the next tick at the latest.
+    /// Arms `timer` to fire at `deadline`, rounded up to the next tick, and forgets its earlier deadline. A
+    /// deadline that has passed fires at the next tick at the latest.
     pub fn arm(&mut self, timer: usize, deadline: Instant) {
         self.disarm(timer);
         let since = deadline.saturating_duration_since(self.origin);
@@ -106,7 +106,7 @@ impl Wheel {
         self.quiet_until = self.quiet_until.min(due);
     }
 
-    /// Arms `timer` to fire at `deadline`, unless it is armed already to fire no more than a tick later.
+    /// Arms `timer` to fire at `deadline`, unless it already fires at most a tick later.
     pub fn arm_by(&mut self, timer: usize, deadline: Instant) {
         let Timer { deadline: armed, slot, .. } = self.timers[timer];
         if slot == NONE || self.tick(deadline).saturating_add(1) < armed {
@@ -114,7 +114,7 @@ impl Wheel {
         }
     }
 
-    /// Takes `timer` out, if it is armed.
+    /// Disarms `timer`, if it is armed.
     pub fn disarm(&mut self, timer: usize) {
         let Timer { slot, previous, next, .. } = self.timers[timer];
         if slot == NONE {
@@ -135,14 +135,14 @@ impl Wheel {
         }
     }
 
-    /// When `timer` fires, if it is armed.
+    /// Returns when `timer` fires; `None`: it is not armed.
     #[must_use]
     pub fn deadline(&self, timer: usize) -> Option<Instant> {
         let Timer { deadline, slot, .. } = self.timers[timer];
         (slot != NONE).then(|| self.instant(deadline))
     }
 
-    /// Takes `timer` out and says true, if its deadline is `now` or earlier.
+    /// Disarms `timer` and returns true, if its deadline is `now` or earlier.
     pub fn take_due(&mut self, timer: usize, now: Instant) -> bool {
         let is_due = now >= self.quiet_until && self.deadline(timer).is_some_and(|deadline| deadline <= now);
         if is_due {
@@ -151,13 +151,14 @@ impl Wheel {
         is_due
     }
 
-    /// When the owner must next call [`expire`](Self::expire); `None` while no timer is armed.
+    /// Returns when the owner must next call [`expire`](Self::expire); `None`: no timer is armed.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
         self.next
     }
 
-    /// Takes out one timer whose deadline is `now` or earlier. Call it until it says `None`.
+    /// Disarms and returns one timer whose deadline is `now` or earlier. The owner calls it until it returns
+    /// `None`.
     pub fn expire(&mut self, now: Instant) -> Option<usize> {
         // Most turns end here.
         if now < self.quiet_until {
@@ -181,7 +182,7 @@ impl Wheel {
         }
     }
 
-    /// The earliest deadline that the slots know.
+    /// Returns the earliest deadline that the slots hold.
     fn earliest(&self) -> Option<Instant> {
         let earliest = (0..LEVELS).filter_map(|level| {
             let ahead = self.first_occupied(level, self.now)?;
@@ -190,10 +191,10 @@ impl Wheel {
         earliest.min().map(|tick| self.instant(tick))
     }
 
-    /// Moves time on: to the next tick at which a slot is to be emptied, at most to `until`.
+    /// Advances to the next tick at which time enters an occupied slot, but not beyond `until`.
     fn advance(&mut self, until: u64) {
         let next = (0..LEVELS).filter_map(|level| {
-            // From the slot after the current one on: the current one is empty.
+            // Start at the slot after the current one, which is empty.
             let start = (self.now >> shift(level)) + 1;
             let ahead = self.first_occupied(level, start << shift(level))?;
             Some((start + ahead as u64) << shift(level))
@@ -204,7 +205,8 @@ impl Wheel {
         }
     }
 
-    /// How many slots after that of `tick` the first occupied one of a level comes.
+    /// Returns the distance from the slot of `tick` to the first occupied slot of a level; `None`: all are
+    /// empty.
     fn first_occupied(&self, level: usize, tick: u64) -> Option<usize> {
         // The slots ahead of now form a circle.
         #[allow(clippy::cast_possible_truncation)] // It is less than SLOTS.
@@ -223,11 +225,11 @@ impl Wheel {
         }
     }
 
-    /// Hangs a timer into the slot that its deadline asks for.
+    /// Hangs a timer into the slot of its deadline.
     fn hang(&mut self, timer: u32) {
         let deadline = self.timers[timer as usize].deadline;
         debug_assert!((self.now..=self.now + REACH).contains(&deadline));
-        // The highest bit in which the deadline differs from now tells the level.
+        // The highest bit in which the deadline differs from now determines the level.
         let differs = (deadline ^ self.now) | (SLOTS as u64 - 1);
         let level = (differs.ilog2() as usize / SLOT_BITS).min(LEVELS - 1);
         let slot = level * SLOTS + index(level, deadline);
@@ -245,7 +247,7 @@ impl Wheel {
         self.occupied[slot / SLOTS] &= !(1 << (slot % SLOTS));
     }
 
-    /// The last tick that is not after `at`.
+    /// Returns the last tick that is not after `at`.
     fn tick(&self, at: Instant) -> u64 {
         let since = at.saturating_duration_since(self.origin);
         ticks(since.as_secs(), since.subsec_nanos() / TICK_NANOS)
@@ -258,13 +260,13 @@ impl Wheel {
     }
 }
 
-/// Converts the number of a timer or a slot. There are far fewer than the type can count.
+/// Converts the number of a timer or a slot. There are far fewer than a `u32` can count.
 #[allow(clippy::cast_possible_truncation)]
 fn link(number: usize) -> u32 {
     number as u32
 }
 
-/// The ticks of some seconds and of a part of another one.
+/// Returns the ticks of whole seconds, plus the `rest` of another one in ticks.
 fn ticks(seconds: u64, rest: u32) -> u64 {
     seconds.saturating_mul(u64::from(TICKS_PER_SECOND)).saturating_add(u64::from(rest))
 }

@@ -1,4 +1,4 @@
-//! Accepting: who is let in, who is turned away, and when accepting pauses or ends.
+//! Accepting: which connections are let in, which are turned away, and when accepting pauses or ends.
 
 use std::io;
 use std::mem;
@@ -107,7 +107,7 @@ impl<S: Sink> Relay<S> {
         match known.map(target::socket).transpose() {
             Err(error) if listener::is_shortage(errno(&error)) || !self.choice.has_alternatives() => {
                 let (errno, target) = (Errno::from(&error), target.unwrap_or(self.first_target()));
-                // The target was not tried. If it was this session's turn to try it, another one may.
+                // The target was not tried. If its rest was over, the trial passes to another session.
                 self.choice.failed(target, Failure::Own, &mut Tried::default(), self.now);
                 let message = Message::TargetSocket { requester: address, target, errno };
                 self.drop_accepted(requester, Count::NoTargetSocket, &message);
@@ -119,8 +119,8 @@ impl<S: Sink> Relay<S> {
         }
     }
 
-    /// Returns the message that says why there is no session for a requester that the ACL admits, with its
-    /// count: 21, 106 or 107; `None`: there is one.
+    /// Returns the message (21, 106 or 107) and the count for a requester that the ACL admits but that gets
+    /// no session; `None`: it gets one.
     fn refusal(&self, requester: &TcpStream, address: SocketAddr) -> Option<(Count, Message)> {
         let slots = self.pool.slots();
         if slots.is_own_end(address)
@@ -134,15 +134,16 @@ impl<S: Sink> Relay<S> {
         slots.is_full().then_some((Count::PoolExhausted, Message::PoolExhausted { requester: address }))
     }
 
-    /// Returns the target that a session has a connection to from this very address, if the requester asked
-    /// for that target.
+    /// Returns the target to which a session is connected from this very address, if the requester asked for
+    /// that target. Then the requester is the relay itself.
     #[cold]
     fn own_target(&self, requester: &TcpStream, address: SocketAddr) -> Option<SocketAddr> {
-        // With the requester's own address, an untranslated connection may be the requester's as well.
-        let is_telling = |asked| asked == Asked::Translated || self.config.source != Some(Source::Requester);
+        // With `--source requester`, the relay connects from the requester's address. So an untranslated
+        // connection may be the requester's own.
+        let is_proof = |asked| asked == Asked::Translated || self.config.source != Some(Source::Requester);
         for state in self.choice.addresses() {
             if let Some(target) = state.address.address()
-                && asked_for(requester, target).is_some_and(is_telling)
+                && asked_for(requester, target).is_some_and(is_proof)
                 && self.pool.slots().has_connection(address, target)
             {
                 return Some(target);
@@ -157,13 +158,13 @@ impl<S: Sink> Relay<S> {
         self.turn_away(requester, message);
     }
 
-    /// Resets a connection that gets no session, as a refused connect would.
+    /// Resets a connection that gets no session, like a refused connect.
     fn turn_away(&mut self, mut requester: TcpStream, message: &Message) {
         self.sink.message(message);
         requester.reset_on_close();
     }
 
-    /// Takes a slot and begins to connect. Without a target, the session waits for one.
+    /// Takes a slot and begins to connect. While the target's address is unknown, the session waits for it.
     fn allocate(
         &mut self,
         requester: TcpStream,

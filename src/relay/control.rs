@@ -1,4 +1,4 @@
-//! Requests from outside the loop: stop, drain, report, and questions.
+//! Requests from outside the loop: stop, drain, report, look up, and questions.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -13,10 +13,10 @@ use crate::pool::Pool;
 use crate::pool::totals::Totals;
 use crate::session::ended::Live;
 
-/// A question that the relay answers between two turns.
+/// A question, which the relay answers in its next turn.
 pub(crate) type Question = Box<dyn FnOnce(&Pool<TcpStream>, Instant) + Send>;
 
-/// What may be asked of a running relay. A request that is made again before it was seen is one.
+/// The requests to a running relay. Requests of one kind count as one until the relay takes them.
 #[derive(Clone, Default)]
 pub(super) struct Requests {
     pub(super) stop: Arc<AtomicBool>,
@@ -24,7 +24,7 @@ pub(super) struct Requests {
     pub(super) report: Arc<AtomicBool>,
     pub(super) look_up: Arc<AtomicBool>,
     ask: Arc<AtomicBool>,
-    /// Those that wait for an answer; `None`: the relay is gone.
+    /// The questions that wait for an answer; `None`: the relay has ended.
     questions: Arc<Mutex<Option<Vec<Question>>>>,
     /// The totals of a relay that has ended.
     final_totals: Arc<OnceLock<Totals>>,
@@ -37,7 +37,7 @@ impl fmt::Debug for Requests {
 }
 
 impl Requests {
-    // The questions are only moved under the lock, so a panic leaves them whole.
+    // Under the lock, questions are only moved. So a panic leaves them whole, and the poison is ignored.
     fn questions(&self) -> MutexGuard<'_, Option<Vec<Question>>> {
         self.questions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -48,7 +48,7 @@ impl Requests {
     }
 }
 
-/// Asks a running relay for things, from any thread.
+/// Makes requests of a running relay, from any thread.
 #[derive(Clone, Debug)]
 pub struct Handle {
     requests: Requests,
@@ -61,18 +61,18 @@ impl Handle {
         self.ask(&self.requests.stop);
     }
 
-    /// Ends the relay after its last session; it accepts no more. Asked twice, it stops.
+    /// Drains the relay: it accepts no more, and ends after its last session. A drain during a drain stops it.
     pub fn drain(&self) {
         self.ask(&self.requests.drain);
     }
 
-    /// Has the totals, each live session, and each target where there are several, passed to the sink: messages 108,
-    /// 109 and 135.
+    /// Reports to the sink: the totals (message 108), each target if there are several addresses (135), and each
+    /// live session (109).
     pub fn report(&self) {
         self.ask(&self.requests.report);
     }
 
-    /// Has the names of the targets looked up at once. Nothing happens where targets may not be names.
+    /// Looks up the names of the targets at once. Does nothing if no target is a name.
     pub fn look_up(&self) {
         self.ask(&self.requests.look_up);
     }
@@ -80,15 +80,15 @@ impl Handle {
     /// Returns the counts since the start. Those of a relay that has ended are final. `None`: the relay was
     /// dropped before its end.
     ///
-    /// This waits for the relay's next turn, and so for its first one too. In the thread that runs the relay it
-    /// would wait for ever: there, [`Relay::totals`](crate::Relay::totals) answers.
+    /// Blocks until the relay's next turn, even if that is the first one. In the thread that runs the relay it
+    /// would block for ever; call [`Relay::totals`](crate::Relay::totals) there.
     #[must_use]
     pub fn totals(&self) -> Option<Totals> {
         let answer = self.answer(|pool, _| pool.counts.totals());
         answer.or_else(|| self.requests.final_totals.get().copied())
     }
 
-    /// Returns the live sessions; `None`: the relay has ended. It waits as [`totals`](Self::totals) does.
+    /// Returns the live sessions; `None`: the relay has ended. Blocks as [`totals`](Self::totals) does.
     #[must_use]
     pub fn sessions(&self) -> Option<Vec<Live>> {
         self.answer(live_sessions)
@@ -115,7 +115,7 @@ impl Handle {
     }
 }
 
-/// The relay's end: a socket that becomes readable, and what was asked.
+/// The relay's end of its handles: the requests, and a socket that becomes readable with each of them.
 #[derive(Debug)]
 pub(crate) struct Control {
     pub(super) requests: Requests,
@@ -138,19 +138,19 @@ impl Control {
         Ok(Self { requests, woken: UnixStream::from_std(woken), wake: Arc::new(wake) })
     }
 
-    /// Ends with these totals, and answers no more questions.
+    /// Publishes the final totals, and answers no more questions.
     pub(crate) fn end(&self, totals: Totals) {
-        // First, so that a handle without an answer finds them.
+        // First, so that a handle whose question is dropped finds them.
         let _ = self.requests.final_totals.set(totals);
         self.close();
     }
 
-    /// Answers no more questions: the handles that wait for an answer learn that there is none.
+    /// Answers no more questions. The handles that wait for an answer return without one.
     fn close(&self) {
         self.requests.swap_questions(None);
     }
 
-    /// The socket to register with the poll instance.
+    /// Returns the socket to register with the poll instance.
     pub(crate) fn socket(&mut self) -> &mut UnixStream {
         &mut self.woken
     }
@@ -159,7 +159,7 @@ impl Control {
         Handle { requests: self.requests.clone(), wake: Arc::clone(&self.wake) }
     }
 
-    /// Empties the socket, so that the next request wakes again.
+    /// Empties the socket, so that the next request wakes the loop again.
     pub(crate) fn acknowledge(&mut self) {
         let mut bytes = [0; 64];
         while matches!(self.woken.read(&mut bytes), Ok(count) if count > 0) {}
@@ -181,8 +181,8 @@ impl Control {
         self.requests.look_up.swap(false, Ordering::SeqCst)
     }
 
-    /// Returns whether questions wait for an answer.
-    pub(crate) fn is_asked(&self) -> bool {
+    /// Takes the request to answer questions. Returns whether there was one.
+    pub(crate) fn take_ask(&self) -> bool {
         self.requests.ask.swap(false, Ordering::SeqCst)
     }
 

@@ -20,8 +20,8 @@ use crate::session::connecting::Tried;
 use crate::session::ended::{Cause, Destination, Ended, Identity, Unreached};
 use crate::sys::net::canonical;
 
-// Tokens: these, then those of the status's visits, which follow its listener's, and of the sockets that ask name
-// servers, by their slots, and above them two for each session, by its key in the pool.
+// Tokens, in ascending order: the four below; the status's visits, right after the status's listener; the sockets
+// to name servers, by their slots; and two for each session, by its key in the pool.
 pub(super) const LISTENER: Token = Token(0);
 pub(super) const CONTROL: Token = Token(1);
 pub(super) const LOG: Token = Token(2);
@@ -101,7 +101,8 @@ impl<S: Sink> Host<TcpStream> for Edge<'_, S> {
 }
 
 impl<S: Sink> Edge<'_, S> {
-    /// Notes that a session could not reach a target.
+    /// Notes that a session could not reach a target. If the session has tried all addresses of a name, the name
+    /// is looked up again.
     fn note_unreached(&mut self, target: Destination, unreached: Unreached, tried: &mut Tried) {
         let rests = self.choice.failed(target, unreached.into(), tried, self.now);
         if rests && self.choice.has_alternatives() {
@@ -117,7 +118,7 @@ fn token(key: usize, side: Side) -> Token {
     Token(FIRST_SESSION.0 + 2 * key + side.index())
 }
 
-/// Returns the token of a socket that asks a name server.
+/// Returns the token of a socket to a name server.
 pub(super) fn name_socket_token(slot: usize) -> Token {
     debug_assert!(slot < NAME_SOCKETS_MAX);
     Token(FIRST_NAME_SOCKET.0 + slot)
@@ -132,10 +133,10 @@ pub(super) fn session_side(token: Token) -> Option<(usize, Side)> {
     Some((number / 2, Side::BOTH[number % 2]))
 }
 
-/// The reports that a session needs of its sockets. Errors are always reported.
+/// Returns the reports that a session needs of its sockets. Errors are always reported.
 fn interest() -> Interest {
     let interest = Interest::READABLE | Interest::WRITABLE;
-    // Urgent data makes reads stop short, so it must be known.
+    // Urgent data makes a read return short, so the session must know of it.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let interest = interest | Interest::PRIORITY;
     interest

@@ -15,18 +15,18 @@ use crate::relay::status::unavailable;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The clock cannot tell the ticks of the relay's timers apart: message 1.
+    /// The clock is too coarse for the ticks of the relay's timers: message 1.
     ClockTooCoarse,
     /// A system call failed while the relay was about to listen on `address`: messages 11 to 14.
     Listen {
-        /// Which one.
+        /// The step that failed.
         step: ListenStep,
-        /// Where the relay should listen.
+        /// The address to listen on.
         address: SocketAddr,
         /// The system's error.
         source: io::Error,
     },
-    /// This host cannot have a value: message 112.
+    /// A setting has a value that does not work on this host: message 112.
     Config(ConfigError),
     /// This host does not have the address of `--source`, or does not have it yet: message 112.
     SourceNotHere {
@@ -45,18 +45,18 @@ pub enum StartError {
         /// The target.
         target: SocketAddr,
     },
-    /// The limits of the process do not give what the pool needs: message 114.
+    /// The pool needs more than the limits of the process allow: message 114.
     PoolTooLarge {
         /// The sessions of `--sessions`.
         sessions: usize,
-        /// What they need, and what the limit is.
+        /// Their need and the limit, in words.
         need: String,
     },
     /// The socket passed in is not one listening TCP socket: message 115.
     InheritedSocket,
-    /// The status cannot be served there: message 137.
+    /// The status cannot be served at `status`: message 137.
     Status {
-        /// Where the status should be served.
+        /// The address or the path to serve it at.
         status: StatusAddress,
         /// The system's error.
         source: io::Error,
@@ -74,13 +74,13 @@ pub enum StartError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ListenStep {
-    /// Make the socket, and set its options: message 11.
+    /// Making the socket, and setting its options: message 11.
     Socket,
-    /// Bind it: message 12.
+    /// Binding it: message 12.
     Bind,
-    /// Listen: message 13.
+    /// Listening: message 13.
     Listen,
-    /// Make the poll instance and register with it: message 14.
+    /// Making the poll instance, and registering with it: message 14.
     Poll,
 }
 
@@ -139,7 +139,7 @@ impl fmt::Display for StartError {
 }
 
 impl StartError {
-    /// Whether the command line asks for what this host cannot do. Otherwise the system has failed.
+    /// Returns whether the command line asks for something that this host cannot do. Otherwise the system has failed.
     #[must_use]
     pub fn refuses_the_command_line(&self) -> bool {
         matches!(
@@ -164,7 +164,7 @@ impl Error for StartError {
     }
 }
 
-/// Waiting for events failed for good: message 110.
+/// Why a relay cannot go on: waiting for events failed. Its text is message 110.
 #[derive(Debug)]
 pub struct WaitError(pub(crate) io::Error);
 

@@ -1,10 +1,10 @@
 //! The listening socket: how it is made, and when the loop accepts.
 //!
 //! On Linux the listener is level-triggered: epoll reports it in each turn while its backlog is not
-//! empty. So a turn need not accept until EAGAIN. It accepts one connection, and twice as many as the
-//! turn before where several turns in a row find the listener reported. A lone connection costs one
-//! accept, a flood one for each connection, in few turns. Elsewhere mio's edge-triggered report makes
-//! each turn accept until EAGAIN.
+//! empty. So a turn need not accept until EAGAIN. Its share is one connection, and doubles with each
+//! turn in a row that finds the listener reported. A lone connection costs one accept, a flood one for
+//! each connection, in few turns. Elsewhere mio's reports are edge-triggered, so the listener stays
+//! ready until an accept returns EAGAIN.
 
 use std::io;
 use std::mem;
@@ -29,27 +29,27 @@ const LEVEL_TRIGGERED: bool = cfg!(target_os = "linux");
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: TcpListener,
-    /// It was passed in, and is open elsewhere as well.
+    /// Whether the socket was passed in. Then another process may have it open as well.
     inherited: bool,
     backlog: Backlog,
     /// Connections that the next turn may accept.
     batch: usize,
-    /// The socket is not watched, and nothing is accepted.
+    /// Whether accepting pauses, and the socket is not watched.
     paused: bool,
     /// Failed accepts of this turn.
     failures: usize,
-    /// The error that was logged last; `None`: an accept has succeeded since.
+    /// The error that was logged last; `None`: none since an accept succeeded.
     last_errno_logged: Option<i32>,
 }
 
-/// What is known of the connections that wait to be accepted.
+/// The relay's knowledge of the kernel's backlog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Backlog {
-    /// There are none, or the next turn will have them reported.
+    /// No connection waits, or the next turn gets a report.
     Empty,
-    /// One was accepted, and there may be more.
+    /// A connection was accepted, and more may wait.
     Unknown,
-    /// The kernel has reported some.
+    /// The kernel has reported that connections wait.
     Reported,
 }
 
@@ -59,7 +59,7 @@ pub(crate) enum Accepted {
     Connection(TcpStream, SocketAddr),
     /// No connection waits.
     Nothing,
-    /// `is_news`: unlike the failure before. `is_lasting`: another try would fail at once.
+    /// `is_news`: the error is not the one logged last. `is_lasting`: another try now would fail as well.
     Failed {
         errno: i32,
         is_news: bool,
@@ -79,8 +79,8 @@ impl Listener {
         Ok(Self::new(socket.into(), false))
     }
 
-    /// Binds as [`bind`](Self::bind) does, to be dropped again. Where relays share the port it does not
-    /// listen: the kernel would give it some of their connections, and its end would reset them.
+    /// Binds as [`bind`](Self::bind) does, for a check. With `--reuse-port` it does not listen, because the
+    /// kernel would give it connections of the relays that share the port, and closing would reset them.
     ///
     /// # Errors
     /// Message 11, 12 or 13.
@@ -91,7 +91,7 @@ impl Listener {
         Ok(Self::new(bound(config)?.into(), false))
     }
 
-    /// Takes a listening socket from the process that started this one. It must be what `config` says.
+    /// Takes a listening socket from the process that started this one. It must match `config`.
     ///
     /// # Errors
     /// Message 115 or 130, or 11 if it cannot be set up.
@@ -129,7 +129,7 @@ impl Listener {
         self.inherited
     }
 
-    /// Has a backlog reported. mio itself is always edge-triggered.
+    /// Registers the listener, level-triggered. mio itself always registers edge-triggered.
     #[cfg(target_os = "linux")]
     pub(crate) fn watch(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         use rustix::event::epoll::{EventData, EventFlags, add};
@@ -142,7 +142,7 @@ impl Listener {
         Ok(rustix::event::epoll::delete(registry, &self.socket)?)
     }
 
-    /// Has a backlog reported.
+    /// Registers the listener, edge-triggered.
     #[cfg(not(target_os = "linux"))]
     pub(crate) fn watch(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         registry.register(&mut self.socket, token, mio::Interest::READABLE)
@@ -158,12 +158,12 @@ impl Listener {
         self.backlog = Backlog::Reported;
     }
 
-    /// Returns whether a connection may wait that can be accepted now.
+    /// Returns whether a connection may wait, and accepting is not paused.
     pub(crate) fn is_ready(&self) -> bool {
         self.backlog != Backlog::Empty && !self.paused
     }
 
-    /// Begins a turn. Returns how many connections it may accept.
+    /// Begins a turn. Returns the number of connections that it may accept.
     pub(crate) fn begin_turn(&mut self) -> usize {
         self.failures = 0;
         let batch = if LEVEL_TRIGGERED { self.batch } else { ACCEPTS_PER_TURN };
@@ -176,7 +176,7 @@ impl Listener {
         self.note_accept(result)
     }
 
-    /// Notes what an accept returned.
+    /// Notes the result of an accept.
     fn note_accept(&mut self, result: io::Result<(TcpStream, SocketAddr)>) -> Accepted {
         let error = match result {
             Ok((requester, address)) => {
@@ -201,14 +201,14 @@ impl Listener {
         Accepted::Failed { errno, is_news, is_lasting }
     }
 
-    /// Ends a turn that accepted as many as it might: the kernel reports the rest again.
+    /// Ends a turn that used up its share. A level-triggered report returns for the rest of the backlog.
     pub(crate) fn end_turn(&mut self) {
         if LEVEL_TRIGGERED {
             self.backlog = Backlog::Empty;
         }
     }
 
-    /// Leaves the backlog as it is until [`resume`](Self::resume).
+    /// Stops watching the socket until [`resume`](Self::resume). Connections stay in the backlog.
     pub(crate) fn pause(&mut self, registry: &Registry) {
         if !mem::replace(&mut self.paused, true) {
             let _ = self.unwatch(registry);
@@ -228,12 +228,12 @@ impl Listener {
     }
 
     pub(crate) fn close(mut self, registry: &Registry) {
-        // An inherited socket stays open elsewhere, and epoll would go on reporting it.
+        // An inherited socket may stay open elsewhere, and epoll would go on reporting it.
         let _ = self.unwatch(registry);
     }
 }
 
-/// Returns whether an error says that descriptors or memory have run out, which time may mend.
+/// Returns whether an error means that descriptors or memory have run out. A later try may succeed.
 pub(crate) fn is_shortage(errno: i32) -> bool {
     let short = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     short.iter().any(|error| error.raw_os_error() == errno)
@@ -250,7 +250,7 @@ fn contradiction(config: &Config, address: SocketAddr, shares_port: bool) -> Opt
     (config.reuse_port && !shares_port).then(|| "--reuse-port".to_owned())
 }
 
-/// Returns `--bind-interface` as it was given, where the socket is not bound to that interface.
+/// Returns `--bind-interface` as it was given, if the socket is not bound to that interface.
 fn other_interface(config: &Config, socket: &Socket) -> Option<String> {
     let name = config.way.bind_interface.as_ref().filter(|name| !has_interface(socket, name))?;
     Some(format!("--bind-interface {name}"))
@@ -267,7 +267,7 @@ fn create(address: SocketAddr, config: &Config) -> io::Result<Socket> {
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
-    // A restart binds at once, whatever the last run left behind.
+    // A restart binds at once, although connections of the last run may be in TIME_WAIT.
     socket.set_reuse_address(true)?;
     if domain == Domain::IPV6 {
         // `::` serves IPv4 as well, whatever the system's default is.
@@ -283,7 +283,7 @@ fn create(address: SocketAddr, config: &Config) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Sets what every accepted socket inherits, so that no call is spent on it later.
+/// Sets the options that accepted sockets inherit, which saves the calls for each of them.
 #[inline(never)]
 fn set_inherited(socket: &Socket, address: SocketAddr, config: &Config) -> io::Result<()> {
     if let Some(dscp) = config.way.dscp {
@@ -291,7 +291,7 @@ fn set_inherited(socket: &Socket, address: SocketAddr, config: &Config) -> io::R
     }
     // Small messages go out at once.
     socket.set_tcp_nodelay(true)?;
-    // Urgent bytes stay in the stream, where a relay must find them.
+    // Urgent bytes stay in the stream, so that the relay passes them on in their place.
     socket.set_out_of_band_inline(true)
 }
 

@@ -1,9 +1,9 @@
 //! The loop: the sole owner of the poll instance, the tokens and the clock.
 //!
 //! A turn has named phases, in this order: wait for events; note readiness, without any I/O; work on
-//! the sessions that can go on; obey requests from outside; expire what is due; accept. The pool
-//! frees slots only in work and expire, and gives them out only in accept, when the turn's events
-//! are done with: no event can reach a session that it was not meant for.
+//! the sessions that can go on; resolve names; obey requests from outside; expire what is due; accept;
+//! serve the status. Only accepting gives slots out. By then the turn's events are noted and the freed
+//! slots have left the queues, so no event can reach a session that it was not meant for.
 
 mod accept;
 pub(crate) mod control;
@@ -54,7 +54,7 @@ use crate::session::stream::Readiness;
 
 pub use outcome::Outcome;
 
-/// Reads the clock: the only place.
+/// Reads the monotonic clock. The relay reads it nowhere else.
 fn now() -> Instant {
     Instant::now()
 }
@@ -73,23 +73,23 @@ pub struct Relay<S = Log> {
     sink: S,
     control: Control,
     poll: Poll,
-    /// The reports of this turn.
+    /// The kernel's reports of this turn.
     events: Events,
     life: Life,
     doors: Doors,
     pool: Pool<TcpStream>,
     choice: Choice,
     names: Names,
-    /// The slot from which sessions that wait for a target's address look for it; `None`: there is no news.
+    /// The first slot whose session has not looked at the news of a name yet; `None`: there is no news.
     look_from: Option<usize>,
     last_serial: u64,
-    /// Message 126, for the start; `None`: no privileges were given up.
+    /// Message 126, which the first turn logs; `None`: no privileges were given up.
     given_up: Option<Message>,
     /// The part of the status that is logged next; `None`: none was asked for.
     report: Option<Report>,
-    /// The service of the status, where there is one.
+    /// The service of the status; `None`: none was asked for.
     status: Option<Box<status::Service>>,
-    /// The log's descriptor while it is registered, because it is blocked.
+    /// The log's descriptor, registered while the log is blocked; `None`: it is not registered.
     log_registered: Option<RawFd>,
     /// When the absolute timeout ends the relay; `None`: never.
     ends_at: Option<Instant>,
@@ -100,23 +100,23 @@ pub struct Relay<S = Log> {
 /// How far the relay has come.
 #[derive(Clone, Copy, Debug)]
 enum Life {
-    /// It listens, and has had no turn.
+    /// Listening, before the first turn.
     Bound,
     Running,
     Ended(Outcome),
-    /// Waiting for events has failed, with this error.
+    /// Ended by this error of the wait for events.
     Failed(Errno),
 }
 
-/// Whether connections are let in.
+/// Whether the relay accepts connections.
 #[derive(Debug)]
 enum Doors {
     Open(Listener),
-    /// A drain has closed the listener. The relay ends with its last session.
+    /// The listener is closed, and the relay ends with its last session.
     Draining,
 }
 
-/// The descriptor of the poll instance. It is readable while the relay has events.
+/// Lends the descriptor of the poll instance, which is readable while the relay has events.
 impl<S> AsFd for Relay<S> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.poll.registry().as_fd()
@@ -130,30 +130,30 @@ impl<S: Sink> Relay<S> {
         self.listen
     }
 
-    /// Returns a handle to ask the running relay for things from another thread.
+    /// Returns a handle, which makes requests of the running relay from another thread.
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.control.handle()
     }
 
-    /// Returns the counts since the start. A relay that has ended still answers this and the questions below.
+    /// Returns the counts since the start. They are final once the relay has ended.
     #[must_use]
     pub fn totals(&self) -> Totals {
         self.pool.counts.totals()
     }
 
-    /// Returns the first target, which messages name.
+    /// Returns the first target, which is the one that messages name.
     fn first_target(&self) -> Destination {
         self.choice.targets()[0].target
     }
 
-    /// Returns the lookups of names since the start: those that have found addresses, and those that have failed.
+    /// Returns the numbers of name lookups since the start: those that found addresses, and those that failed.
     #[must_use]
     pub fn lookups(&self) -> [u64; 2] {
         self.names.lookups()
     }
 
-    /// Returns the state of each target, in their order.
+    /// Returns the state of each target, in the order of the configuration.
     #[must_use]
     pub fn targets(&self) -> &[TargetState] {
         self.choice.targets()
@@ -168,7 +168,7 @@ impl<S: Sink> Relay<S> {
     /// Relays until the absolute timeout, a stop, or the end of a drain. Then [`Handle::totals`] has the final counts.
     ///
     /// # Errors
-    /// Waiting for events failed for good. The last message is about it.
+    /// Waiting for events failed. The last message reports it.
     pub fn run(mut self) -> Result<Outcome, WaitError> {
         loop {
             if let Some(outcome) = self.run_turn(None)? {
@@ -184,8 +184,8 @@ impl<S: Sink> Relay<S> {
     /// when it is readable or when [`next_deadline`](Self::next_deadline) has come. A request of a [`Handle`] makes
     /// the descriptor readable. A turn that was not needed does no harm.
     ///
-    /// Returns why the relay has ended; `None`: it goes on. A relay that has ended returns the same again, and does
-    /// nothing. It still answers [`totals`](Self::totals), [`sessions`](Self::sessions) and
+    /// Returns why the relay has ended; `None`: it goes on. Further calls return the same, and do nothing else. A
+    /// relay that has ended still answers [`totals`](Self::totals), [`sessions`](Self::sessions) and
     /// [`targets`](Self::targets). Drop it: until then, its port stays taken.
     ///
     /// ```
@@ -214,11 +214,11 @@ impl<S: Sink> Relay<S> {
     /// ```
     ///
     /// # Errors
-    /// Waiting for events failed for good, and the relay has ended. The last message is about it.
+    /// Waiting for events failed, and the relay has ended. The last message reports it.
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<Option<Outcome>, WaitError> {
         let outcome = self.run_turn(timeout)?;
         if outcome.is_none() {
-            // The caller may wait for other things before the next turn.
+            // The caller may wait for something else before the next turn, so the lines go out now.
             self.pass_lines_on();
         }
         Ok(outcome)
@@ -267,7 +267,7 @@ impl<S: Sink> Relay<S> {
 
     // ----- note
 
-    /// Notes the reports of this turn. Returns whether there may be more than could be taken.
+    /// Notes the reports of this turn. Returns whether the kernel may have more of them.
     fn note(&mut self) -> bool {
         for event in &self.events {
             match event.token() {
@@ -299,7 +299,7 @@ impl<S: Sink> Relay<S> {
         pool.work(now, &mut edge);
     }
 
-    /// Borrows the pool, and the rest as the pool sees it.
+    /// Borrows the pool, and the rest of the relay as the pool's host.
     fn pool_and_edge(&mut self) -> (&mut Pool<TcpStream>, Instant, Edge<'_, S>) {
         let registry = self.poll.registry();
         let (sink, config, choice) = (&mut self.sink, &self.config, &mut self.choice);
@@ -318,7 +318,7 @@ impl<S: Sink> Relay<S> {
             self.stop_listening();
             self.sink.message(&Message::DrainSignal { sessions: self.pool.slots().len() });
         }
-        if self.control.is_asked() {
+        if self.control.take_ask() {
             self.control.answer(&self.pool, self.now);
         }
         if self.control.take_look_up() {
@@ -330,7 +330,7 @@ impl<S: Sink> Relay<S> {
         None
     }
 
-    /// Lets the timers that are due fire. With `more_events`, reports may wait that were not read yet.
+    /// Fires the timers that are due. With `more_events`, the kernel may have reports that were not read yet.
     fn expire(&mut self, more_events: bool) -> Option<Outcome> {
         if self.pool.take_due(Timer::Absolute, self.now) {
             match self.ends_at {
@@ -356,7 +356,7 @@ impl<S: Sink> Relay<S> {
 
     // ----- the end
 
-    /// Ends the sessions, which cuts them, and logs the last line.
+    /// Cuts the sessions, publishes the final totals and logs the last line.
     #[cold]
     fn finish(&mut self, message: &Message) {
         self.pool.stop();
@@ -364,8 +364,8 @@ impl<S: Sink> Relay<S> {
         self.sink.close(message);
     }
 
-    /// Looks for broken invariants at the end of a turn, in debug builds. A large pool is left alone:
-    /// the look is at every slot.
+    /// Checks the pool's invariants at the end of a turn, in debug builds. The check visits every slot,
+    /// so a large pool is not checked.
     fn check(&self) {
         if cfg!(debug_assertions) && self.config.sessions() <= POOL_CHECK_MAX {
             self.pool.check();

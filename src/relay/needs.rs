@@ -1,4 +1,4 @@
-//! The needs of a pool, and what the limits of the process and the memory of the machine give.
+//! The needs of a pool, and the limits that the process and the machine set.
 
 use mio::net::TcpStream;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -9,13 +9,13 @@ use crate::log::message::Message;
 use crate::relay::error::StartError;
 use crate::session::Session;
 
-/// What a pool needs at the most.
+/// The needs of a pool with all sessions live.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Needs {
     pub(super) sessions: usize,
     pub(super) descriptors: u64,
     pub(super) bytes: u64,
-    /// Descriptors that are no session's and no pipe's.
+    /// Descriptors beside those of sessions and pipes.
     own_descriptors: u64,
 }
 
@@ -28,21 +28,21 @@ impl Needs {
         Self::of_pool(config.sessions(), session_bytes, OWN_DESCRIPTORS + of_status + of_names)
     }
 
-    /// Returns the needs of `sessions` sessions, each of which takes `session_bytes` bytes, beside
-    /// `own_descriptors` of the relay's.
+    /// Returns the needs of `sessions` sessions of `session_bytes` bytes each, and of the relay's
+    /// `own_descriptors`.
     fn of_pool(sessions: usize, session_bytes: usize, own_descriptors: usize) -> Self {
         let descriptors = (2 * sessions + 2 * PIPES_MAX + own_descriptors) as u64;
         let bytes = (sessions * session_bytes) as u64;
         Self { sessions, descriptors, bytes, own_descriptors: own_descriptors as u64 }
     }
 
-    /// Returns message 105, which tells the needs.
+    /// Returns message 105, which reports the needs.
     pub(super) fn message(self) -> Message {
         let Self { sessions, descriptors, bytes, .. } = self;
         Message::PoolNeeds { sessions, descriptors, kib: bytes.div_ceil(1024) }
     }
 
-    /// Whether the limits of the process can give that.
+    /// Checks that the limits of the process meet the needs.
     ///
     /// # Errors
     /// Message 114.
@@ -63,10 +63,10 @@ impl Needs {
         Ok(())
     }
 
-    /// Raises the soft limit of descriptors as far as it is needed and may go.
+    /// Raises the soft limit of descriptors to the needs, but not above the hard limit.
     ///
     /// # Errors
-    /// Message 104, where not all sessions will have theirs.
+    /// Message 104, if the limit stays too low for all sessions.
     pub(super) fn raise_descriptor_limit(self) -> Result<(), Message> {
         let limit = raise_descriptor_limit(self.descriptors);
         let enough_for = limit.saturating_sub(self.own_descriptors) / 2;
@@ -77,7 +77,7 @@ impl Needs {
     }
 }
 
-/// Raises the soft limit towards `wanted`; the limit that is in force then.
+/// Raises the soft limit towards `wanted`. Returns the limit that is in force then.
 fn raise_descriptor_limit(wanted: u64) -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let current = current.unwrap_or(u64::MAX);

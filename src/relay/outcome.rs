@@ -6,11 +6,11 @@ use crate::log::message::Message;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The absolute timeout has expired: message 23.
+    /// The absolute timeout expired: message 23.
     AbsoluteTimeout,
-    /// It was asked to stop, or twice to drain: message 100.
+    /// A request to stop, or a second one to drain: message 100.
     Stopped,
-    /// It was asked to drain, and its last session has ended: message 102.
+    /// The end of the last session of a drain: message 102.
     Drained,
 }
 

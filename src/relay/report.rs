@@ -1,4 +1,4 @@
-//! The status that SIGUSR1 asks for: the totals, then a line for each live session.
+//! The status that SIGUSR1 asks for: the totals, the targets, then a line for each live session.
 //!
 //! Each turn logs a bounded part of it, and no more than the log has room for.
 
@@ -10,7 +10,7 @@ use crate::relay::Relay;
 /// The part of the status that is logged next.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Report {
-    /// The totals.
+    /// The totals and the targets.
     Totals,
     /// The sessions from this key on.
     Sessions(usize),
@@ -43,7 +43,7 @@ impl<S: Sink> Relay<S> {
         };
     }
 
-    /// Logs the state of the targets, where there are several. They are few.
+    /// Logs the state of the targets, if there are several addresses. The targets are few enough for one turn.
     #[cold]
     fn log_targets(&mut self) {
         for target in self.choice.targets().iter().filter(|_| self.choice.has_alternatives()) {

@@ -1,8 +1,8 @@
-//! The names of targets in the relay's turns: who asks for them, and what follows from the answers.
+//! The names of targets in the relay's turns: when they are looked up, and the effects of the answers.
 //!
-//! A session asks when it is let in, and gets the addresses that are known. Where none is, it waits for
+//! A session asks when it is let in, and gets the addresses that are known. If there are none, it waits for
 //! one in its slot, like a session that connects. News of a name goes to the choice of targets and to the
-//! log, and then the sessions that wait look for a target again, those of some slots in each turn.
+//! log. Then the sessions that wait look for a target again, those of a limited number of slots in each turn.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -33,7 +33,7 @@ impl<S: Sink> Relay<S> {
         self.names.ask_all(self.poll.registry(), self.now);
     }
 
-    /// Reads the answers that have come, and lets sessions that wait go on.
+    /// Reads the answers that have arrived, and lets the sessions that wait go on.
     pub(super) fn resolve_names(&mut self) {
         if self.names.is_empty() {
             return;
@@ -71,9 +71,9 @@ impl<S: Sink> Relay<S> {
         }
     }
 
-    /// Returns the addresses of a target's name that sessions can connect to: `--source` may be of one
-    /// family only, as may be all requesters, and the relay's own listener is no target. Those that this host
-    /// has no way to now, as for a family that it does without, are the last ones.
+    /// Returns the addresses of a target's name that sessions can connect to. It leaves out the relay's own
+    /// listener, and those of a family in which no connection from `--source` exists. Addresses without a route
+    /// from this host come last.
     fn usable(&self, target: &Target, addresses: &[IpAddr]) -> Vec<SocketAddr> {
         let is_usable = |address: &SocketAddr| {
             let suits = self.config.source.is_none_or(|source| can_serve(source, *address, self.listen));

@@ -1,4 +1,4 @@
-//! Requests that come as signals of the process.
+//! Requests that come as signals to the process.
 
 use std::io;
 use std::sync::Arc;
@@ -10,21 +10,21 @@ use crate::relay::Relay;
 use crate::relay::control::Requests;
 
 impl<S: Sink> Relay<S> {
-    /// Lets the process's signals ask for the same as a [`Handle`](crate::Handle). Needs the feature `signals`.
+    /// Lets signals make the requests of a [`Handle`](crate::Handle). Needs the feature `signals`.
     ///
     /// SIGTERM, SIGINT and SIGHUP stop, SIGQUIT drains, SIGUSR1 reports. Where targets may be names, SIGHUP looks
-    /// them up instead, and elsewhere one that was ignored stays ignored. SIGXFSZ no longer kills the process, so
-    /// that a log file at its size limit does not.
+    /// them up instead. Elsewhere, a SIGHUP that was ignored before stays ignored. SIGXFSZ no longer kills the
+    /// process when a log file reaches its size limit.
     ///
-    /// A signal asks every relay of the process that has called this. Without a call, the library leaves
-    /// the signals as they are.
+    /// A signal reaches every relay of the process that has called this. Without a call, the library leaves
+    /// the signals alone.
     ///
     /// # Errors
     /// No descriptor is left.
     pub fn listen_to_signals(&self) -> io::Result<()> {
         let Requests { stop, drain, report, look_up, .. } = &self.control.requests;
-        // A closed terminal stops the relay, unless nohup(1) or its like has asked for the opposite. A relay
-        // that resolves names looks them up instead, which nohup has nothing against.
+        // A closed terminal stops the relay, unless nohup(1) or its like has had SIGHUP ignored. A relay
+        // that resolves names looks them up instead, which does no harm under nohup.
         let hang_up = if self.config.resolve() {
             Some((SIGHUP, look_up))
         } else {
@@ -41,8 +41,8 @@ impl<S: Sink> Relay<S> {
     }
 }
 
-/// Returns whether the process was started with this signal ignored, as nohup(1) does it. Where the
-/// system does not say, the answer is yes, so that the signal is left as it is.
+/// Returns whether the process ignores this signal, as it does under nohup(1). Returns true where the
+/// system does not say, so that the signal is left alone.
 fn ignores(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

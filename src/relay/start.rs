@@ -1,4 +1,4 @@
-//! The start: binding, inheriting, checking, and what the limits of the process give a pool.
+//! The start: binding or inheriting the listener, the checks, and the first messages.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -31,26 +31,25 @@ use crate::sys::clock_resolution;
 use crate::sys::net::{can_be_bound, canonical, comes_in_on, is_broadcast, is_own};
 
 impl<S: Sink> Relay<S> {
-    /// Binds the listener. Messages go to `sink` once the relay runs. The time of the absolute timeout begins now.
+    /// Binds the listener. Messages go to `sink` once the relay runs. The absolute timeout runs from now on.
     /// A relay can run in another thread if its sink is [`Send`].
     ///
-    /// The first turn raises the soft limit of descriptors, which is the process's, to the needs of the pool.
+    /// The first turn raises the process's soft limit of descriptors to the needs of the pool.
     ///
     /// # Errors
-    /// The relay cannot listen or serve its status, this host lacks what a setting needs, a target is the relay
-    /// itself, or the pool needs more than the limits give: messages 1, 11 to 14, 112 to 114, 132 or 137.
+    /// The relay cannot listen or serve its status, a setting does not work on this host, a target is the relay
+    /// itself, or the pool needs more than the limits allow: messages 1, 11 to 14, 112 to 114, 132 or 137.
     pub fn bind(config: Config, sink: S) -> Result<Self, StartError> {
         check_before(&config)?;
         let listener = Listener::bind(&config)?;
         Self::assemble(config, sink, listener)
     }
 
-    /// As [`bind`](Self::bind), with a socket that listens already: that of a service manager.
-    /// It must be what `--bind`, `--reuse-port` and `<fwd port>` say.
+    /// Does the same as [`bind`](Self::bind) with a socket that listens already, such as a service manager's. It
+    /// must match `<fwd port>`, `--bind`, `--bind-interface` and `--reuse-port`.
     ///
     /// # Errors
-    /// Those of [`bind`](Self::bind). Or the socket is not one that listens (115), or contradicts the
-    /// configuration (130).
+    /// Those of [`bind`](Self::bind). Or the socket does not listen (115), or contradicts the configuration (130).
     pub fn with_listener(
         config: Config,
         sink: S,
@@ -116,16 +115,16 @@ impl<S: Sink> Relay<S> {
 pub struct Checked {
     /// The address that the relay would listen on.
     pub address: SocketAddr,
-    /// The messages that the start would log after 15 and 131: 105 and 104, where there is cause.
+    /// The last messages of a start: 105, 104 and 136, where there is cause.
     pub remarks: Vec<Message>,
 }
 
 impl Relay {
-    /// Does all that a start does, and lets go of it again. `listener` is a socket as
-    /// [`with_listener`](Self::with_listener) takes it.
+    /// Does all that a start does, and closes the sockets again. `listener` is a socket for
+    /// [`with_listener`](Self::with_listener).
     ///
-    /// Connections are never accepted. One that comes while the port is bound is reset, as it would be
-    /// without a relay, and none is taken from a relay that shares its port.
+    /// It accepts no connection. One that arrives while the port is bound is reset, as it would be without
+    /// a relay. A relay that shares the port loses none.
     ///
     /// # Errors
     /// Those of the start.
@@ -144,8 +143,8 @@ impl Relay {
     }
 }
 
-/// Makes the poll instance, and registers what it watches from the start on. Returns the listener's
-/// address as well.
+/// Checks the targets and `--source` against the listener's address, and returns this address as well. Makes
+/// the poll instance, and registers the listener and the control socket with it.
 fn watch(config: &Config, listener: &mut Listener) -> Result<(SocketAddr, Poll, Control), StartError> {
     let address = listener.address().map_err(ListenStep::Poll.failed(config.listen()))?;
     check_targets(config, address)?;
@@ -158,16 +157,16 @@ fn watch(config: &Config, listener: &mut Listener) -> Result<(SocketAddr, Poll, 
     Ok((address, poll, control))
 }
 
-/// Listens for those who ask for the status, where `--status` says so.
+/// Binds the listener of the status, if `--status` was given.
 fn serve(config: &Config, poll: &Poll, now: Instant) -> Result<Option<Service>, StartError> {
     let place = config.status.as_ref();
     place.map(|place| Service::bind(place, poll.registry(), (time_of_day(), now))).transpose()
 }
 
-/// Returns a target as sessions know it.
+/// Returns a target as sessions refer to it.
 ///
-/// Messages and answers to handles name it in any thread, and sessions are many. So its name lives as long as
-/// the process: a relay has a few, each shorter than 256 bytes.
+/// Every session and message has a copy, which may outlive the relay in any thread. So a name is leaked: a relay
+/// has a few, each shorter than 256 bytes.
 fn destination(target: &Target) -> Destination {
     match target.address() {
         Some(address) => address.into(),
@@ -175,7 +174,7 @@ fn destination(target: &Target) -> Destination {
     }
 }
 
-/// Returns the names among the targets, with their indexes.
+/// Returns the targets that are names, with their indexes.
 fn names(config: &Config) -> impl Iterator<Item = (usize, Name)> {
     config.targets().enumerate().filter_map(|(index, target)| match &target.host {
         TargetHost::Name(name) => Some((index, name.clone())),
@@ -183,8 +182,8 @@ fn names(config: &Config) -> impl Iterator<Item = (usize, Name)> {
     })
 }
 
-/// Returns what is to be said of the pool and the limits: messages 105, where `--sessions` was given,
-/// and 104. Raises the descriptor limit. Message 136 follows for each backup that cannot be tried.
+/// Raises the descriptor limit. Returns the remarks of a start: message 105 if `--sessions` was given, 104 if
+/// the limit stays too low, and 136 for each backup that cannot be tried.
 #[cold]
 fn remarks(config: &Config, listen: SocketAddr) -> Vec<Message> {
     let needs = Needs::of(config);
@@ -211,7 +210,7 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-/// Checks everything that can be checked before a socket is bound.
+/// Checks everything that can be checked before the listener is bound.
 ///
 /// # Errors
 /// Message 1, 112, 114 or 132.
@@ -254,7 +253,8 @@ fn check_targets(config: &Config, listen: SocketAddr) -> Result<(), StartError> 
     }
 }
 
-/// Checks that requesters at `listen` can have an address of the target's family, where it becomes the source.
+/// Checks that a connection to the target can come from `--source`: both must be of one address family. With
+/// `--source requester`, that is the family of the requesters at `listen`.
 ///
 /// # Errors
 /// Message 112.
@@ -286,7 +286,7 @@ fn reaches(target: SocketAddr, listen: SocketAddr) -> bool {
     }
 }
 
-/// Checks that the wheel's ticks can be told apart.
+/// Checks that the clock resolves the ticks of the wheel.
 fn check_clock(resolution: Duration) -> Result<(), StartError> {
     if resolution > TICK { Err(StartError::ClockTooCoarse) } else { Ok(()) }
 }
@@ -296,7 +296,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_is_refused_only_if_ticks_cannot_be_told_apart() {
+    fn a_clock_is_refused_only_if_it_does_not_resolve_a_tick() {
         for resolution in [Duration::ZERO, Duration::from_nanos(1), TICK] {
             assert!(check_clock(resolution).is_ok());
         }
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_leads_back_only_to_the_own_port_on_an_own_address() {
+    fn a_target_leads_back_only_at_the_port_and_an_address_of_the_listener() {
         let cases = [
             ("127.0.0.1:80", "0.0.0.0:80", true),
             ("127.3.2.1:80", "0.0.0.0:80", true),
@@ -322,7 +322,7 @@ mod tests {
         ];
         for (target, listen, expected) in cases {
             let reached = reaches(target.parse().unwrap(), listen.parse().unwrap());
-            assert_eq!(reached, expected, "{target} from {listen}");
+            assert_eq!(reached, expected, "{target} at {listen}");
         }
     }
 }

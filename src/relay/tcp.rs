@@ -18,7 +18,7 @@ impl Stream for TcpStream {
     }
 
     fn write(&mut self, bytes: &[u8], eof_follows: bool) -> io::Result<usize> {
-        // One packet less for each EOF.
+        // MSG_MORE lets the last bytes wait for the FIN, which saves a packet for each EOF.
         #[cfg(target_os = "linux")]
         if eof_follows {
             use rustix::net::{SendFlags, send};
@@ -50,12 +50,12 @@ impl Stream for TcpStream {
     }
 
     fn send_at_once(&mut self) {
-        // If it fails, small writes go out late, but they do.
+        // If it fails, small writes go out late.
         let _ = self.set_nodelay(true);
     }
 
     fn limit_unsent(&mut self, limited: bool) {
-        // 0 is the system's own limit. If it fails, interactive traffic may wait longer.
+        // 0 stands for the system's own limit. If it fails, interactive traffic may wait longer.
         #[cfg(target_os = "linux")]
         let _ =
             SockRef::from(&*self).set_tcp_notsent_lowat(if limited { UNSENT_BESIDE_INTERACTIVE } else { 0 });
@@ -64,7 +64,7 @@ impl Stream for TcpStream {
     }
 
     fn reset_on_close(&mut self) {
-        // If it fails, the close is an orderly one: there is no other way to abort.
+        // If it fails, the close is an orderly one, as there is no other way to abort.
         let _ = SockRef::from(&*self).set_linger(Some(std::time::Duration::ZERO));
     }
 
@@ -77,15 +77,15 @@ impl Stream for TcpStream {
         else {
             return 0;
         };
-        // The limit counts the kernel's own structures as well as the bytes; half of it is a safe
-        // share for these.
+        // The limit counts the kernel's own structures as well as the bytes. Half of it is a safe
+        // share for the bytes.
         (limit / 2).saturating_sub(queued as usize)
     }
 }
 
 impl From<&mio::event::Event> for Readiness {
     fn from(event: &mio::event::Event) -> Self {
-        // These are hints: whatever they mean, the reads and writes that follow find out.
+        // These are hints. The reads and writes that follow find out the facts.
         let closed = event.is_read_closed() || event.is_write_closed() || event.is_error();
         #[cfg(any(target_os = "linux", target_os = "android"))]
         let urgent = event.is_priority();

@@ -1,4 +1,4 @@
-//! The loop: an absolute timeout that is far away, a target that leads back to the relay, and a wait that fails.
+//! The loop: a distant absolute timeout, a target that leads back to the relay, and a wait that fails.
 
 use std::net::Ipv4Addr;
 use std::sync::mpsc::{Receiver, channel};
@@ -8,7 +8,10 @@ use super::*;
 use crate::limits::TICK;
 use crate::pool::Wake;
 
-/// A relay on a port of the system's choice, its address, and its messages.
+/// Time for a message. Only a defect takes that long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Returns a relay on a port of the system's choice, its address, and its messages.
 fn relay(absolute_timeout: Duration) -> (Relay<impl Sink>, SocketAddr, Receiver<Message>) {
     let mut config = Config::new((Ipv4Addr::LOCALHOST, 0).into(), (Ipv4Addr::LOCALHOST, 80)).unwrap();
     config.set_absolute_timeout(absolute_timeout).unwrap();
@@ -39,17 +42,18 @@ fn an_absolute_timeout_beyond_the_reach_of_the_wheel_ends_the_relay_neither_earl
 #[test]
 fn a_target_that_leads_back_here_does_not_eat_the_pool() {
     let (mut relay, own, messages) = relay(Duration::ZERO);
-    // As address translation does it, where the start cannot see it.
+    // Address translation can do this, and the start cannot see it.
     relay.choice = Choice::new([own.into()]);
     let handle = relay.handle();
     let run = thread::spawn(move || relay.run());
 
     let _requester = std::net::TcpStream::connect(own).unwrap();
     let mut allocated = 0;
-    for message in messages {
-        allocated += usize::from(matches!(message, Message::Allocated { .. }));
-        if matches!(message, Message::OwnConnection { .. } | Message::PoolExhausted { .. }) {
-            break;
+    loop {
+        match messages.recv_timeout(PATIENCE).unwrap() {
+            Message::Allocated { .. } => allocated += 1,
+            Message::OwnConnection { .. } | Message::PoolExhausted { .. } => break,
+            _ => {}
         }
     }
     handle.stop();
@@ -62,7 +66,7 @@ fn a_target_that_leads_back_here_does_not_eat_the_pool() {
 fn a_relay_whose_wait_has_failed_has_ended() {
     let (mut relay, _, messages) = relay(Duration::ZERO);
     assert_eq!(relay.turn(Some(Duration::ZERO)).unwrap(), None);
-    // The kernel refuses to wait for no events.
+    // epoll_wait(2) fails without room for an event.
     relay.events = Events::with_capacity(0);
     let first = relay.turn(Some(Duration::ZERO)).unwrap_err().to_string();
     relay.events = Events::with_capacity(EVENTS_PER_TURN);

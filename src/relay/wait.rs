@@ -1,5 +1,5 @@
-//! Waiting for events, and what goes out before the loop sleeps: the lines of turns that follow each
-//! other at once go out together.
+//! Waiting for events, and passing the log's lines on before the loop sleeps. The lines of turns that
+//! follow each other at once go out together.
 
 use std::io;
 use std::os::fd::AsRawFd as _;
@@ -16,8 +16,8 @@ use crate::relay::error::WaitError;
 use crate::relay::{Life, Relay, now};
 
 impl<S: Sink> Relay<S> {
-    /// Returns when the relay needs its next turn, events or not. A time that has passed means at once, as it does
-    /// before the first turn. `None`: not before an event.
+    /// Returns when the relay needs its next turn, events or not. A time in the past means at once, as before
+    /// the first turn. `None`: not before an event.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let has_visits = self.status.as_ref().is_some_and(|status| status.is_ready());
@@ -75,7 +75,7 @@ impl<S: Sink> Relay<S> {
         }
     }
 
-    /// Keeps the lines of a turn for those of the next one, if that follows at once.
+    /// Holds the lines of this turn, because the next turn may follow at once with more.
     pub(super) fn hold_lines(&mut self, has_opened: bool) {
         if self.sink.is_gathering() {
             self.gathering.hold(has_opened, self.now);
@@ -91,8 +91,8 @@ impl<S: Sink> Relay<S> {
         self.watch_log();
     }
 
-    /// Watches the log's output while it is blocked. Outputs that cannot be watched, such as a full
-    /// disk, are tried again with the next line.
+    /// Watches the log's output while it is blocked. An output that cannot be watched, such as a file on
+    /// a full disk, is tried again with the next line.
     pub(super) fn watch_log(&mut self) {
         let blocked = self.sink.blocked_on().map(|descriptor| descriptor.as_raw_fd());
         if blocked == self.log_registered {
@@ -109,40 +109,40 @@ impl<S: Sink> Relay<S> {
 }
 
 /// Returns how long to sleep for a deadline that is `rest` away. The kernel may end a wait late by a thousandth
-/// of it, or by a 200th for a process that was niced, though by no more than 100 ms. So of a long wait a last part
-/// is left for another one.
+/// of it, or by a 200th if the process was niced, but by 100 ms at most. So a long wait ends before the deadline,
+/// and a short one covers the last part.
 fn punctual(rest: Duration) -> Duration {
     if rest > PUNCTUAL_WAIT_MAX { rest.saturating_sub(rest / LAST_WAIT_SHARE) } else { rest }
 }
 
-/// The lines that wait for those of the next turn, and whether a look for events pays before they go.
+/// The lines held for those of the next turn, and whether a look for events pays before they go out.
 #[derive(Debug, Default)]
 pub(super) struct Gathering {
-    /// When the first of them was held; `None`: there are none.
+    /// When the first line was held; `None`: no line is held.
     since: Option<Instant>,
-    /// The last turn has opened a session, whose target may have answered by now.
+    /// Whether the last turn opened a session, whose target may have answered by now.
     has_opened: bool,
     /// Looks after turns that opened no session, and after those that did.
     looks: [Look; 2],
 }
 
-/// Becomes rare while it finds nothing.
+/// How often the relay looks for events: ever more rarely while it finds none.
 #[derive(Clone, Copy, Debug, Default)]
 struct Look {
-    /// Turns to go without one.
+    /// Turns left without a look.
     skip: u8,
-    /// The turns that the last failure cost.
+    /// Turns without a look after the last one; 0 if that found events.
     skipped: u8,
 }
 
-/// What happens to the lines that are held.
+/// The next step for the lines that are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
-    /// The next turn comes at once: they wait for its lines.
+    /// Hold them, because the next turn comes at once.
     Hold,
-    /// They wait if there are events already.
+    /// Hold them if there are events already, and pass them on otherwise.
     Look,
-    /// They go out.
+    /// Pass them on.
     PassOn,
 }
 
@@ -217,7 +217,7 @@ mod tests {
                 })
                 .count()
         };
-        // After 1, 2, 4, 8, 16, 32 turns without, and then after every 64.
+        // Looks come after 1, 2, 4, 8, 16 and 32 turns without one, and then after every 64.
         assert_eq!(looks(1 + 2 + 3 + 5 + 9 + 17 + 33, false), 7);
         assert_eq!(looks(650, false), 10);
         assert_eq!(looks(65, true), 1);
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_the_waits_for_a_deadline_ends_in_time_even_if_each_is_as_late_as_it_may_be() {
+    fn the_last_wait_for_a_deadline_ends_in_time_even_if_each_wait_is_as_late_as_it_may_be() {
         let slack = |wait: Duration| (wait / 200).min(Duration::from_millis(100));
         for seconds in 1..=100_000 {
             let (mut rest, mut waits) = (Duration::from_secs(seconds), 0);
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn looks_after_turns_that_opened_a_session_stand_for_themselves() {
+    fn looks_after_turns_that_opened_a_session_are_counted_separately() {
         let start = Instant::now();
         let mut gathering = Gathering::default();
         gathering.hold(false, start);

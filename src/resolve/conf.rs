@@ -1,4 +1,4 @@
-//! resolv.conf: which servers to ask, how often and how long, and where else to search for a name.
+//! resolv.conf: the servers to ask, how often and for how long, and the domains to search for a name.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
@@ -15,11 +15,11 @@ pub struct Conf {
     servers: Vec<SocketAddr>,
     /// The domains in which a name is searched.
     search: Vec<Name>,
-    /// Dots that let a name be asked for as it is before the search domains are tried.
+    /// The number of dots with which a name is asked for as it is before the search domains are tried.
     ndots: u32,
-    /// How long one try waits for its answer.
+    /// The time that one try waits for its answer.
     pub timeout: Duration,
-    /// Tries of each server.
+    /// The number of tries of each server.
     attempts: u32,
     /// Whether each lookup begins with the next server.
     pub rotate: bool,
@@ -39,10 +39,10 @@ impl Default for Conf {
 }
 
 impl Conf {
-    /// Parses the text of a resolv.conf; `zone` gives the index of an interface by its name.
+    /// Parses the text of a resolv.conf. `zone` returns the index of an interface by its name.
     ///
-    /// Lines and options that are unknown or malformed are skipped, and values out of range are
-    /// brought into it, as the C library does. A text without a server means one on this machine.
+    /// As in the C library, unknown or malformed lines and options are skipped, values are clamped to their
+    /// range, and without a server the one on this machine is asked.
     #[must_use]
     pub fn parse(text: &str, zone: fn(&str) -> Option<u32>) -> Self {
         let mut conf = Self::default();
@@ -52,7 +52,7 @@ impl Conf {
             let mut words = line.split_ascii_whitespace();
             match words.next() {
                 Some("nameserver") => servers.extend(words.next().and_then(|word| server(word, zone))),
-                // The last of these lines counts.
+                // The last `search` or `domain` line counts.
                 Some("search") => conf.search = words.filter_map(|word| Name::parse(word).ok()).collect(),
                 Some("domain") => conf.search = words.next().into_iter().flat_map(Name::parse).collect(),
                 Some("options") => words.for_each(|word| conf.set(word)),
@@ -80,7 +80,7 @@ impl Conf {
         }
     }
 
-    /// Returns the names to ask for, one after the other, until one exists.
+    /// Returns the names to ask for, in order, until one has an address.
     #[must_use]
     pub fn candidates(&self, name: &Name) -> Vec<Name> {
         let mut candidates = Vec::new();
@@ -93,8 +93,8 @@ impl Conf {
         candidates
     }
 
-    /// Returns the server of a try: each in turn, from `first` on. After the last try of the last
-    /// server, there is none.
+    /// Returns the server to ask after `tries` failed tries: each in turn, from the one at `first` on. None: each
+    /// server has had all its attempts.
     #[must_use]
     pub fn server(&self, first: usize, tries: usize) -> Option<SocketAddr> {
         let most = usize::try_from(self.attempts).unwrap_or(1) * self.servers.len();
@@ -103,7 +103,7 @@ impl Conf {
     }
 }
 
-/// Parses the address of a server; one with a zone is of this link.
+/// Parses the address of a server. An IPv6 address may have a zone, by name or by index.
 fn server(text: &str, zone: fn(&str) -> Option<u32>) -> Option<SocketAddr> {
     let Some((address, name)) = text.split_once('%') else {
         return Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, DNS_PORT));
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn each_server_is_tried_as_often_as_there_are_attempts_from_the_first_on() {
+    fn each_server_is_tried_in_turn_from_the_first_on_until_its_attempts_are_used_up() {
         let conf = Conf::parse("nameserver 10.0.0.1\nnameserver 10.0.0.2\noptions attempts:2", zone);
         let order = |first: usize| -> Vec<_> {
             (0..5).map(|tries| conf.server(first, tries).map(|at| at.ip().to_string())).collect()
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_few_dots_is_searched_in_the_domains_first() {
+    fn a_name_with_few_dots_is_tried_in_the_search_domains_first() {
         let text = "search a.example b.example . c..d";
         assert_eq!(candidates(text, "db"), ["db.a.example.", "db.b.example.", "db"]);
         assert_eq!(candidates(text, "db.x"), ["db.x", "db.x.a.example.", "db.x.b.example."]);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absolute_name_is_not_searched_for() {
+    fn an_absolute_name_is_not_tried_in_the_search_domains() {
         assert_eq!(candidates("search a.example", "db."), ["db."]);
     }
 

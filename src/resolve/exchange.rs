@@ -1,4 +1,4 @@
-//! Asking the servers for one family of addresses: one try after the other until an answer counts.
+//! The queries for one family of addresses: one try after another, until an answer counts.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -9,19 +9,19 @@ use crate::resolve::name::Name;
 use crate::resolve::wire::{self, Answer, Family};
 use crate::resolve::{Action, Key, Transport, Why};
 
-/// The tries to get one family of addresses for one name. Each has a socket of its own.
+/// The tries to get one family of addresses of one name. Each has a socket of its own.
 #[derive(Debug)]
 pub(super) struct Exchange {
     pub(super) family: Family,
-    /// The server of the first try, by its place in the list.
+    /// The index of the first try's server, which wraps around.
     first_server: usize,
-    /// Tries that failed.
+    /// The number of failed tries.
     tries: usize,
     way: Way,
     state: State,
 }
 
-/// How the next try is made.
+/// How the query of a try is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     UdpWithEdns,
@@ -43,11 +43,11 @@ pub(super) struct Try {
     pub(super) key: Key,
     pub(super) until: Instant,
     query: Vec<u8>,
-    /// The beginning of an answer over TCP; shorter than one message.
+    /// The bytes received so far over TCP, less than one whole message.
     stream: Vec<u8>,
 }
 
-/// The result of all tries: addresses, at least one, with the time to ask for them again.
+/// The result of all tries: at least one address, and the time to ask again; or the reason for the failure.
 pub(super) type Finding = Result<(Vec<IpAddr>, Instant), Why>;
 
 impl Exchange {
@@ -55,7 +55,7 @@ impl Exchange {
         Self { family, first_server, tries: 0, way: Way::UdpWithEdns, state: State::Ready }
     }
 
-    /// Begins the next try, if it is time for one.
+    /// Begins the next try. None: one is under way, or none is left.
     pub(super) fn open(
         &mut self,
         name: &Name,
@@ -64,7 +64,7 @@ impl Exchange {
         now: Instant,
     ) -> Option<Action> {
         let State::Ready = self.state else { return None };
-        // If resolv.conf has been read again and allows fewer tries, this one is the last.
+        // If resolv.conf was read again since and allows fewer tries, this one is the last.
         let server =
             conf.server(self.first_server, self.tries).or_else(|| conf.server(self.first_server, 0))?;
         let query = wire::query(id, name, self.family, self.way == Way::UdpWithEdns);
@@ -76,7 +76,7 @@ impl Exchange {
         Some(Action::Open { key, server, transport, bytes })
     }
 
-    /// Takes a datagram, or the next bytes of a stream.
+    /// Takes a datagram, or the next bytes of the TCP stream.
     pub(super) fn received(&mut self, conf: &Conf, bytes: &[u8], now: Instant) {
         let State::Waiting(waiting) = &mut self.state else { return };
         let answer = match self.way {
@@ -130,8 +130,8 @@ impl Exchange {
 }
 
 impl Try {
-    /// Joins the pieces of a stream, and returns the first message once it is whole. Only the server writes to the
-    /// connection, so it alone can have sent another message than the answer: the try has failed.
+    /// Adds the next bytes of the stream, and reads the first message once it is whole. Only the server writes to
+    /// the connection, so a message that does not answer the query is its fault, and fails the try.
     fn take_from_stream(&mut self, bytes: &[u8]) -> Answer {
         self.stream.extend_from_slice(bytes);
         let message = self.stream.split_first_chunk().and_then(|(length, rest)| {
@@ -146,7 +146,7 @@ impl Try {
     }
 }
 
-/// Returns a message as it goes over TCP, behind its length.
+/// Returns a message as it is sent over TCP, preceded by its length.
 fn prefixed(message: &[u8]) -> Vec<u8> {
     let length = u16::try_from(message.len()).unwrap_or(u16::MAX);
     [&length.to_be_bytes(), message].concat()

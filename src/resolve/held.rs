@@ -1,4 +1,4 @@
-//! One name, the addresses that are known of it, and when to look it up again.
+//! One name, its known addresses, and when to look it up again.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -10,37 +10,37 @@ use crate::resolve::name::Name;
 use crate::resolve::wire::Family;
 use crate::resolve::{Outcome, Why, hosts};
 
-/// A name that is resolved as long as sessions ask for it.
+/// A name that is resolved for as long as sessions ask for it.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) name: Name,
-    /// From the hosts file. If there are any, no server is asked.
+    /// Its addresses in the hosts file. If there are any, no server is asked.
     from_hosts: Vec<IpAddr>,
-    /// IPv6 and IPv4 in turns (RFC 8305), each in the order of its answer: where one family leads nowhere,
-    /// the second address is of the other. They serve until there are others.
+    /// Its addresses, IPv6 and IPv4 in turns (RFC 8305), each in the order of its answer. So if one family cannot be
+    /// reached, the second address is of the other. They stay in use until there are others.
     pub(super) addresses: Vec<IpAddr>,
     pub(super) phase: Phase,
-    /// The earliest time at which a session's question begins a lookup. None until the first
+    /// The earliest time at which a session that asks begins a lookup. None until the first
     /// lookup has ended.
     due: Option<Instant>,
-    /// The beginning of the last lookup.
+    /// The beginning of the last lookup. None: there was none.
     begun: Option<Instant>,
-    /// Lookups that failed since the last one that did not.
+    /// Failed lookups since the last success.
     failures: u32,
-    /// The failure that was reported since the last success, so that it is reported once.
+    /// The failure last reported, so that it is reported once. None: there was none since the last success.
     failure_reported: Option<Why>,
-    /// The time until which sessions wait for a first address.
+    /// The time until which sessions wait for a first address. None: no session has had to wait.
     wanted_until: Option<Instant>,
-    /// Lookups that have found addresses, and those that have not, since the start.
+    /// Lookups that have found addresses, and lookups that have failed, since the start.
     pub(super) ended: [u64; 2],
-    /// The last result, until it is reported.
+    /// The result to report next. None: there is none.
     pub(super) news: Option<Outcome>,
 }
 
 #[derive(Debug)]
 pub(super) enum Phase {
     Idle,
-    /// A lookup has begun, and first of all the files must be looked at.
+    /// A lookup has begun, and must first look at the files.
     Files,
     Asking(Box<Lookup>),
 }
@@ -62,7 +62,7 @@ impl Held {
         }
     }
 
-    /// Begins a lookup if one is due. The asking session waits until `until` if there are no addresses.
+    /// Begins a lookup if one is due. If there are no addresses, the session that asks waits until `until`.
     pub(super) fn ask(&mut self, now: Instant, until: Instant) {
         if self.addresses.is_empty() {
             self.wanted_until = self.wanted_until.max(Some(until));
@@ -72,7 +72,7 @@ impl Held {
         }
     }
 
-    /// Begins a lookup because the addresses lead nowhere, but not within a second of the last one.
+    /// Begins a lookup because the addresses cannot be reached, but not within [`LOOKUP_INTERVAL`] of the last one.
     pub(super) fn ask_now(&mut self, now: Instant) {
         let is_early = self.begun.is_some_and(|begun| now < begun + LOOKUP_INTERVAL);
         if matches!(self.phase, Phase::Idle) && !is_early {
@@ -90,7 +90,7 @@ impl Held {
         self.from_hosts = hosts::addresses(text, &self.name);
     }
 
-    /// Goes on after a look at the files: without an address from there, servers are asked.
+    /// Goes on after a look at the files. Asks the servers if the hosts file has no address.
     pub(super) fn files_read(&mut self, conf: &Conf, first_server: usize, now: Instant) {
         if self.from_hosts.is_empty() {
             self.phase = Phase::Asking(Box::new(Lookup::begin(&self.name, conf, first_server)));
@@ -100,7 +100,7 @@ impl Held {
         }
     }
 
-    /// Takes over the results that the lookup has by now.
+    /// Takes over the results that the lookup has so far.
     pub(super) fn conclude(&mut self, now: Instant) {
         let Phase::Asking(lookup) = &mut self.phase else { return };
         match lookup.result() {
@@ -119,7 +119,7 @@ impl Held {
         }
     }
 
-    /// Ends the tries whose time is over, or begins the lookup that sessions wait for.
+    /// Fails the tries whose time is over, or begins the lookup that sessions wait for.
     pub(super) fn expire(&mut self, conf: &Conf, now: Instant) {
         if let Phase::Asking(lookup) = &mut self.phase {
             lookup.expire(conf, now);
@@ -136,7 +136,7 @@ impl Held {
         }
     }
 
-    /// Returns when to begin the next lookup for the sessions that wait; None if none does.
+    /// Returns when to begin the next lookup for the sessions that wait. None: no session waits that long.
     fn wanted_at(&self) -> Option<Instant> {
         self.due.filter(|due| self.addresses.is_empty() && Some(*due) < self.wanted_until)
     }
@@ -146,7 +146,7 @@ impl Held {
         self.ended[0] += 1;
     }
 
-    /// Lets these addresses serve. They are news if they are others than before, in any order, or
+    /// Puts these addresses into use. Reports them if they differ from the old ones by more than their order, or
     /// if a failure was reported since.
     fn serve(&mut self, addresses: &[IpAddr]) {
         let same = addresses.len() == self.addresses.len()

@@ -1,4 +1,4 @@
-//! The hosts file: addresses of names that no server is asked for.
+//! The hosts file: names whose addresses need no server.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use crate::resolve::name::{Name, keep};
 
 /// Returns the addresses that the text of a hosts file gives to a name, in the file's order.
 ///
-/// A line is an address and its names; `#` begins a comment. Other lines are skipped.
+/// A line has an address and its names; `#` begins a comment. Malformed lines are skipped.
 #[must_use]
 pub fn addresses(text: &str, name: &Name) -> Vec<IpAddr> {
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! One lookup of one name: both families at once, in one search domain after the other.
+//! One lookup of one name: both families at once, in one search domain after another.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -19,7 +19,7 @@ pub(super) struct Lookup {
     later: Vec<Name>,
     first_server: usize,
     exchanges: [Exchange; 2],
-    /// The reason to report if no candidate has an address: `NoAddress` once one of them exists.
+    /// The reason to report if no candidate has an address: `NoAddress` once a candidate is known to exist.
     nothing: Why,
     /// The end of the wait for the other family. None until one family has addresses.
     other_family_until: Option<Instant>,
@@ -29,7 +29,7 @@ pub(super) struct Lookup {
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) addresses: Vec<IpAddr>,
-    /// The family that no server has answered for: its old addresses are still the best known.
+    /// The family whose servers failed, so that its old addresses are still the best known. None: both have answers.
     pub(super) failed: Option<Family>,
     /// The time to ask again.
     pub(super) until: Instant,
@@ -44,7 +44,7 @@ impl Lookup {
         Self { name, later, first_server, exchanges, nothing: Why::NoSuchName, other_family_until: None }
     }
 
-    /// Begins a try of the exchange at `index`, if that needs one.
+    /// Begins the next try of the exchange at `index`. None: it needs none now.
     pub(super) fn open(
         &mut self,
         index: usize,
@@ -75,7 +75,7 @@ impl Lookup {
         }
     }
 
-    /// Ends the tries whose time is over.
+    /// Fails the tries whose time is over.
     pub(super) fn expire(&mut self, conf: &Conf, now: Instant) {
         for exchange in &mut self.exchanges {
             if exchange.waiting().is_some_and(|waiting| waiting.until <= now) {
@@ -84,18 +84,19 @@ impl Lookup {
         }
     }
 
-    /// Returns when the next try ends, or the wait for the other family if `nothing_known`.
+    /// Returns when the next try times out or, if `nothing_known`, the wait for the other family ends.
     pub(super) fn wakes_at(&self, nothing_known: bool) -> Option<Instant> {
         let tries = self.exchanges.iter().filter_map(Exchange::waiting).map(|waiting| waiting.until);
         tries.chain(self.other_family_until.filter(|_| nothing_known)).min()
     }
 
-    /// Returns the addresses of one family when the wait for the other is over.
+    /// Returns the addresses of one family. None: there are none yet, or the wait for the other goes on.
     pub(super) fn found_early(&self, now: Instant) -> Option<Vec<IpAddr>> {
         self.other_family_until.filter(|until| *until <= now).map(|_| self.found())
     }
 
-    /// Returns the result once both families are done and no other candidate is left to try.
+    /// Returns the result once both families are done: addresses, or the reason for the failure. If the candidate
+    /// has no address although servers answered, goes on to the next candidate instead, and returns None.
     pub(super) fn result(&mut self) -> Option<Result<Found, Why>> {
         let [Some(one), Some(other)] = self.exchanges.each_ref().map(Exchange::finding) else { return None };
         let failed = self.exchanges.iter().find_map(|exchange| match exchange.finding()? {
@@ -106,7 +107,7 @@ impl Lookup {
             let failed = failed.map(|(family, _)| family);
             return Some(Ok(Found { addresses: self.found(), failed, until }));
         }
-        // The candidate may well exist: no other one must take its place.
+        // The candidate may well exist, so no later one may take its place.
         if let Some((_, why)) = failed {
             return Some(Err(why));
         }
@@ -129,7 +130,7 @@ impl Lookup {
     }
 }
 
-/// IPv6 first, as the default policy table of RFC 6724 has it.
+/// Returns an exchange for each family, IPv6 first, as the default policy table of RFC 6724 prefers it.
 fn both(first_server: usize) -> [Exchange; 2] {
     [Family::V6, Family::V4].map(|family| Exchange::new(family, first_server))
 }

@@ -1,23 +1,25 @@
-//! A stub resolver without I/O: host names to addresses, by the hosts file and DNS.
+//! A stub resolver without I/O. It resolves host names with the hosts file and DNS.
 //!
 //! ```text
-//! Resolver      what its driver calls: questions, bytes, time; what to send; reports
+//! Resolver      the driver's interface: requests, bytes and time in; actions and reports out
 //! └─ Held       a name, its addresses, and when to look it up again
 //!    └─ Lookup  one lookup: each search domain in turn, both families at once
-//!       └─ Exchange  one family: a try after the other, UDP or TCP, server by server
-//! wire, hosts, conf  the formats: messages, the hosts file, resolv.conf
+//!       └─ Exchange  one family: one try after another, server by server, over UDP or TCP
+//! wire, hosts, conf  the formats: DNS messages, the hosts file, resolv.conf
 //! ```
 //!
-//! **The driver** owns sockets, files, clock and randomness. After each call of a method that takes
-//! `now`, it takes actions and reports until there are none, and then sleeps until
-//! [`Resolver::wakes_at`]. A lookup begins only when a session asks for addresses, so a relay
-//! without sessions sends nothing and does not wake.
+//! **The driver** owns the sockets, the files, the clock and the randomness. After each call of a method that
+//! takes `now`, it takes actions and reports until there are none, and then sleeps until
+//! [`Resolver::wakes_at`]. A lookup begins only for a session, or by [`Resolver::ask_all`]. So a relay without
+//! sessions sends nothing of its own accord and does not wake.
 //!
-//! **Addresses serve until there are others.** A question past their time to live begins a lookup
-//! and is answered with the old ones. A lookup that fails changes nothing but the time of the next.
+//! **Addresses stay in use until there are others.** A session that asks after their time to live gets the old
+//! ones, and begins a lookup. A failed lookup changes only the time of the next one.
 //!
-//! **An answer counts** if it comes from the socket of the try that waits for it, which is connected
-//! to the server, and repeats its id and question. Anything else is ignored, and the try waits on.
+//! **An answer counts** if it arrives on the socket of the try that waits for it, and repeats the id and the
+//! question of the query. The socket is connected, so the answer is the server's. A server from before EDNS may
+//! leave out the question of a format error. Any other message is ignored over UDP, and the try keeps waiting.
+//! Over TCP it fails the try.
 
 use std::fmt;
 use std::io;
@@ -37,16 +39,16 @@ use held::{Held, Phase};
 use lookup::Lookup;
 pub use name::{InvalidName, Name};
 
-/// Names that are resolved, and what was read of the files.
+/// The names to resolve, and the settings from resolv.conf.
 #[derive(Debug)]
 pub struct Resolver {
     names: Vec<Held>,
     hosts_version: Option<Version>,
     conf_version: Option<Version>,
     conf: Conf,
-    /// Gives the index of an interface by its name, for servers with a zone.
+    /// A function from an interface's name to its index, for servers with a zone.
     zone: fn(&str) -> Option<u32>,
-    /// Lookups that have begun; the next server is the first one with `options rotate`.
+    /// Lookups that have begun. With `options rotate`, it selects the first server of a lookup.
     lookups: usize,
     /// The sockets that the driver has open.
     open: Vec<Key>,
@@ -54,44 +56,44 @@ pub struct Resolver {
     serial: u64,
 }
 
-/// One of the names of a resolver.
+/// The id of one of a resolver's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Id(usize);
 
-/// A socket of one try.
+/// The key of the socket of one try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key {
-    /// Below twice the number of names. A slot has one socket at a time.
+    /// The slot, below twice the number of names. It has one socket at a time.
     pub slot: usize,
-    /// Never the same again.
+    /// A number that is never used again.
     pub serial: u64,
 }
 
-/// A number that is another one when a file has changed; 0 if there is no file.
+/// A number that changes when the file changes; 0: there is no file.
 pub type Version = u128;
 
-/// The next step of the driver.
+/// A step for the driver to take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Look at the files, and call [`Resolver::files_read`] before the next action is taken.
     ReadFiles {
-        /// The version of the hosts file that is known.
+        /// The version of the hosts file that was read last. None: it was not read yet, or must be read again.
         hosts: Option<Version>,
-        /// The version of resolv.conf that is known.
+        /// The version of resolv.conf that was read last. None: it was not read yet.
         conf: Option<Version>,
     },
     /// Open a socket with a random port, connect it to the server, and send the bytes.
     Open {
-        /// Names the socket from now on.
+        /// The key of the socket from now on.
         key: Key,
         /// The server to ask.
         server: SocketAddr,
         /// The kind of the socket.
         transport: Transport,
-        /// One datagram, or the whole of what goes into the stream.
+        /// The datagram, or all bytes to write to the stream.
         bytes: Vec<u8>,
     },
-    /// Close this socket. Each one that was opened is closed by this.
+    /// Close this socket. Every opened socket is closed by this action.
     Close(Key),
 }
 
@@ -104,28 +106,28 @@ pub enum Transport {
     Tcp,
 }
 
-/// News of a name.
+/// A change in what is known of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// The name.
     pub id: Id,
-    /// The result of its lookup.
+    /// The result of the lookup.
     pub outcome: Outcome,
 }
 
 /// The result of a lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Other addresses than before, or the same after a reported failure.
+    /// Other addresses than before, or the same ones after a reported failure.
     Resolved {
-        /// At least one.
+        /// The addresses, at least one.
         addresses: Vec<IpAddr>,
     },
-    /// Another failure than the last one reported.
+    /// A failure for another reason than the last one reported.
     Failed {
         /// The reason.
         why: Why,
-        /// The addresses that still serve, from before.
+        /// The old addresses, which stay in use.
         kept: Vec<IpAddr>,
     },
 }
@@ -137,18 +139,18 @@ pub enum Why {
     NoSuchName,
     /// The name exists, but has no address that can be connected to.
     NoAddress,
-    /// No server has answered in time.
+    /// The last server asked has not answered in time.
     TimedOut,
     /// The last server asked has answered with this response code.
     Refused(u8),
-    /// The last server asked has answered against the rules.
+    /// The last server asked has sent a malformed answer.
     Malformed,
     /// The last server asked could not be reached.
     Unreachable(io::ErrorKind),
 }
 
 impl Resolver {
-    /// Makes a resolver without names; `zone` gives the index of an interface by its name.
+    /// Returns a resolver without names. `zone` returns the index of an interface by its name.
     #[must_use]
     pub fn new(zone: fn(&str) -> Option<u32>) -> Self {
         Self {
@@ -166,7 +168,7 @@ impl Resolver {
     /// Adds a name. Its first lookup begins when a session asks for it.
     pub fn add(&mut self, name: Name) -> Id {
         self.names.push(Held::new(name));
-        // The addresses of a hosts file that was read already.
+        // If the hosts file was read before, read it again for this name.
         self.hosts_version = None;
         Id(self.names.len() - 1)
     }
@@ -177,28 +179,28 @@ impl Resolver {
         &self.names[id.0].name
     }
 
-    /// Returns the addresses of a name for a session that waits until `until`, if there are none.
-    /// It begins a lookup, if one is due. A report says when there are others.
+    /// Returns the known addresses of a name, and begins a lookup if one is due. If there are none, the session waits
+    /// for some until `until`. A report follows when there are others.
     pub fn addresses(&mut self, id: Id, now: Instant, until: Instant) -> &[IpAddr] {
         let held = &mut self.names[id.0];
         held.ask(now, until);
         &held.addresses
     }
 
-    /// Begins a lookup, as none of the addresses could be connected to. It does so at most once a
-    /// second.
+    /// Begins a lookup because none of the addresses could be connected to, but at most once a second, and not while
+    /// one is under way.
     pub fn ask_now(&mut self, id: Id, now: Instant) {
         self.names[id.0].ask_now(now);
     }
 
-    /// Begins a lookup of each name, also if one is under way or not due.
+    /// Begins a lookup of each name at once. It replaces one that is under way.
     pub fn ask_all(&mut self, now: Instant) {
         for held in &mut self.names {
             held.begin(now);
         }
     }
 
-    /// Returns what to do next. A query that this sends has `random` as its id.
+    /// Returns the next action; None: there is none for now. If the action sends a query, `random` is its id.
     pub fn next_action(&mut self, random: u16, now: Instant) -> Option<Action> {
         if let Some(index) = self.open.iter().position(|key| !self.waits_for(*key)) {
             return Some(Action::Close(self.open.swap_remove(index)));
@@ -220,8 +222,8 @@ impl Resolver {
         None
     }
 
-    /// Takes the files that have changed since the versions that the action named: the new version
-    /// and the text, which is empty without a file.
+    /// Takes the files that have changed since the versions in the action, each with its new version and its text,
+    /// which is empty if there is no file. None: the file has not changed.
     pub fn files_read(
         &mut self,
         hosts: Option<(Version, &str)>,
@@ -248,12 +250,12 @@ impl Resolver {
         self.lookup(key, now, |lookup, conf| lookup.received(conf, key, bytes, now));
     }
 
-    /// A socket could not be opened or has failed, or a stream has ended.
+    /// Notes that a socket could not be opened or has failed, or that a stream has ended.
     pub fn failed(&mut self, key: Key, error: io::ErrorKind, now: Instant) {
         self.lookup(key, now, |lookup, conf| lookup.failed(conf, key, Why::Unreachable(error)));
     }
 
-    /// Ends the waits that are over.
+    /// Ends the waits whose time is over, and begins the lookups that sessions wait for.
     pub fn expire(&mut self, now: Instant) {
         for held in &mut self.names {
             held.expire(&self.conf, now);
@@ -261,14 +263,14 @@ impl Resolver {
         }
     }
 
-    /// Returns when to call [`Resolver::expire`]; never, if nothing is under way.
+    /// Returns when to call [`Resolver::expire`]; None: nothing is under way.
     #[must_use]
     pub fn wakes_at(&self) -> Option<Instant> {
         self.names.iter().filter_map(Held::wakes_at).min()
     }
 
-    /// Returns the next report; of a name, the latest that was not taken. Sessions that wait for a
-    /// name can go on with its addresses.
+    /// Returns the next report. A newer report of a name replaces one that was not taken. After it, sessions that
+    /// wait for the name can go on with its addresses.
     pub fn next_report(&mut self) -> Option<Report> {
         let mut names = self.names.iter_mut().enumerate();
         names.find_map(|(index, held)| Some(Report { id: Id(index), outcome: held.news.take()? }))

@@ -1,4 +1,4 @@
-//! Host names: their syntax, and which addresses a name may lead to.
+//! Host names: their syntax, and the addresses that a name may have.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,21 +12,21 @@ use crate::limits::{LABEL_BYTES_MAX, NAME_BYTES_MAX};
 pub struct Name {
     /// The labels with dots between them, as they were written.
     text: String,
-    /// Whether a dot at the end keeps the search list away.
+    /// Whether a trailing dot exempts the name from the search domains.
     absolute: bool,
 }
 
-/// The text is no host name.
+/// The text is not a host name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidName;
 
 impl Name {
     /// Parses a name: labels of letters, digits, hyphens and underscores, with dots between them.
-    /// A dot at the end makes it absolute.
+    /// A trailing dot makes it absolute.
     ///
     /// # Errors
-    /// An empty or too long label or name, a hyphen in front, another character, or a last label of digits only,
-    /// which is a mistyped IPv4 address.
+    /// A label or the name is empty or too long, a label begins with a hyphen or has another character, or the last
+    /// label has only digits, which is a mistyped IPv4 address.
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         let (text, absolute) = match text.strip_suffix('.') {
             Some(text) => (text, true),
@@ -46,14 +46,14 @@ impl Name {
         Ok(Self { text: text.into(), absolute })
     }
 
-    /// Returns this name inside `domain`, unless that is too long.
+    /// Returns this name inside `domain`. None: that would be too long.
     #[must_use]
     pub fn inside(&self, domain: &Self) -> Option<Self> {
         let text = format!("{}.{}", self.text, domain.text);
         (text.len() <= NAME_BYTES_MAX).then_some(Self { text, absolute: true })
     }
 
-    /// Returns whether the search list does not apply to this name.
+    /// Returns whether the name is exempt from the search domains.
     #[must_use]
     pub fn is_absolute(&self) -> bool {
         self.absolute
@@ -70,7 +70,7 @@ impl Name {
         self.text.split('.')
     }
 
-    /// Returns whether `text` is this name, in any case.
+    /// Returns whether `text` is this name, ignoring case.
     #[must_use]
     pub fn is(&self, text: &str) -> bool {
         text.strip_suffix('.').unwrap_or(text).eq_ignore_ascii_case(&self.text)
@@ -91,10 +91,10 @@ impl fmt::Display for Name {
     }
 }
 
-/// Adds an address that a relay can connect to, unless it is there or its family has its number.
+/// Adds an address that a relay can connect to, unless it is there already or its family has `most_of_family`.
 ///
-/// An unspecified address would mean this machine, a link-local one needs a zone, and an
-/// IPv4-mapped one belongs to the other family: no name is served by these.
+/// Unspecified, multicast, broadcast, link-local and IPv4-mapped addresses are left out. An unspecified address
+/// would mean this machine, a link-local one needs a zone, and an IPv4-mapped one belongs to the other family.
 pub(super) fn keep(addresses: &mut Vec<IpAddr>, address: IpAddr, most_of_family: usize) {
     let usable = match address {
         IpAddr::V4(four) => !(four.is_unspecified() || four.is_multicast() || four.is_broadcast()),
@@ -119,7 +119,7 @@ mod tests {
         for text in ["db", "DB-1.example", "_x._tcp.example.org.", "1.a", "x", "a1.b2", "a-", &longest] {
             assert_eq!(Name::parse(text).map(|name| name.to_string()), Ok(text.into()));
         }
-        assert!(Name::parse(&format!("{longest}.")).is_ok(), "the dot at the end does not count");
+        assert!(Name::parse(&format!("{longest}.")).is_ok(), "the trailing dot does not count");
         let long_label = "a".repeat(64);
         let too_long = format!("{longest}d");
         for text in [
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn each_family_has_its_number_of_addresses() {
+    fn the_addresses_of_each_family_are_limited() {
         let mut kept = Vec::new();
         for text in ["10.0.0.1", "10.0.0.1", "10.0.0.2", "10.0.0.3", "::2", "::3", "::4"] {
             keep(&mut kept, text.parse().unwrap(), 2);

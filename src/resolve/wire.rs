@@ -1,14 +1,14 @@
 //! DNS messages (RFC 1035): writes a query, and reads the answer to it.
 //!
-//! Every position in a message is checked. Labels and compression pointers of a name are counted,
-//! so a loop of pointers ends.
+//! Every position in a message is checked. The labels and compression pointers of a name are counted,
+//! so a pointer loop ends.
 
 use std::net::IpAddr;
 
 use crate::limits::{ALIASES_MAX, DNS_RECORDS_MAX, DNS_UDP_BYTES, NAME_ADDRESSES_MAX, NAME_PARTS_MAX};
 use crate::resolve::name::{Name, keep};
 
-/// Bytes of a message's header; the question begins behind it.
+/// The length of a message's header, in bytes. The question follows it.
 const HEADER: usize = 12;
 const ANSWER_AND_OPCODE: u16 = 0xf800;
 const IS_ANSWER: u16 = 0x8000;
@@ -21,7 +21,7 @@ const A: u16 = 1;
 const CNAME: u16 = 5;
 const AAAA: u16 = 28;
 
-/// The kind of addresses that a query asks for.
+/// The family of addresses that a query asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// AAAA records.
@@ -33,31 +33,31 @@ pub enum Family {
 /// The content of an answer to a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The message does not answer this query: another id or question, or no answer at all.
+    /// The message does not answer this query: it has another id or question, or is no answer at all.
     Foreign,
     /// The answer is too long for UDP.
     Truncated,
     /// The server did not understand the query.
     FormatError,
-    /// No name like this exists.
+    /// The name does not exist (NXDOMAIN).
     NoSuchName,
-    /// The server could not or would not answer, with its response code.
+    /// The response code of a server that could not or would not answer.
     Refused(u8),
-    /// The server's answer breaks the rules of the format.
+    /// The answer violates the format, or has too many aliases.
     Malformed,
     /// The usable addresses of the name, which may be none, and their time to live in seconds.
     Addresses(Vec<IpAddr>, u32),
 }
 
-/// Writes a query. With `edns`, it offers to take UDP answers of 1232 bytes instead of 512.
+/// Returns a query. With `edns`, it offers to accept UDP answers of 1232 bytes instead of 512.
 ///
-/// The name is written in lower case: the answer must repeat it byte by byte, and some servers
+/// The name is written in lower case, because the answer must repeat it byte for byte, and some servers
 /// repeat it in lower case only.
 #[must_use]
 pub fn query(id: u16, name: &Name, family: Family, edns: bool) -> Vec<u8> {
     let [high, low] = id.to_be_bytes();
     let mut message = Vec::with_capacity(300);
-    // Recursion wanted; one question, and the OPT record in the additional section.
+    // Recursion desired; one question; with EDNS, an OPT record in the additional section.
     message.extend([high, low, 1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(edns)]);
     for label in name.labels() {
         #[expect(clippy::cast_possible_truncation, reason = "a label has at most 63 bytes")]
@@ -67,7 +67,7 @@ pub fn query(id: u16, name: &Name, family: Family, edns: bool) -> Vec<u8> {
     let [_, kind] = record_type(family).to_be_bytes();
     message.extend([0, 0, kind, 0, 1]);
     if edns {
-        // The name of the root, and the type; the size stands where other records have a class.
+        // The root name, and the type. The UDP size takes the place of the class.
         let [high, low] = DNS_UDP_BYTES.to_be_bytes();
         message.extend([0, 0, 41, high, low, 0, 0, 0, 0, 0, 0]);
     }
@@ -84,7 +84,7 @@ pub fn read(query: &[u8], message: &[u8]) -> Answer {
     if id != asked || flags & ANSWER_AND_OPCODE != IS_ANSWER || message.len() < HEADER {
         return Answer::Foreign;
     }
-    // Servers from before EDNS may give up on the query before they reach its question.
+    // A server from before EDNS may reject the query before it reaches the question.
     if questions == 0 && flags & RCODE == FORMAT_ERROR {
         return Answer::FormatError;
     }
@@ -105,8 +105,8 @@ pub fn read(query: &[u8], message: &[u8]) -> Answer {
     }
 }
 
-/// Follows the aliases from the question's name, and collects the addresses of the last one.
-/// Returns `None` if the message is malformed or has too many aliases.
+/// Follows the aliases from the question's name, and returns the addresses of the last one.
+/// None: the message is malformed or has too many aliases.
 fn addresses(message: &[u8], mut position: usize, count: u16, kind: u16) -> Option<Answer> {
     let mut records = Vec::new();
     for _ in 0..count {
@@ -130,12 +130,12 @@ fn addresses(message: &[u8], mut position: usize, count: u16, kind: u16) -> Opti
     Some(Answer::Addresses(found, ttl))
 }
 
-/// A resource record; positions are those in the message.
+/// A resource record. Positions are offsets into the message.
 struct Record {
     owner: usize,
-    /// The record's type; 0, which is reserved, if its class is not the internet's.
+    /// The record's type, or the reserved type 0 if its class is not IN.
     kind: u16,
-    /// In seconds.
+    /// The time to live, in seconds.
     ttl: u32,
     data: usize,
     end: usize,
@@ -167,7 +167,7 @@ impl Record {
     }
 }
 
-/// Compares two names in any case. One that is malformed is like no other.
+/// Returns whether two names are equal, ignoring case. A malformed name equals no name.
 fn same_name(message: &[u8], one: usize, other: usize) -> bool {
     let (mut one, mut other) = (Labels::new(message, one), Labels::new(message, other));
     loop {
@@ -179,7 +179,7 @@ fn same_name(message: &[u8], one: usize, other: usize) -> bool {
     }
 }
 
-/// Returns the position behind a name, which a pointer may end.
+/// Returns the position after a name, which may end in a pointer.
 fn skip_name(message: &[u8], mut position: usize) -> Option<usize> {
     loop {
         match usize::from(*message.get(position)?) {
@@ -191,11 +191,11 @@ fn skip_name(message: &[u8], mut position: usize) -> Option<usize> {
     }
 }
 
-/// The labels of a name; the last one is empty. It ends early where the name is malformed.
+/// The labels of a name; the last one is empty. The iterator ends early if the name is malformed.
 struct Labels<'a> {
     message: &'a [u8],
     position: usize,
-    /// Labels and pointers that may still come.
+    /// The number of labels and pointers that may still follow.
     left: usize,
 }
 

@@ -1,4 +1,4 @@
-//! The abort of a session: one side's connection is dead, and the living side gets what is left of it.
+//! The abort of a session: one side's connection is dead, and the living side gets the last bytes from it.
 
 use std::mem;
 use std::time::Instant;
@@ -12,12 +12,12 @@ use crate::session::turn::{Timeouts, Turn, Verdict, share};
 use crate::session::{Channels, Direction, Phase, Session, Side};
 
 /// The delivery of the bytes that a dead side had sent. The session ends when the living side's
-/// kernel has acknowledged them all, or when it has acknowledged none for the grace.
+/// kernel has acknowledged all of them, or when the grace passes without an acknowledgement.
 #[derive(Debug)]
 pub(super) struct Abort {
     pub(super) dead: Side,
     pub(super) channels: Channels,
-    /// When a byte was last written to the living side, or seen to be acknowledged.
+    /// When a byte was last written to the living side, or last seen acknowledged.
     moved_at: Instant,
     /// The length of the living side's send queue at the last look; `None`: unknown.
     queued: Option<u32>,
@@ -25,12 +25,12 @@ pub(super) struct Abort {
 }
 
 impl<S: Stream> Session<S> {
-    /// Begins to abort: the connection of `dead` has failed, and its last bytes are delivered first.
+    /// Begins to abort, because the connection of `dead` has failed, and delivers its last bytes.
     pub(super) fn abort(&mut self, dead: Side, cause: Cause, errno: i32, turn: &mut Turn<'_>) -> Verdict {
         self.blame(cause, Some(errno));
         if let Some(Direction { channel, from, .. }) = self.direction(dead) {
             channel.cut();
-            // Whatever is left to read must be looked for, reported or not.
+            // Bytes may be left to read, whether the kernel reported them or not.
             from.note(Readiness { readable: true, marked: true, ..Readiness::default() });
         }
         // The living side's bytes have nowhere to go.
@@ -46,8 +46,8 @@ impl<S: Stream> Session<S> {
         self.deliver_remains(turn)
     }
 
-    /// Delivers what the dead side had sent. The session ends once the living side's kernel has
-    /// acknowledged all of it, because the reset that follows drops the rest.
+    /// Delivers the bytes that the dead side had sent. The session waits until the living side's kernel
+    /// has acknowledged them, because the reset that follows drops the rest.
     pub(super) fn deliver_remains(&mut self, turn: &mut Turn<'_>) -> Verdict {
         let Phase::Aborting(Abort { dead, .. }) = self.phase else { return Verdict::End };
         let share = share(turn.beside_interactive);
@@ -58,7 +58,7 @@ impl<S: Stream> Session<S> {
         turn.moved += channel.movement() - moved;
         turn.delivered[(!dead).index()] += written;
         let queued = to.stream().unacknowledged();
-        // If the living side has died as well, nothing of it arrives any more.
+        // If the living side has died as well, no more bytes arrive there.
         let arrives = queued != Some(0) && to.pending_error().is_none();
         match step {
             Step::ReadFailed(_) | Step::WriteFailed(_) => return Verdict::End,

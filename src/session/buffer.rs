@@ -1,4 +1,4 @@
-//! The fixed transfer buffer of a channel: filled once, emptied, filled again.
+//! The fixed transfer buffer of a channel. It is filled, emptied, and filled again.
 
 use std::collections::TryReserveError;
 
@@ -10,42 +10,42 @@ const ZEROS: [u8; 512] = [0; 512];
 #[derive(Debug)]
 pub struct Buffer {
     bytes: Box<[u8]>,
-    // There are two buffers for each of many sessions: what is small is kept small.
+    // There are two buffers for each of many sessions, so the positions are kept small.
     start: u32,
     end: u32,
 }
 
 impl Buffer {
-    /// A buffer of `capacity` bytes that already holds `preface`, to be delivered first. Should
-    /// the preface be longer, so is the buffer.
+    /// Returns a buffer of `capacity` bytes that already holds `preface`. It is as long as the preface if
+    /// that is longer.
     ///
     /// # Errors
-    /// The memory cannot be had.
+    /// The allocation failed.
     pub fn new(capacity: usize, preface: &[u8]) -> Result<Self, TryReserveError> {
         let size = capacity.max(preface.len());
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(size)?;
         bytes.extend_from_slice(preface);
-        // In blocks, as a program built for size would write byte after byte.
+        // In blocks, because code built for size would write one byte at a time.
         while bytes.len() < size {
             bytes.extend_from_slice(&ZEROS[..ZEROS.len().min(size - bytes.len())]);
         }
         Ok(Self { bytes: bytes.into_boxed_slice(), start: 0, end: offset(preface.len()) })
     }
 
-    /// Bytes that one fill may bring.
+    /// Returns the bytes that one fill may bring.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Whether nothing waits to be delivered.
+    /// Returns whether no bytes wait to be delivered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
-    /// The bytes that wait to be delivered, oldest first.
+    /// Returns the bytes that wait to be delivered, oldest first.
     #[must_use]
     pub fn waiting(&self) -> &[u8] {
         &self.bytes[self.start as usize..self.end as usize]
@@ -57,7 +57,7 @@ impl Buffer {
         self.start += offset(count);
     }
 
-    /// The room of an empty buffer, for one fill.
+    /// Returns the room of an empty buffer, for one fill.
     pub fn room(&mut self) -> &mut [u8] {
         debug_assert!(self.is_empty());
         &mut self.bytes
@@ -69,13 +69,13 @@ impl Buffer {
         (self.start, self.end) = (0, offset(count));
     }
 
-    /// Drops what waits.
+    /// Drops the waiting bytes.
     pub fn clear(&mut self) {
         (self.start, self.end) = (0, 0);
     }
 }
 
-/// A position in a buffer, which is never as long as the type can tell.
+/// Converts a position in a buffer. No buffer is longer than a `u32` can count.
 #[allow(clippy::cast_possible_truncation)]
 fn offset(count: usize) -> u32 {
     count as u32
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_filled_comes_out_in_order_across_short_deliveries() {
+    fn bytes_come_out_in_order_across_short_deliveries() {
         let mut buffer = Buffer::new(8, b"").unwrap();
         for round in 0..3_u8 {
             assert_eq!(buffer.room().len(), 8);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_cannot_be_had_is_an_error() {
+    fn a_failed_allocation_is_an_error() {
         assert!(Buffer::new(usize::MAX / 2, b"").is_err());
     }
 

@@ -1,9 +1,9 @@
 //! One direction of a session: bytes taken from one socket and delivered to the other, then EOF.
 //!
-//! Small messages are copied through the fixed buffer. A stream that keeps filling the buffer is
+//! Interactive traffic is copied through the fixed buffer. A stream that keeps filling the buffer is
 //! spliced through a pipe, until it thins out. In either case the channel takes only when it has
-//! delivered everything taken before. So it holds one buffer or one pipe at the most, and a slow
-//! reader stops its writer.
+//! delivered everything taken before. So it holds the bytes of one read or of one splice at most, and
+//! a slow reader stops its writer.
 
 use crate::limits::{FULL_READS_BEFORE_SPLICING, THIN_SPLICES_BEFORE_COPYING};
 use crate::session::buffer::Buffer;
@@ -16,7 +16,7 @@ use crate::sys::pipe::Pipe;
 #[derive(Debug)]
 pub struct Channel {
     buffer: Buffer,
-    /// A pipe with bytes in it, and how many.
+    /// A pipe with bytes in it, and their number; `None`: the channel holds no pipe.
     piped: Option<(Pipe, u32)>,
     pace: Pace,
     state: State,
@@ -41,21 +41,21 @@ enum Pace {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// More may come.
+    /// More bytes may come.
     Open,
-    /// EOF was read. The bytes taken before it are still to be delivered, and then EOF is passed on.
+    /// EOF was read. The channel still delivers the bytes taken before it, and then passes EOF on.
     Eof,
-    /// The connection that feeds the channel is dead. The bytes that it left behind are delivered,
-    /// but no EOF: the stream was cut.
+    /// The connection that feeds the channel is dead. The channel delivers the bytes that it left behind,
+    /// but passes no EOF on, because the stream was cut.
     Cut,
-    /// Nothing more comes out of the channel. Unless it was cut or discarded, EOF was passed on.
+    /// Nothing more comes out of the channel. It has passed EOF on, unless it was cut or discarded.
     Closed,
 }
 
-/// The state in which a turn leaves a channel.
+/// The state in which [`Channel::pump`] leaves a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// It waits for one of its sockets.
+    /// It waits until one of its sockets is ready.
     Waiting,
     /// It has used its share of the turn and could go on.
     Again,
@@ -78,12 +78,12 @@ pub struct Ends<'a, S> {
     pub pipes: &'a mut Pipes,
     /// Bytes that the channel may take in this turn.
     pub share: usize,
-    /// Both sockets are closed as soon as this channel is, which passes EOF by itself.
+    /// The opposite channel is closed. So both sockets close when this channel does, which sends the FIN.
     pub last: bool,
 }
 
 impl Channel {
-    /// Returns a channel that first delivers what `buffer` holds already.
+    /// Returns a channel that first delivers the bytes already in `buffer`.
     #[must_use]
     pub fn new(buffer: Buffer) -> Self {
         Self { buffer, piped: None, pace: Pace::Copying { full_reads: 0 }, state: State::Open, delivered: 0 }
@@ -95,7 +95,7 @@ impl Channel {
         self.delivered
     }
 
-    /// Returns the bytes that have come in and those that have gone out, added up. The sum grows
+    /// Returns the sum of the bytes that have come in and of those that have gone out. It grows
     /// whenever a byte moves.
     #[must_use]
     pub fn movement(&self) -> u64 {
@@ -107,7 +107,7 @@ impl Channel {
         self.delivered + self.buffer.waiting().len() as u64 + u64::from(piped)
     }
 
-    /// Returns whether bytes that were taken wait for the other socket.
+    /// Returns whether bytes that were taken wait for room in the other socket.
     #[must_use]
     pub fn holds_bytes(&self) -> bool {
         !self.buffer.is_empty() || self.piped.is_some()
@@ -119,7 +119,7 @@ impl Channel {
         self.piped.is_some()
     }
 
-    /// Returns whether there is nothing to do until the socket that it reads from is readable.
+    /// Returns whether the channel has nothing to do until `from` is readable.
     pub fn waits_for_bytes<S: Stream>(&self, from: &Socket<S>) -> bool {
         self.state == State::Open && !self.holds_bytes() && !from.is_readable()
     }
@@ -136,7 +136,7 @@ impl Channel {
         self.state == State::Closed
     }
 
-    /// Returns whether the traffic is bulk: the last reads have filled the buffer again and again.
+    /// Returns whether the traffic is bulk: the channel splices, or is one full read away from it.
     #[must_use]
     pub fn is_bulk(&self) -> bool {
         match self.pace {
@@ -165,15 +165,15 @@ impl Channel {
         }
     }
 
-    /// Notes that the connection that feeds the channel is dead: [`pump`](Self::pump) delivers the
-    /// bytes that it left behind, and no EOF.
+    /// Notes that the connection that feeds the channel is dead. [`pump`](Self::pump) then delivers the
+    /// bytes that it left behind, but passes no EOF on.
     pub fn cut(&mut self) {
         if self.state == State::Open {
             self.state = State::Cut;
         }
     }
 
-    /// Drops the bytes that the channel holds and closes it, because nothing takes them any more.
+    /// Drops the bytes that the channel holds and closes it, because no socket will take them.
     pub fn discard(&mut self, pipes: &mut Pipes) {
         self.buffer.clear();
         if let Some((pipe, _)) = self.piped.take() {
@@ -224,7 +224,7 @@ impl Channel {
         }
     }
 
-    /// Gives a scarce pipe back where the buffer can hold its bytes instead.
+    /// Gives a pipe back while pipes are scarce, if the buffer can hold its bytes instead.
     fn spare_scarce_pipe(&mut self, pipes: &mut Pipes) -> Result<(), Step> {
         match self.piped {
             Some((_, held))
@@ -252,7 +252,7 @@ impl Channel {
                 Ok(())
             }
             result => {
-                // Its bytes are lost, and nothing that comes after them may be delivered.
+                // The pipe's bytes are lost, so no byte after them may be delivered.
                 pipes.discard(pipe);
                 self.state = State::Closed;
                 let errno = result.err().and_then(|error| error.raw_os_error());
@@ -284,7 +284,7 @@ impl Channel {
                 Ok(())
             }
             Transfer::Failed(errno) if self.state == State::Open => Err(Step::ReadFailed(errno)),
-            // A dead connection brings no more, whatever the kernel calls it.
+            // A dead connection brings no more bytes, whether the kernel returns EAGAIN or an error.
             _ if self.state == State::Cut => {
                 self.state = State::Closed;
                 Ok(())
@@ -293,7 +293,7 @@ impl Channel {
         }
     }
 
-    /// Takes a pipe's fill. `Ok(false)`: only a read can find out how things are, or copying is due.
+    /// Splices into a pipe. `Ok(false)`: nothing moved, so the caller must read instead.
     fn fill<S: Stream>(&mut self, ends: &mut Ends<'_, S>, thin_splices: u8) -> Result<bool, Step> {
         let mut share = ends.share;
         if ends.pipes.are_scarce() {
@@ -356,7 +356,7 @@ impl Channel {
     }
 }
 
-/// Converts a number of bytes in a pipe, which never holds as many as the type can tell.
+/// Converts a number of bytes in a pipe. No pipe holds more than a `u32` can count.
 #[allow(clippy::cast_possible_truncation)]
 fn pipe_count(count: usize) -> u32 {
     count as u32

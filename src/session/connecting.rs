@@ -1,4 +1,4 @@
-//! A session on its way to a target: it waits for an answer, and goes on to another target without one.
+//! A session that connects: it waits for its target's answer, and may go on to another target.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use crate::session::stream::{Connect, Stream};
 use crate::session::turn::Verdict;
 use crate::session::{Phase, Session};
 
-/// The targets that a session could not reach, by their places in the list of targets.
+/// The addresses that a session could not reach, by their places among those of all targets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tried(u64);
 
@@ -34,7 +34,7 @@ const _: () = assert!(TARGETS_MAX <= u64::BITS as usize);
 /// The search for a target that answers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Connecting {
-    /// When the connect to this target began, or the wait for a target.
+    /// When the connect to this target began, or the wait for its address.
     pub(super) since: Instant,
     pub(super) tried: Tried,
 }
@@ -46,7 +46,7 @@ impl Connecting {
 }
 
 impl<S: Stream> Session<S> {
-    /// Closes the connection to a target that was not reached. Returns the targets tried before it.
+    /// Closes the socket to a target that was not reached. Returns the addresses tried before it.
     pub fn leave_target(&mut self) -> Tried {
         if let Some(mut target) = self.target.take() {
             target.stream_mut().reset_on_close();
@@ -57,8 +57,8 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    /// Goes on to another target, to which a connect has begun. Its socket is a new one: no report about
-    /// the old one is noted for it.
+    /// Goes on to another target, to which a connect has begun. The new socket starts without the readiness
+    /// of the old one.
     pub fn retarget(&mut self, stream: S, address: SocketAddr, tried: Tried, now: Instant) {
         debug_assert!(self.target.is_none() && matches!(self.phase, Phase::Connecting(_)));
         self.identity.target = address.into();
@@ -66,7 +66,7 @@ impl<S: Stream> Session<S> {
         self.phase = Phase::Connecting(Connecting { since: now, tried });
     }
 
-    /// Waits for the address of a target. A wait that goes on keeps its deadline.
+    /// Waits for the address of a target. A session that already waits for it keeps its deadline.
     pub fn wait_for(&mut self, target: Destination, tried: Tried, now: Instant) {
         debug_assert!(self.target.is_none() && target.address().is_none());
         if self.identity.target != target {
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_tried_once_it_was_added_and_no_other_is() {
+    fn only_the_places_that_were_added_are_tried() {
         let mut tried = Tried::default();
         tried.add(0);
         tried.add(TARGETS_MAX - 1);

@@ -1,4 +1,4 @@
-//! The facts about a session: which one it is, what it has done, and why it ended.
+//! The facts about a session: its identity, its bytes, and the cause of its end.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,17 +8,17 @@ use std::time::Duration;
 use crate::session::Side;
 use crate::sys;
 
-/// The number of an allocated session: from 1, rising by 1, never used again in a run.
+/// The number of an allocated session. It starts at 1, rises by 1, and is never reused in a run.
 pub type Serial = NonZeroU64;
 
-/// Who a session is.
+/// The serial number and the addresses of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Its serial number.
     pub serial: Serial,
     /// The address that the requester connected from.
     pub requester: SocketAddr,
-    /// The target that its bytes go to.
+    /// The target that it relays to.
     pub target: Destination,
 }
 
@@ -66,7 +66,7 @@ impl fmt::Display for Destination {
     }
 }
 
-/// What a session had done when it ended.
+/// The bytes, the duration and the error of a session that has ended, or of a live one up to now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Summary {
@@ -76,24 +76,24 @@ pub struct Summary {
     pub to_requester: u64,
     /// From the allocation of the session to its end.
     pub duration: Duration,
-    /// The operating system's error number, where an error ended the session.
+    /// The operating system's error number; `None`: no error ended the session.
     pub errno: Option<i32>,
 }
 
 /// A live session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Live {
-    /// Which one.
+    /// Its serial number and addresses.
     pub identity: Identity,
-    /// How far it has come.
+    /// The phase that it is in.
     pub phase: Progress,
-    /// What it has done up to now; its duration is its age.
+    /// Its bytes up to now. The duration is its age.
     pub summary: Summary,
     /// Time since a byte last moved.
     pub idle: Duration,
 }
 
-/// How far a live session has come. `Display` writes the word that the log uses.
+/// The phase of a live session. `Display` writes the word that the log uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Progress {
@@ -101,7 +101,7 @@ pub enum Progress {
     Connecting,
     /// Bytes flow.
     Relaying,
-    /// An abort delivers what is left.
+    /// One side's connection is dead, and its last bytes are being delivered.
     Ending,
 }
 
@@ -115,34 +115,34 @@ impl fmt::Display for Progress {
     }
 }
 
-/// Why a session ended.
+/// The cause of a session's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// Message 20.
+    /// The connect could not begin, or its socket could not be registered (message 20).
     ConnectNotStarted,
-    /// Message 24.
+    /// No byte moved for the idle timeout (message 24).
     IdleTimeout,
-    /// Message 25.
+    /// The target did not answer within the connect timeout (message 25).
     ConnectTimeout,
-    /// Message 27.
+    /// The connect failed, whatever the error (message 27).
     TargetRefused,
-    /// Messages 29 and 30.
+    /// The socket of this side could not be registered (messages 29 and 30).
     RelayNotStarted(Side),
-    /// Messages 32 and 36: no memory for the buffer of the channel that reads from this side.
+    /// There was no memory for the buffer of the channel that reads from this side (messages 32 and 36).
     NoBuffer(Side),
-    /// Messages 34 and 38: this side closed, or reading from it failed.
+    /// This side sent EOF, or reading from it failed (messages 34 and 38).
     ReadClosure(Side),
-    /// Messages 35 and 39: writing to this side failed.
+    /// Writing to this side failed (messages 35 and 39).
     WriteClosure(Side),
 }
 
-/// Why a session could not reach a target. [`Failure`](crate::Failure) has its kinds, and is made from it.
+/// The reason why a session could not reach a target. [`Failure`](crate::Failure) is its kind, and is made from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unreached {
     /// The cause of the session's end, if this was the last target.
-    #[doc(hidden)] // Its type is the sessions' own: `Failure` is for users.
+    #[doc(hidden)] // `Cause` is internal. `Failure` is for users.
     pub cause: Cause,
-    /// The operating system's error number; `None`: no answer came in time.
+    /// The operating system's error number; `None`: there was no error, as when no answer came in time.
     pub errno: Option<i32>,
 }
 
@@ -153,13 +153,13 @@ impl Unreached {
     }
 }
 
-/// A session that is gone.
+/// The facts about a session that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// Which one it was.
+    /// Its serial number and addresses.
     pub identity: Identity,
-    /// Why it ended.
+    /// The cause of its end.
     pub cause: Cause,
-    /// What it had done.
+    /// Its bytes, its duration and its error.
     pub summary: Summary,
 }

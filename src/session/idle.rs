@@ -1,15 +1,15 @@
-//! When a byte of a session last moved, and how bytes inside the kernel are seen to move.
+//! The time when a byte of a session last moved, here or inside the kernel.
 //!
 //! A byte has moved when the peer's kernel has acknowledged it, which can be long after it was
 //! written: a slow reader leaves megabytes in a send queue. So a session that falls silent after a
-//! write looks at its send queues. Each look that finds them shorter is a movement, seen at most one
+//! write looks at its send queues. A look that finds them shorter has seen a movement, at most one
 //! pause late. The pause grows with the time since the write: [`LOOK_PAUSE`] at first, later almost
-//! the twentieth part of that time. A session therefore looks at most 36 times a second, fewer than
-//! 250 times in half an hour of silence, and never again once its queues are empty. A few bytes,
-//! which any receive window has room for, moved when they were written: TCP acknowledges them late.
+//! a twentieth of that time. A session therefore looks at most 36 times a second, fewer than 250
+//! times in half an hour of silence, and never again once its queues are empty. A few bytes, which
+//! fit any receive window, count as moved when they were written, because their ACK may be delayed.
 //!
-//! The clock is never early. It is late by one pause and two ticks of the wheel at most:
-//! `max(50 ms, 1/20 of the time that the bytes took)`, which the constants prove.
+//! The clock is never early, and late by at most one pause and two ticks of the wheel. That is
+//! `max(50 ms, 1/20 of the time that the bytes took)`, as the assertions at the end show.
 
 use std::time::{Duration, Instant};
 
@@ -28,13 +28,14 @@ pub struct IdleClock {
 /// The two send queues of a session, added up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Queues {
-    /// `written` bytes went in since they were last seen empty; 0: they are empty, or unknown.
+    /// No look has shown their length since the last write. They hold at most `written` bytes; 0: they are
+    /// empty, or unknown.
     Unseen { written: u32 },
     /// They held bytes at the last look.
     Watched {
-        /// How many.
+        /// Their number.
         queued: u32,
-        /// So little was written that it went out at once.
+        /// Fewer than [`WATCH_BYTES`] were written, so they were sent at once.
         little: bool,
         /// When the relay last wrote to one of them.
         written_at: Instant,
@@ -44,7 +45,7 @@ enum Queues {
 }
 
 impl IdleClock {
-    /// Starts the clock.
+    /// Returns a clock that starts now.
     #[must_use]
     pub fn new(now: Instant) -> Self {
         Self { last_moved: now, queues: Queues::Unseen { written: 0 } }
@@ -62,8 +63,7 @@ impl IdleClock {
         self.queues = Queues::Unseen { written };
     }
 
-    /// Notes that a FIN was queued behind the bytes: it makes a send queue one longer, and is no byte
-    /// that moved.
+    /// Notes that a FIN was queued. It counts as one byte in a send queue, but is no byte that moved.
     pub fn note_fin(&mut self) {
         match &mut self.queues {
             Queues::Unseen { written: 0 } => {}
@@ -73,7 +73,7 @@ impl IdleClock {
         }
     }
 
-    /// Returns when the owner must call [`look`](Self::look) or find the session idle.
+    /// Returns when the owner must call [`look`](Self::look), or end the session as idle.
     #[must_use]
     pub fn deadline(&self, timeout: Duration) -> Instant {
         let idle = self.last_moved + timeout;
@@ -84,14 +84,14 @@ impl IdleClock {
         }
     }
 
-    /// Returns whether a look can tell more than is known.
+    /// Returns whether a look at the send queues can show a movement.
     #[must_use]
     pub fn wants_look(&self) -> bool {
         self.queues != Queues::Unseen { written: 0 }
     }
 
-    /// Notes the bytes that the send queues hold. `None`: the kernel does not say, so the last byte
-    /// that was seen to move counts.
+    /// Notes the number of bytes in the send queues. `None`: the kernel does not say, so only movements
+    /// seen by the relay count.
     pub fn look(&mut self, queued: Option<u32>, now: Instant) {
         debug_assert!(now >= self.last_moved);
         let (written_at, little) = match self.queues {
@@ -108,7 +108,7 @@ impl IdleClock {
             (None, _) => (self.last_moved, Queues::Unseen { written: 0 }),
             (Some(0), _) if is_late_acknowledgement => (self.last_moved, Queues::Unseen { written: 0 }),
             (Some(0), _) => (now, Queues::Unseen { written: 0 }),
-            // All that was written is still there, or all that was there.
+            // No byte has left the queues since the write, or since the last look.
             (Some(queued), Queues::Unseen { written }) if queued >= written => {
                 (self.last_moved, watched(queued))
             }
@@ -119,7 +119,7 @@ impl IdleClock {
         };
     }
 
-    /// Returns whether bytes stood still in the send queues at the last look.
+    /// Returns whether the send queues held bytes at the last look, and no byte has moved since.
     #[must_use]
     pub fn saw_bytes_queued(&self) -> bool {
         matches!(self.queues, Queues::Watched { .. })
@@ -138,8 +138,8 @@ impl IdleClock {
     }
 }
 
-// A movement is seen a pause and a tick after it, and the timer that follows fires a tick late, with
-// one millisecond of epoll each.
+// A movement is seen at most a pause and a tick late, and the timer that follows fires at most a tick
+// late. epoll may add a millisecond to each.
 const _: () = assert!(LOOK_PAUSE.as_millis() + 2 * (TICK.as_millis() + 1) <= LATE_MAX.as_millis());
 const _: () = assert!(LOOK_AFTER.as_millis() <= LOOK_PAUSE.as_millis());
 const _: () = assert!(LOOK_MARGIN.as_millis() == 2 * (TICK.as_millis() + 1));

@@ -1,8 +1,8 @@
 //! One session: a requester, a target, the two channels between them, and its end.
 //!
-//! A session connects, relays, and, where one of its sockets failed, spends a short while aborting:
-//! it delivers what the dead side had sent before it resets the living side. Everything here works on
-//! any [`Stream`] and on a given `now`. Sockets, timers and the log belong to the floors above.
+//! A session connects and relays. If one of its sockets fails, it aborts: it delivers the bytes that the
+//! dead side had sent, and then resets the living side. Everything here works on any [`Stream`] and on a
+//! given `now`. Sockets, timers and the log belong to the floors above.
 
 mod abort;
 pub mod buffer;
@@ -35,10 +35,10 @@ use crate::session::turn::{Timeouts, Turn, Verdict, share};
 #[derive(Debug)]
 pub struct Session<S> {
     identity: Identity,
-    /// The relay's end of the connection to the target, where the pool looks for a loop; `None`: nowhere.
+    /// The relay's end of the connection to the target; `None`: the pool has noted none.
     own_end: Option<SocketAddr>,
     requester: Socket<S>,
-    /// `None`: no target could be connected to yet. A session that relays has one.
+    /// `None`: the session waits for a target. A session that relays has one.
     target: Option<Socket<S>>,
     phase: Phase,
     started: Instant,
@@ -77,7 +77,7 @@ struct Direction<'a, S> {
 }
 
 impl<S: Stream> Session<S> {
-    /// Returns a session whose connect has begun. Without a target, it waits for one.
+    /// Returns a session whose connect to `target` has begun. Without a target, it waits for one.
     #[must_use]
     pub fn new(identity: Identity, requester: S, target: Option<S>, now: Instant) -> Self {
         Self {
@@ -98,7 +98,7 @@ impl<S: Stream> Session<S> {
         self.own_end = end;
     }
 
-    /// Returns that end, if it was noted.
+    /// Returns the noted end of the connection to the target; `None`: none is noted.
     #[must_use]
     pub fn own_end(&self) -> Option<SocketAddr> {
         self.own_end
@@ -110,7 +110,7 @@ impl<S: Stream> Session<S> {
         self.identity
     }
 
-    /// Returns the socket of one side; `None`: there is no target yet.
+    /// Returns the socket of one side; `None`: there is no connection to a target yet.
     pub fn socket(&mut self, side: Side) -> Option<&mut Socket<S>> {
         match side {
             Side::Requester => Some(&mut self.requester),
@@ -151,7 +151,7 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    /// Starts relaying. The first bytes that the target gets are `preface`.
+    /// Starts relaying. The target gets `preface` first.
     ///
     /// # Errors
     /// The cause, if there is no memory for a buffer of `buf` bytes.
@@ -165,7 +165,7 @@ impl<S: Stream> Session<S> {
         Ok(())
     }
 
-    /// Names the cause of the session's end, unless one is known already.
+    /// Records the cause of the session's end, unless one is known already.
     pub fn blame(&mut self, cause: Cause, errno: Option<i32>) {
         if self.cause.is_none() {
             (self.cause, self.errno) = (Some(cause), errno.unwrap_or(0));
@@ -182,7 +182,7 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    /// Returns when [`expire`](Self::expire) is to be called.
+    /// Returns when the owner must call [`expire`](Self::expire).
     #[must_use]
     pub fn deadline(&self, timeouts: Timeouts) -> Instant {
         match &self.phase {
@@ -192,7 +192,7 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    /// Works as if every report had come, because one may be waiting unread.
+    /// Works as if every report had come, because some may still be unread.
     pub fn catch_up(&mut self, turn: &mut Turn<'_>) -> Verdict {
         for side in Side::BOTH {
             self.note(side, Readiness::UNKNOWN);
@@ -218,7 +218,7 @@ impl<S: Stream> Session<S> {
                 if !self.idle.is_idle(timeouts.idle, now) {
                     return Verdict::Wait;
                 }
-                // It is the cause even if one side had ended before, because the session would have gone on.
+                // This is the cause even if one side sent EOF before, because the session would have gone on.
                 (self.cause, self.errno) = (Some(Cause::IdleTimeout), 0);
                 Verdict::End
             }
@@ -226,7 +226,7 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    /// Closes both connections and returns the facts. Every session that ends, ends here.
+    /// Closes both connections and returns the facts. Every session that ends by itself ends here.
     #[must_use]
     pub fn end(self, pipes: &mut Pipes, now: Instant) -> Ended {
         debug_assert!(self.cause.is_some());
@@ -238,12 +238,12 @@ impl<S: Stream> Session<S> {
         Ended { identity, cause, summary }
     }
 
-    /// Closes both connections, because the relay stops. Each stream without its EOF is cut.
+    /// Closes both connections, because the relay stops. This cuts each stream whose EOF was not passed on.
     pub fn stop(self, pipes: &mut Pipes) {
         self.close(false, pipes);
     }
 
-    /// Closes both connections: by a reset on each side whose stream was cut.
+    /// Closes both connections, and resets each side whose stream was cut.
     fn close(mut self, idle: bool, pipes: &mut Pipes) {
         for side in Side::BOTH {
             if self.was_cut(side, idle)
@@ -259,9 +259,9 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    /// Returns whether the stream to this side was cut, so that a clean close would be a lie. Only a
-    /// stream whose EOF was passed on is complete. At the idle timeout one more is: nothing moved for
-    /// so long, and nothing is left of it here or in the kernel.
+    /// Returns whether the stream to this side was cut, so that a clean close would be a lie. A stream is
+    /// complete if its EOF was passed on. At the idle timeout, it is also complete if no byte of it is left
+    /// here or in the kernel.
     fn was_cut(&mut self, side: Side, idle: bool) -> bool {
         if !matches!(self.phase, Phase::Relaying(_)) {
             return true;
@@ -276,7 +276,7 @@ impl<S: Stream> Session<S> {
         !channel.is_closed() && (!idle || is_left())
     }
 
-    /// Returns a line of the status.
+    /// Returns what the status shows of the session.
     #[must_use]
     pub fn live(&self, now: Instant) -> Live {
         let phase = match self.phase {
@@ -303,7 +303,7 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    /// Returns the channel that reads from `side`, once there are channels.
+    /// Returns the channel that reads from `side`; `None`: the session does not relay yet.
     fn direction(&mut self, side: Side) -> Option<Direction<'_, S>> {
         let Self { phase, requester, target, .. } = self;
         let (Phase::Relaying(channels) | Phase::Aborting(Abort { channels, .. })) = phase else {
@@ -341,11 +341,11 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    /// Lets the channel that reads from `side` do all that it can.
+    /// Pumps the channel that reads from `side`.
     fn move_from(&mut self, side: Side, turn: &mut Turn<'_>) -> Step {
         let share = share(turn.beside_interactive);
         let Some(Direction { channel, from, to, last }) = self.direction(side) else { return Step::Closed };
-        // The same would come of what follows, which costs more: most turns have bytes for one channel only.
+        // A shortcut to the same result, because most turns bring bytes for one channel only.
         if channel.waits_for_bytes(from) {
             return Step::Waiting;
         }
@@ -357,7 +357,7 @@ impl<S: Stream> Session<S> {
         let mut step = channel.pump(Ends { from, to, pipes: turn.pipes, share, last });
         let (moved, written) = (channel.movement() - moved, channel.delivered() - delivered);
         // A channel that is not reading never sees ECONNRESET, so ask for the pending error. Once both
-        // channels are closed, an error comes too late: all has been delivered, and the close says so.
+        // channels are closed, an error no longer matters, because both streams were delivered whole.
         if (channel.holds_bytes() && step == Step::Waiting || step == Step::Closed && !last)
             && let Some(errno) = from.pending_error()
         {
@@ -378,7 +378,7 @@ impl<S: Stream> Session<S> {
         step
     }
 
-    /// Returns the bytes in both send queues; `None`: one of them is unknown.
+    /// Returns the bytes in both send queues; `None`: the length of one is unknown.
     fn bytes_queued(&self) -> Option<u32> {
         let requester = self.requester.stream().unacknowledged()?;
         Some(requester.saturating_add(self.target.as_ref()?.stream().unacknowledged()?))

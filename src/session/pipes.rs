@@ -1,13 +1,13 @@
 //! The pipes through which bytes pass from socket to socket without entering the process.
 //!
-//! A channel fills a pipe only while it is empty, and empties it before it is filled again. So "would
-//! block" from a fill can only mean the one socket, and from a drain only the other. A channel
+//! A channel fills a pipe only while it is empty, and empties it before it fills it again. So EAGAIN
+//! from a fill can only come from the one socket, and EAGAIN from a drain only from the other. A channel
 //! holds a pipe only while bytes are in it.
 //!
-//! Pipes pin kernel memory, so their capacities together are bounded. A reader that stands still
-//! keeps its channel's pipe, and enough of them would keep every pipe. Therefore the last one is lent
-//! only for bytes that the other socket takes for certain: it comes back at once, and a live stream
-//! is spliced beside any number of stalled readers.
+//! Pipes pin kernel memory, so the sum of their capacities is bounded. A stalled reader keeps its
+//! channel's pipe, and enough stalled readers would keep every pipe. Therefore the last one is lent only
+//! for bytes that the other socket is certain to take. It comes back at once, so a live stream is spliced
+//! beside any number of stalled readers.
 
 use crate::limits::{PIPE_BYTES_MAX, PIPE_BYTES_MIN, PIPES_MAX, TAKES_BEFORE_RETRY};
 use crate::sys::pipe::Pipe;
@@ -22,7 +22,7 @@ pub struct Pipes {
     idle: Vec<Pipe>,
     /// Pipes that exist, idle or held by a channel.
     made: usize,
-    /// Takes that go without a pipe, because the kernel lately made none or did not splice.
+    /// Calls of [`take`](Self::take) that still get no pipe, because the kernel made none or did not splice.
     without: u32,
     /// Bytes that went from a pipe to a socket.
     bytes_spliced: u64,
@@ -78,7 +78,7 @@ impl Pipes {
         self.made - self.idle.len()
     }
 
-    /// Returns the bytes that the pipes that exist may hold together.
+    /// Returns the most bytes that the pipes that exist can hold together.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.made * self.pipe_bytes
@@ -120,7 +120,7 @@ impl Pipes {
         self.idle.clear();
     }
 
-    /// Notes that the kernel would not make a pipe, or not splice: bytes are copied for a while.
+    /// Notes that the kernel refused to make a pipe, or to splice. Bytes are copied for a while.
     pub fn back_off(&mut self) {
         self.close_idle();
         self.without = TAKES_BEFORE_RETRY;
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_of_the_pipes_that_exist_are_counted_idle_or_not() {
+    fn the_bytes_of_idle_pipes_count_like_those_of_held_ones() {
         let mut pipes = Pipes::new(3 * PIPE_BYTES_MIN);
         assert_eq!(pipes.bytes(), 0);
         let [first, second] = [(); 2].map(|()| pipes.take().unwrap());

@@ -1,4 +1,4 @@
-//! The two sides of a session, and what one is to the other.
+//! The two sides of a session. `!side` is the other one.
 
 /// The two sides of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

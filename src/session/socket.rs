@@ -1,11 +1,11 @@
 //! One side of a session: a non-blocking stream, and the readiness that is known of it.
 //!
 //! mio is edge-triggered: it reports a change once. So a socket latches readiness here, and only the
-//! kernel's word clears the latch. "Would block" is such a word. A read or write that moved less than
-//! it was offered is another, which saves asking again. A short read proves nothing at an urgent mark,
-//! where bytes follow, nor once an EOF or an error was reported: then reads go on until the kernel
-//! says "would block", or until a short one has taken the last bytes in front of a reported EOF. A
-//! short splice never proves anything: a signal or a full pipe cuts it short.
+//! kernel's word clears the latch. EAGAIN is such a word. A read or write that moved less than it was
+//! offered is another, which saves a call. A short read proves nothing at an urgent mark, because bytes
+//! may follow, nor once an EOF or an error was reported. Then reads go on until EAGAIN, or until a short
+//! read has taken the last bytes before a reported EOF. A short splice never proves anything, because a
+//! signal or a full pipe cuts it short.
 //!
 //! The kernel reports an error once. The socket keeps the first one, because later calls would see
 //! a clean EOF.
@@ -27,7 +27,7 @@ pub struct Socket<S> {
     readable: bool,
     /// The kernel may have room to write.
     writable: bool,
-    /// A short read proves nothing until the kernel says "would block".
+    /// A short read proves nothing until the kernel returns EAGAIN.
     marked: bool,
     eof: Eof,
     fault: Fault,
@@ -38,27 +38,27 @@ pub struct Socket<S> {
     write_shut: bool,
 }
 
-/// How near the peer's EOF is.
+/// The peer's EOF, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Eof {
-    /// Nothing is known of it.
+    /// The kernel has not reported it.
     Unknown,
-    /// It was reported: a short read takes the last bytes in front of it.
+    /// It was reported: a short read takes the last bytes before it.
     Reported,
-    /// Nothing is left to read in front of it.
+    /// No bytes are left to read before it.
     Next,
 }
 
-/// The error of the connection, as far as it is known.
+/// The connection's error, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     None,
-    /// epoll reported an error that no call has met yet.
+    /// The kernel reported an error that no call has returned yet.
     Reported,
-    /// A splice into the socket ended short. A reset may have cut it, and then the kernel has
-    /// forgotten the error.
+    /// A splice into the socket ended short. A reset may have cut it, and then the kernel no longer
+    /// has the error.
     Suspected,
-    /// The first error number that a call met.
+    /// The first error number that a call returned.
     Known(i32),
 }
 
@@ -66,15 +66,15 @@ enum Fault {
 /// unacknowledged, so most short sessions need no call to switch it off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Nagle {
-    /// Nothing was written yet.
+    /// No write has passed yet.
     Idle,
-    /// Something was written: the next write would wait for its acknowledgement.
+    /// One write has passed. Nagle would hold the next one back until that is acknowledged.
     Active,
     Off,
 }
 
 impl<S: Stream> Socket<S> {
-    /// Wraps a socket that was accepted. It has its options from the listener.
+    /// Wraps an accepted socket. It inherits its options, `TCP_NODELAY` among them, from the listener.
     pub fn accepted(stream: S) -> Self {
         Self { nagle: Nagle::Off, ..Self::connecting(stream) }
     }
@@ -117,12 +117,12 @@ impl<S: Stream> Socket<S> {
         }
     }
 
-    /// Returns whether something may be there to read.
+    /// Returns whether the kernel may have something to read.
     pub fn is_readable(&self) -> bool {
         self.readable
     }
 
-    /// Returns whether there may be room to write.
+    /// Returns whether the kernel may have room to write.
     pub fn is_writable(&self) -> bool {
         self.writable
     }
@@ -134,7 +134,7 @@ impl<S: Stream> Socket<S> {
     }
 
     /// Asks for a reported error on behalf of a channel that neither reads nor writes at the moment,
-    /// and so would never meet it.
+    /// and so would never see it.
     pub fn pending_error(&mut self) -> Option<i32> {
         match self.fault {
             Fault::Known(errno) => return Some(errno),
@@ -158,7 +158,7 @@ impl<S: Stream> Socket<S> {
         }
     }
 
-    /// Returns a number of bytes that the socket takes now for certain.
+    /// Returns a number of bytes that the socket is certain to take now.
     pub fn certain_room(&self) -> usize {
         if !self.writable {
             return 0;
@@ -169,8 +169,8 @@ impl<S: Stream> Socket<S> {
 
     /// Returns the state of the connect, once the socket was reported writable.
     pub fn connect_state(&mut self) -> Connect {
-        // epoll reports nothing of a socket that still connects, and an error of one whose connect
-        // failed: writable and nothing else means connected. Other systems only give hints.
+        // epoll reports no event while a connect is pending, and an error if it failed. So writable and
+        // nothing else means connected. Other systems only give hints.
         let connected = cfg!(target_os = "linux") && !self.marked;
         if connected || self.stream.has_peer() {
             return Connect::Done;
@@ -182,8 +182,8 @@ impl<S: Stream> Socket<S> {
             }
             Ok(Some(error)) | Err(error) => {
                 let errno = errno(&error);
-                // A refused connect says so. These two say that there was a connection, which may
-                // have left bytes to read.
+                // A failed connect has other errors. These two mean that there was a connection, which
+                // may have left bytes to read.
                 if errno == ECONNRESET || errno == EPIPE {
                     self.fault = Fault::Known(errno);
                     return Connect::Done;
@@ -217,8 +217,8 @@ impl<S: Stream> Socket<S> {
         }
     }
 
-    /// Splices up to `count` bytes into an empty pipe. Only `Bytes` and `Failed` mean what they say:
-    /// at an urgent mark splice(2) answers "would block", or 0, for ever; a read finds the truth.
+    /// Splices up to `count` bytes into an empty pipe. `Blocked` proves nothing and clears no latch,
+    /// because at an urgent mark splice(2) returns EAGAIN, or 0, forever. Only a read shows whether bytes follow.
     pub fn fill(&mut self, pipe: &Pipe, count: usize) -> Transfer {
         if !self.readable {
             return Transfer::Blocked;
@@ -253,7 +253,7 @@ impl<S: Stream> Socket<S> {
             Err(error) if is_splice_refusal(&error) => Transfer::Refused,
             result => {
                 let moved = result.as_ref().map_or(count, |&moved| moved);
-                // A signal cuts a splice short while there is room, so a short one is no "would block".
+                // A signal can cut a splice short although there is room, so a short one clears no latch.
                 let transfer = self.interpret_write(result, moved);
                 if moved < count && matches!(self.fault, Fault::None | Fault::Reported) {
                     self.fault = Fault::Suspected;
@@ -266,14 +266,14 @@ impl<S: Stream> Socket<S> {
     /// Sends a FIN to the peer.
     ///
     /// # Errors
-    /// The number of the error that ended the connection before.
+    /// The number of the connection's first error.
     pub fn shutdown_write(&mut self) -> Result<(), i32> {
         debug_assert!(!self.write_shut);
         if let Fault::Known(errno) = self.fault {
             return Err(errno);
         }
         if let Err(error) = self.stream.shutdown_write() {
-            // The kernel may hold the last bytes back for the FIN. They go without it.
+            // The kernel may be holding the last bytes back for the FIN. Send them without it.
             self.stream.send_at_once();
             return Err(self.latch(&error));
         }
@@ -281,7 +281,7 @@ impl<S: Stream> Socket<S> {
         Ok(())
     }
 
-    /// Returns the reason not to write now, if there is one; otherwise keeps Nagle's algorithm away.
+    /// Returns the reason not to write now. `None`: write, and Nagle's algorithm will not delay it.
     fn prepare_write(&mut self) -> Option<Transfer> {
         if let Fault::Known(errno) = self.fault {
             return Some(Transfer::Failed(errno));
@@ -327,7 +327,7 @@ impl<S: Stream> Socket<S> {
             self.fault = Fault::Known(ECONNRESET);
         }
         match self.fault {
-            // EPIPE alone: the peer ended its stream, and its reset came after that.
+            // EPIPE alone means that the peer sent its FIN, and reset the connection after that.
             Fault::Known(errno) if errno != EPIPE => Transfer::Failed(errno),
             _ => Transfer::Eof,
         }

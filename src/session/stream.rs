@@ -40,7 +40,7 @@ pub trait Stream {
     /// Returns whether the socket has a peer: it is neither still connecting, nor failed, nor reset.
     fn has_peer(&self) -> bool;
 
-    /// Takes the error that the kernel holds for the socket.
+    /// Takes the socket's pending error (`SO_ERROR`).
     ///
     /// # Errors
     /// Those of getsockopt(2).
@@ -52,35 +52,35 @@ pub trait Stream {
     /// Caps the socket's unsent bytes, or lifts the cap, where the system has one.
     fn limit_unsent(&mut self, limited: bool);
 
-    /// Makes the close that follows a reset, which drops the bytes that the peer has not got yet.
+    /// Makes the next close a reset, which drops the bytes that the peer has not received yet.
     fn reset_on_close(&mut self);
 
-    /// Returns the bytes written that the peer's kernel has not acknowledged; `None` where the
+    /// Returns the number of written bytes that the peer's kernel has not acknowledged; `None`: the
     /// system does not say.
     fn unacknowledged(&self) -> Option<u32>;
 
-    /// Returns a number of bytes that the socket can take now for certain; 0 where that is unknown.
+    /// Returns a number of bytes that the socket is certain to take now; 0 where that is unknown.
     fn certain_room(&self) -> usize;
 }
 
-/// What the kernel reported of a socket.
+/// The kernel's report on a socket.
 #[derive(Clone, Copy, Debug, Default)]
 #[allow(clippy::struct_excessive_bools)] // Independent facts.
 pub struct Readiness {
     /// There are bytes, an EOF or an error to read.
     pub readable: bool,
-    /// There is room to write, or an error to get.
+    /// There is room to write, or an error that a write returns.
     pub writable: bool,
-    /// Urgent data, an EOF or an error was reported: a short read proves nothing.
+    /// Urgent data, an EOF or an error was reported, so a short read proves nothing.
     pub marked: bool,
     /// An error was reported.
     pub failed: bool,
-    /// The peer's FIN has arrived, and nothing stands before it but bytes.
+    /// The peer's FIN has arrived, with no error and no urgent data before it.
     pub eof: bool,
 }
 
 impl Readiness {
-    /// A guess for a socket that no report speaks of: the next calls find out.
+    /// The assumption about a socket whose reports may be unread. The next calls correct it.
     pub const UNKNOWN: Self = Self { readable: true, writable: true, marked: true, failed: true, eof: false };
 }
 
@@ -89,7 +89,7 @@ impl Readiness {
 pub enum Transfer {
     /// `Bytes(n)`: n bytes moved, n >= 1.
     Bytes(usize),
-    /// The socket has nothing to give, or no room to take.
+    /// The socket has no bytes to read, or no room to write.
     Blocked,
     /// The peer has ended its stream cleanly.
     Eof,
@@ -104,7 +104,7 @@ pub enum Transfer {
 pub enum Connect {
     /// No answer yet.
     Pending,
-    /// There is a connection. If it has been reset since, the next transfer says so.
+    /// There is a connection. If it was reset since, the next transfer fails.
     Done,
     /// The connect failed, with this error number.
     Failed(i32),

@@ -1,4 +1,4 @@
-//! The terms on which a session works, and its wish afterwards.
+//! The terms on which a session works in a turn, and its verdict afterwards.
 
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,13 @@ use crate::session::pipes::Pipes;
 /// The timeouts of every session.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
-    /// For the connect to the target.
+    /// The longest time that a connect to a target may take.
     pub connect: Duration,
-    /// For a session in which no byte moves.
+    /// The longest time that a session may go without moving a byte.
     pub idle: Duration,
 }
 
-/// The terms on which a session works in a turn, and what it has moved.
+/// The terms on which a session works in a turn, and the bytes that it has moved.
 #[derive(Debug)]
 pub struct Turn<'a> {
     /// The time of the turn.
@@ -24,9 +24,9 @@ pub struct Turn<'a> {
     pub timeouts: Timeouts,
     /// The pipes of all sessions.
     pub pipes: &'a mut Pipes,
-    /// Interactive traffic passed lately, so bulk traffic must not keep the next of it waiting.
+    /// Interactive traffic passed lately, so bulk traffic must not delay more of it.
     pub beside_interactive: bool,
-    /// Bytes that have gone into and out of the session's channels.
+    /// Bytes that went into the session's channels, plus those that went out.
     pub moved: u64,
     /// Bytes delivered to each side, by `Side::index`.
     pub delivered: [u64; 2],
@@ -46,17 +46,17 @@ pub fn share(beside_interactive: bool) -> usize {
     if beside_interactive { SHARE_BESIDE_INTERACTIVE } else { SHARE }
 }
 
-/// A session's wish after it has worked.
+/// A session's request to its owner, after it has worked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// To be called when one of its sockets or its deadline is ready.
+    /// Work when a report or the deadline comes.
     Wait,
-    /// To be called again in the next turn, events or not.
+    /// Work again in the next turn, whether or not a report comes.
     Again,
-    /// To be made ready for relaying: the target has answered.
+    /// Start relaying, because the target has answered.
     Connected,
-    /// To be given another target, or to be ended where there is no other: this one was not reached.
+    /// Find another target, or end the session if there is none. This one was not reached.
     Unreached(Unreached),
-    /// To be ended, with `Session::end`.
+    /// End the session, with `Session::end`.
     End,
 }

@@ -18,23 +18,23 @@ use rustix::io::Errno;
 pub(crate) const ECONNRESET: i32 = Errno::CONNRESET.raw_os_error();
 /// The connection takes no more bytes.
 pub(crate) const EPIPE: i32 = Errno::PIPE.raw_os_error();
-/// The limit of descriptors is reached.
+/// The process has reached its descriptor limit.
 pub(crate) const NO_MORE_DESCRIPTORS: i32 = Errno::MFILE.raw_os_error();
-/// The system does without this address family.
+/// The system does not support this address family.
 pub(crate) const NO_SUCH_FAMILY: i32 = Errno::AFNOSUPPORT.raw_os_error();
 
-/// Returns whether an error of splice(2) means "not this way": nothing is wrong with the connection.
+/// Returns whether an error of splice(2) means only that splicing does not work here. The connection is fine.
 pub(crate) fn is_splice_refusal(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidInput, OutOfMemory, PermissionDenied, Unsupported};
     matches!(error.kind(), InvalidInput | OutOfMemory | PermissionDenied | Unsupported)
 }
 
-/// The operating system's number of an error; 0 for one that is not the system's.
+/// Returns the operating system's number of an error; 0: the error is not the system's.
 pub(crate) fn errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(0)
 }
 
-/// Calls again what a signal interrupted.
+/// Repeats a call for as long as signals interrupt it.
 pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {

@@ -1,4 +1,4 @@
-//! The kernel's word on addresses, interfaces and sockets, asked without privileges and without netlink.
+//! Questions to the kernel about addresses, interfaces and sockets, without privileges and without netlink.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6, UdpSocket};
@@ -10,13 +10,13 @@ use socket2::{Domain, Socket, Type};
 
 use crate::sys::way::set_interface;
 
-/// The port that an address is asked about with. Nothing is sent to it.
+/// The port of the connects that ask for a route. Nothing is sent to it.
 const DISCARD: u16 = 9;
 
 /// The interface of loopback addresses, on Linux.
 const LOOPBACK: &str = "lo";
 
-/// Returns the index of an interface, given by its name or its index, if there is such an interface.
+/// Returns the index of the interface with this name or index; `None`: there is no such interface.
 pub(crate) fn interface_index(zone: &str) -> Option<u32> {
     if !zone.bytes().all(|byte| byte.is_ascii_digit()) {
         return index_of(zone);
@@ -37,24 +37,24 @@ fn index_of(name: &str) -> Option<u32> {
     if_nametoindex(name).ok()
 }
 
-/// Returns whether a socket can be bound to `address`. With `ip_nonlocal_bind` any can.
+/// Returns whether a socket can be bound to `address`. With `ip_nonlocal_bind`, it can to any.
 pub(crate) fn can_be_bound(address: SocketAddr) -> bool {
     UdpSocket::bind(with_port(address, 0)).is_ok()
 }
 
-/// Returns whether the kernel delivers to this host what is sent to `address`. A loopback address is
-/// this host's by definition.
+/// Returns whether the kernel delivers packets for `address` to this host. A loopback address is this
+/// host's by definition.
 pub(crate) fn is_own(address: SocketAddr) -> bool {
     if address.ip().is_loopback() {
         return true;
     }
     match address {
-        // The source of a route must be this host's, whatever bind lets pass. The source that the kernel
-        // would choose by itself proves less: for a secondary address it is the primary one.
+        // The source of a route must be this host's, even where bind accepts any address. The source that
+        // the kernel chooses by itself proves less, because for a secondary address it is the primary one.
         SocketAddr::V4(_) => UdpSocket::bind(with_port(address, 0))
             .and_then(|socket| socket.connect(with_port(address, DISCARD)))
             .is_ok(),
-        // The destination itself is the first choice for a source, if it is this host's.
+        // If the destination is this host's, the kernel chooses it as the source.
         SocketAddr::V6(_) => source_towards(address, None).is_ok_and(|source| source.ip() == address.ip()),
     }
 }
@@ -72,8 +72,8 @@ pub(crate) fn is_broadcast(address: IpAddr) -> bool {
     })
 }
 
-/// Returns whether this host's own connections to `address`, which is its own, come in on this interface: it is the
-/// one that has the address. Where the kernel does not say, the answer is yes.
+/// Returns whether connections from this host to its own `address` come in on this interface, as they do if the
+/// interface has the address. Returns true where the kernel does not say.
 pub(crate) fn comes_in_on(address: SocketAddr, interface: &str) -> bool {
     let is_loopback = interface == LOOPBACK;
     if address.ip().is_loopback() || is_loopback {
@@ -88,13 +88,13 @@ pub(crate) fn comes_in_on(address: SocketAddr, interface: &str) -> bool {
     }
 }
 
-/// Returns whether this host has a way to `address`: a route, and an address of its own to come from.
+/// Returns whether this host has a way to `address`: a route, and a source address for it.
 pub(crate) fn has_way_to(address: SocketAddr) -> bool {
     source_towards(address, None).is_ok()
 }
 
-/// Returns the address that the kernel would connect to `address` from, through an interface if one is given.
-/// Connecting sends nothing here.
+/// Returns the source that the kernel would choose for a connect to `address`, through an interface if one is
+/// given. Connecting a datagram socket sends nothing.
 fn source_towards(address: SocketAddr, interface: Option<&str>) -> io::Result<SocketAddr> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
     if let Some(name) = interface {
@@ -144,7 +144,7 @@ fn before_translation(_: &TcpStream) -> impl Iterator<Item = SocketAddr> {
     std::iter::empty()
 }
 
-/// Returns the one form of an address that comparisons need: IPv4-mapped as IPv4, and the zone kept.
+/// Returns the form of an address for comparisons: IPv4-mapped becomes IPv4, and a zone is kept.
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     match (address.ip().to_canonical(), address) {
         (IpAddr::V6(ip), SocketAddr::V6(address)) => {
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn a_broadcast_address_is_known_from_others() {
+    fn only_broadcast_addresses_are_recognised_as_such() {
         for (address, broadcast) in
             [("127.255.255.255", true), ("127.0.0.1", false), ("192.0.2.1", false), ("::1", false)]
         {

@@ -1,4 +1,4 @@
-//! The log's output, and how a write to it is kept from blocking.
+//! The log's output, to which no write blocks.
 
 use std::io;
 #[cfg(target_os = "linux")]
@@ -10,14 +10,14 @@ use rustix::fs::{FileType, Mode, OFlags};
 #[cfg(target_os = "linux")]
 use rustix::io::Errno;
 
-/// The longest write to a pipe that the kernel passes on in one piece. A pipe that is ready for
-/// writing takes that much.
+/// The longest write to a pipe that the kernel keeps in one piece. A pipe that is ready for writing
+/// takes that much.
 const PIPE_BUF: usize = if cfg!(any(target_os = "linux", target_os = "android")) { 4096 } else { 512 };
 
-/// A terminal that is ready promises to take no more than this.
+/// Bytes that a terminal is certain to take when it is ready for writing.
 const READY_TERMINAL_BYTES: usize = 1;
 
-/// Where the log goes.
+/// The descriptor to which the log is written.
 #[derive(Debug)]
 pub(crate) struct Output {
     descriptor: OwnedFd,
@@ -26,16 +26,17 @@ pub(crate) struct Output {
     atomic_bytes: usize,
 }
 
-/// How a write is kept from blocking.
+/// The way in which a write is kept from blocking.
 #[derive(Clone, Copy, Debug)]
 enum Way {
-    /// A file or a device never blocks, nor does a terminal that we opened again for ourselves, so that
-    /// its `O_NONBLOCK` is only ours: a plain write.
+    /// A plain write. A file or a device does not block. Neither does a terminal that the relay opened
+    /// again, with an `O_NONBLOCK` that no other process shares.
     Plain,
-    /// A pipe or a socket: each write asks not to wait.
+    /// A write with `RWF_NOWAIT`, to a pipe or a socket.
     #[cfg(target_os = "linux")]
     NoWait,
-    /// None of these works: write only when the output is ready, and no more than it must take then.
+    /// Where neither works: a write only when the output is ready, of no more bytes than it is then certain
+    /// to take.
     WhenReady(usize),
 }
 
@@ -62,14 +63,14 @@ impl Output {
         Self { descriptor, way, atomic_bytes }
     }
 
-    /// Writes what it can without blocking; returns how many bytes that were.
+    /// Writes as much as it can without blocking, and returns the number of bytes.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self.way {
             Way::Plain => Ok(rustix::io::write(&self.descriptor, bytes)?),
             #[cfg(target_os = "linux")]
             Way::NoWait => match write_no_wait(self.descriptor.as_fd(), bytes) {
                 // Kernels, file systems and sandboxes refuse this call in different ways. The refusal is
-                // about the call, not about the bytes, so it is not asked for again.
+                // about the call, not about the bytes, so the call is not tried again.
                 Err(Errno::PERM | Errno::NOSYS | Errno::INVAL | Errno::OPNOTSUPP) => {
                     self.way = Way::WhenReady(PIPE_BUF);
                     self.write(bytes)
@@ -91,18 +92,19 @@ impl AsFd for Output {
     }
 }
 
-/// Whether STDOUT is the journal. The service manager says so by naming its device and inode.
+/// Returns whether STDOUT is the journal, whose device and inode the service manager names.
 pub(crate) fn stdout_is_journal() -> bool {
     let Ok(named) = std::env::var("JOURNAL_STREAM") else { return false };
     rustix::fs::fstat(rustix::stdio::stdout())
         .is_ok_and(|stdout| named == format!("{}:{}", stdout.st_dev, stdout.st_ino))
 }
 
-/// Opens a terminal for the relay alone. After `su` another user owns it, and only /dev/tty opens.
+/// Opens the terminal again, for the relay alone. After `su` another user owns the terminal, and only
+/// /dev/tty can be opened.
 fn reopen_terminal(terminal: &OwnedFd) -> io::Result<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let reopened = rustix::fs::open(format!("/proc/self/fd/{}", terminal.as_raw_fd()), flags, Mode::empty());
-    // Only a process's own terminal tells it this.
+    // tcgetpgrp succeeds only on the process's controlling terminal.
     let is_ours = || rustix::termios::tcgetpgrp(terminal).is_ok();
     match reopened {
         Err(_) if is_ours() => Ok(rustix::fs::open("/dev/tty", flags, Mode::empty())?),

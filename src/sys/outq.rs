@@ -1,13 +1,13 @@
 //! The send queue of a TCP socket: bytes written that the peer's kernel has not acknowledged.
 //!
 //! A slow reader can leave megabytes there for many seconds, and its session is not idle while they
-//! move. `SIOCOUTQ` (tcp(7)) asks the very socket: it needs no descriptor, no kernel module and no
-//! address, so it answers alike in every network namespace, on every interface and in a sandbox.
+//! move. `SIOCOUTQ` (tcp(7)) asks the socket itself. It needs no other descriptor, no kernel module and no
+//! address, so it works alike in every network namespace, on every interface and in a sandbox.
 
 use std::os::fd::BorrowedFd;
 
-/// Returns the length of the send queue in bytes, or `None` where the kernel does not say. A FIN
-/// that is not acknowledged counts as one byte.
+/// Returns the length of the send queue in bytes; `None`: the kernel does not say. A FIN that is not
+/// acknowledged counts as one byte.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)] // The only place: no library has this call as a safe function.
 pub(crate) fn unacknowledged(socket: BorrowedFd<'_>) -> Option<u32> {
@@ -24,7 +24,7 @@ pub(crate) fn unacknowledged(socket: BorrowedFd<'_>) -> Option<u32> {
     if result == 0 { u32::try_from(length).ok() } else { None }
 }
 
-/// Returns `None`: this system is not asked.
+/// Returns `None`, because the relay does not ask this system.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn unacknowledged(_: BorrowedFd<'_>) -> Option<u32> {
     None
@@ -38,7 +38,7 @@ mod tests {
 
     use super::*;
 
-    fn stuck_bytes(listener: &TcpListener) {
+    fn assert_unread_bytes_are_counted(listener: &TcpListener) {
         let mut sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (_reader, _) = listener.accept().unwrap();
         assert_eq!(unacknowledged(sender.as_fd()), Some(0));
@@ -49,19 +49,19 @@ mod tests {
 
     #[test]
     fn bytes_that_an_ipv4_peer_does_not_take_are_counted() {
-        stuck_bytes(&TcpListener::bind("127.0.0.1:0").unwrap());
+        assert_unread_bytes_are_counted(&TcpListener::bind("127.0.0.1:0").unwrap());
     }
 
     #[test]
     fn bytes_that_an_ipv6_peer_does_not_take_are_counted() {
-        // A machine without IPv6 has nothing to show here.
+        // Passes without a check on a machine that has no IPv6.
         if let Ok(listener) = TcpListener::bind("[::1]:0") {
-            stuck_bytes(&listener);
+            assert_unread_bytes_are_counted(&listener);
         }
     }
 
     #[test]
-    fn a_descriptor_without_a_send_queue_has_no_answer() {
+    fn a_descriptor_without_a_send_queue_gets_no_length() {
         assert_eq!(unacknowledged(std::fs::File::open("/").unwrap().as_fd()), None);
         // A listener has a backlog, and no send queue.
         assert_eq!(unacknowledged(TcpListener::bind("127.0.0.1:0").unwrap().as_fd()), None);

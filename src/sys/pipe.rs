@@ -21,7 +21,7 @@ mod kernel {
     }
 
     impl Pipe {
-        /// Makes a pipe of `bytes` bytes, or of as many as the user may have.
+        /// Makes a pipe of `bytes` bytes, or of the size that the kernel chose if it refuses that many.
         pub(crate) fn new(bytes: usize) -> io::Result<Self> {
             let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
             let capacity = match fcntl_setpipe_size(&write, bytes) {
@@ -38,7 +38,7 @@ mod kernel {
             self.capacity as usize
         }
 
-        /// Moves bytes from `socket` into the empty pipe, up to `count` bytes.
+        /// Moves up to `count` bytes from `socket` into the empty pipe.
         ///
         /// # Errors
         /// Those of splice(2).

@@ -1,5 +1,4 @@
-//! Giving up privileges, for good. The calls are about the calling thread alone, so this is for processes that
-//! have one.
+//! Giving up privileges for good. The calls affect only the calling thread, so the process must have no other.
 
 use std::io;
 
@@ -10,10 +9,10 @@ pub(crate) struct Left {
 }
 
 /// Changes the root directory and the user, and gives up every capability but `CAP_NET_ADMIN`, which may be kept.
-/// No program that this one may start gets more.
+/// No program that this one starts gets more privileges.
 ///
 /// # Errors
-/// The option that failed, and the system's error. Some privileges may be gone.
+/// The option that failed, and the system's error. Some privileges may already be gone.
 #[cfg(target_os = "linux")]
 pub(crate) fn give_up(
     root: Option<&str>,
@@ -43,13 +42,13 @@ fn change_root(directory: &str) -> io::Result<()> {
     Ok(rustix::process::chdir("/")?)
 }
 
-/// Keeps programs that this one may start from getting capabilities. Without the privilege to do so, `no_new_privs`
-/// keeps them from it alone.
+/// Keeps programs that this one starts from getting capabilities. If the thread lacks the privilege for this call,
+/// `no_new_privs` alone keeps them from it.
 #[cfg(target_os = "linux")]
 fn empty_bounding_set() {
     use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 
-    // The kernel refuses the number behind its last capability.
+    // The kernel refuses the number after its last capability.
     for number in 0..u64::BITS {
         if remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number)).is_err() {
             return;
@@ -57,7 +56,7 @@ fn empty_bounding_set() {
     }
 }
 
-/// Changes the user and the group, with no further group. Capabilities that are permitted stay so.
+/// Changes the user and the group, and drops all supplementary groups. Permitted capabilities stay permitted.
 #[cfg(target_os = "linux")]
 fn become_user(uid: u32, gid: u32) -> io::Result<()> {
     use rustix::process::{Gid, Uid};
@@ -71,7 +70,7 @@ fn become_user(uid: u32, gid: u32) -> io::Result<()> {
     Ok(set_keep_capabilities(false)?)
 }
 
-/// Gives up all capabilities but one that may be kept, if it is there.
+/// Gives up all capabilities. With `net_admin`, keeps `CAP_NET_ADMIN` if it is permitted.
 #[cfg(target_os = "linux")]
 fn keep_capabilities(net_admin: bool) -> io::Result<()> {
     use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};

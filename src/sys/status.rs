@@ -1,4 +1,4 @@
-//! The system calls of the status: the kernel's word on this process, and sending an answer.
+//! The system calls of the status: the kernel's figures for this process, and sending an answer.
 
 use std::io;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::{Resource, getrlimit};
 use socket2::Socket;
 
-/// Two files of /proc about this process. They are opened once: later, the process may see no /proc.
+/// Two files of /proc about this process. They are opened once, because a later root directory may lack /proc.
 #[derive(Debug)]
 pub(crate) struct Process {
     #[cfg(target_os = "linux")]
@@ -27,8 +27,8 @@ impl Process {
         Self {}
     }
 
-    /// Closes the folder of the descriptors, since a folder leads out of every root directory. Their number is not
-    /// known any more.
+    /// Closes /proc/self/fd, because an open directory leads out of every root directory. From then on, the number
+    /// of open descriptors is unknown.
     pub(crate) fn close_folder(&mut self) {
         #[cfg(target_os = "linux")]
         {
@@ -51,8 +51,8 @@ impl Process {
         Some(pages * u64::try_from(page_bytes).ok()?)
     }
 
-    /// Returns the number of open descriptors; `None`: the system does not say. Linux says it from 6.2 on, in
-    /// the size of a folder. To count its entries would take long where there are many.
+    /// Returns the number of open descriptors; `None`: the system does not say. Linux reports it from 6.2 on, as
+    /// the size of /proc/self/fd. Counting the entries would take long if there are many.
     #[cfg(target_os = "linux")]
     pub(crate) fn open_descriptors(&self) -> Option<u64> {
         let length = self.descriptors.as_ref()?.metadata().ok()?.len();
@@ -81,7 +81,7 @@ pub(crate) fn cpu_time() -> Duration {
     time.map_or(Duration::ZERO, Duration::from)
 }
 
-/// Sends bytes. A peer that is gone is an error and no signal.
+/// Sends bytes. A connection that takes no more is an error, and raises no SIGPIPE.
 pub(crate) fn send(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
     #[cfg(target_os = "linux")]
     return Ok(rustix::net::send(socket, bytes, rustix::net::SendFlags::NOSIGNAL)?);
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernel_says_what_its_other_files_say() {
+    fn the_figures_agree_with_other_files_of_proc() {
         let process = Process::open();
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();

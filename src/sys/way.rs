@@ -1,5 +1,5 @@
-//! Options that decide which way a socket's packets leave this host. Each is a call of its own, made only
-//! where the command line asks for it.
+//! Socket options that decide which way packets leave this host. Each is a call of its own, which the relay
+//! makes only if its configuration asks for it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,19 +9,19 @@ use socket2::Socket;
 /// Whether this system has marks, and sockets that are bound to an interface.
 pub(crate) const HAS_WAYS: bool = cfg!(target_os = "linux");
 
-/// Marks the socket's packets for the rules of routing and of netfilter.
+/// Marks the socket's packets for routing rules and netfilter.
 #[cfg(target_os = "linux")]
 pub(crate) fn set_mark(socket: &Socket, mark: u32) -> io::Result<()> {
     socket.set_mark(mark)
 }
 
-/// Lets the socket of the family of `address` be bound to an address of another host.
+/// Lets a socket of the family of `address` be bound to an address of another host.
 #[cfg(target_os = "linux")]
 pub(crate) fn set_transparent(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     if address.is_ipv4() { socket.set_ip_transparent_v4(true) } else { socket.set_ip_transparent_v6(true) }
 }
 
-/// Binds the socket to an interface: it sends and receives nowhere else.
+/// Binds the socket to an interface. It then sends and receives nowhere else.
 #[cfg(target_os = "linux")]
 pub(crate) fn set_interface(socket: &Socket, name: &str) -> io::Result<()> {
     socket.bind_device(Some(name.as_bytes()))
@@ -53,15 +53,15 @@ pub(crate) fn has_interface(_: &Socket, _: &str) -> bool {
     false
 }
 
-/// Sets the code point of differentiated services on a socket of the family of `address`. What a listener
-/// has, accepted sockets inherit.
+/// Sets the code point of differentiated services (DSCP) on a socket of the family of `address`. Accepted
+/// sockets inherit it from the listener.
 pub(crate) fn set_dscp(socket: &Socket, address: SocketAddr, dscp: u8) -> io::Result<()> {
-    // The two bits below it belong to ECN, and to the kernel.
+    // The two bits below it are for ECN, and the kernel sets them.
     let class = u32::from(dscp) << 2;
     if address.is_ipv4() {
         return socket.set_tos_v4(class);
     }
-    // IPv4 through an IPv6 socket. Not every system lets it have a class.
+    // For IPv4 through an IPv6 socket. Not every system supports that.
     let _ = socket.set_tos_v4(class);
     socket.set_tclass_v6(class)
 }

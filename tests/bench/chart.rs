@@ -19,16 +19,16 @@ type Drawn = Result<(), Box<dyn Error>>;
 
 const COLUMNS: usize = 2;
 const WIDTH: u32 = 920;
-/// Of the line above the panels.
+/// Height of the title above the panels.
 const TITLE_HEIGHT: u32 = 62;
-/// Of a panel's two lines of title, and the space below its bars.
+/// Height of a panel's two lines of title and of the space below its bars.
 const PANEL_FRAME: u32 = 66;
 const BAR_HEIGHT: u32 = 23;
-/// Room for the relays' names.
+/// Width of the column of relay names.
 const NAMES_WIDTH: u32 = 116;
-/// Share of a panel that the longest bar leaves to its number.
+/// Share of a panel's width that the longest bar leaves for its number.
 const NUMBER_SHARE: f64 = 0.16;
-/// A bar this many times longer than the next one is cut, or it would hide how the others differ.
+/// Longest bar, as a multiple of the next one. A longer bar is cut, or it would hide how the others differ.
 const OUTLIER: f64 = 2.5;
 
 const OURS_COLOR: RGBColor = RGBColor(0x0b, 0x6e, 0x99);
@@ -64,7 +64,7 @@ fn draw_all(results: &Results, relays: &[&'static str], caption: &str, path: &st
 }
 
 fn draw_panel(results: &Results, relays: &[&'static str], figure: &Figure, panel: &Area) -> Drawn {
-    // The axis of bars goes upwards.
+    // The axis of the bars points upwards, so the first relay comes last.
     let bars: Vec<_> = relays.iter().rev().map(|&relay| (relay, results.median(figure, relay))).collect();
     let end = longest_bar(&bars);
     let better = match figure.better {
@@ -87,7 +87,7 @@ fn draw_panel(results: &Results, relays: &[&'static str], figure: &Figure, panel
         .y_labels(bars.len())
         .y_label_style(text(15).color(&TEXT_COLOR))
         .y_label_formatter(&|position| name_at(&bars, position))
-        // Not to be seen: they only hold the names off the bars.
+        // Invisible: the axis and its ticks only keep the names off the bars.
         .axis_style(TRANSPARENT)
         .set_all_tick_mark_size(5)
         .draw()?;
@@ -103,7 +103,7 @@ fn draw_panel(results: &Results, relays: &[&'static str], figure: &Figure, panel
     Ok(())
 }
 
-/// The length of the longest bar: of the greatest value, unless that is an outlier.
+/// Returns the length of the longest bar: the greatest value, unless that is an outlier.
 fn longest_bar(bars: &[(&str, Option<f64>)]) -> f64 {
     let mut values: Vec<_> = bars.iter().filter_map(|&(_, value)| value).collect();
     values.sort_by(f64::total_cmp);

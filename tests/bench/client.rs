@@ -11,36 +11,36 @@ use crate::target::{ASK, ASK_ONCE, REPLY_BYTES, REQUEST_BYTES, UPLOAD};
 use crate::turns::{Next, Turns};
 
 const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
-/// For the first reply of a run.
+/// Longest wait for the first reply of a run.
 const REPLY_PATIENCE: Duration = Duration::from_secs(3);
-/// What an upload writes at once.
+/// Size of an upload's writes, in bytes.
 const WRITE_BYTES: usize = 128 << 10;
 
-/// What each connection does, over and over.
+/// The work that each connection repeats.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Work {
-    /// Sends as fast as the bytes are taken.
+    /// Sends as fast as the relay takes the bytes.
     Upload,
-    /// Sends a request, waits for the reply.
+    /// Sends a request and waits for the reply.
     Ask,
-    /// The same, each time on a new connection.
+    /// As `Ask`, each time on a new connection.
     AskOnce,
-    /// The same, after the target's greeting.
+    /// As `AskOnce`, after the target's greeting.
     BeGreeted,
 }
 
-/// What was done in some time.
+/// The work that was done in some time.
 #[derive(Default)]
 pub struct Tally {
     pub took: Duration,
-    /// How long each reply took, from the request (or the connect, if it comes first) on.
+    /// Time that each reply took, from its request on, or from the connect where that is part of the work.
     pub replies: Vec<Duration>,
-    /// Connections that ended when they should not have.
+    /// Connections that failed or ended early.
     pub failures: usize,
 }
 
 impl Work {
-    /// Whether a connection carries one request only.
+    /// Returns whether a connection carries only one request.
     fn is_short(self) -> bool {
         matches!(self, Self::AskOnce | Self::BeGreeted)
     }
@@ -51,7 +51,7 @@ pub struct Client {
     turns: Turns,
     address: SocketAddr,
     work: Work,
-    /// `None` for those that have failed.
+    /// The connections by number; `None` for those that have failed.
     connections: Vec<Option<Connection>>,
     bytes: Vec<u8>,
     tally: Tally,
@@ -59,9 +59,9 @@ pub struct Client {
 
 struct Connection {
     stream: TcpStream,
-    /// When what is under way began.
+    /// Start of the request or the connect that is under way.
     since: Instant,
-    /// The target has yet to greet.
+    /// The target has not greeted yet.
     ungreeted: bool,
     asked: bool,
     /// Bytes of the reply or the greeting that have come.
@@ -91,8 +91,8 @@ impl Client {
         Ok(client)
     }
 
-    /// Works for some time, and on a busy machine until there is a reply. What is under way at the end
-    /// goes on in the next run.
+    /// Works for `time`, or longer on a busy machine until there is a reply. Requests that are under way at
+    /// the end go on in the next run.
     pub fn run(&mut self, time: Duration) -> io::Result<Tally> {
         let start = Instant::now();
         self.tally = Tally::default();
@@ -105,7 +105,7 @@ impl Client {
         Ok(std::mem::take(&mut self.tally))
     }
 
-    /// When a run of so long ends, as things are.
+    /// Returns how long a run of `time` lasts: longer while it still waits for its first reply.
     fn end(&self, time: Duration) -> Duration {
         let is_waiting = self.work != Work::Upload && self.tally.replies.is_empty();
         if is_waiting { time.max(REPLY_PATIENCE) } else { time }
@@ -157,8 +157,8 @@ impl Connection {
             tally.replies.push(self.since.elapsed());
             self.got = 0;
         }
-        // Nothing more comes before the next request is there, so it is right to wait without
-        // having seen that there is nothing to read.
+        // The target sends nothing before the next request, so waiting without having seen EAGAIN misses
+        // no event.
         self.since = Instant::now();
         self.ask(request)?;
         Ok(Next::Wait)
@@ -180,7 +180,7 @@ impl Connection {
             self.receive()?;
             return Ok(Next::Again);
         }
-        // The target closes; waiting for it means that the relay has passed the end on.
+        // The target closes after its reply. Waiting for EOF includes the relay's passing it on.
         if self.stream.read(&mut [0])? > 0 {
             return Err(ErrorKind::InvalidData.into());
         }
@@ -206,7 +206,7 @@ impl Connection {
     }
 }
 
-/// A connection that is there, and does not block.
+/// Returns an established, non-blocking connection.
 pub fn connect(address: SocketAddr) -> io::Result<std::net::TcpStream> {
     let stream = std::net::TcpStream::connect_timeout(&address, CONNECT_PATIENCE)?;
     stream.set_nodelay(true)?;

@@ -1,4 +1,4 @@
-//! Whom the relay is measured beside: which there are, where their programs are found, and their
+//! The contestants: our relay, its peers and the yardsticks, where their programs are found, and their
 //! versions.
 
 use std::env;
@@ -11,15 +11,15 @@ use crate::recipes::{self, Recipe, Route, Start};
 
 /// The name of our own relay.
 pub const OURS: &str = "tcprelay";
-/// The name of the least that a relay must do.
+/// The name of the floor, the least that a relay must do.
 pub const FLOOR: &str = "floor";
 /// The name of the kernel's own way.
 pub const DNAT: &str = "dnat";
 
-/// Where Debian keeps servers, which is not on everybody's PATH.
+/// Folders in which Debian keeps servers. An ordinary user's PATH lacks them.
 const SERVER_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
-/// Whoever is measured.
+/// A relay or yardstick that is measured.
 #[derive(Clone)]
 pub struct Contestant {
     pub name: &'static str,
@@ -31,7 +31,7 @@ pub struct Contestant {
 pub enum Kind {
     Ours,
     Peer,
-    /// No peer, but something to hold relays against.
+    /// A reference to compare relays with, not a peer.
     Yardstick,
 }
 
@@ -40,9 +40,9 @@ pub enum Kind {
 pub enum Way {
     /// A process relays them.
     Process { program: Program, version: &'static str, recipe: Recipe },
-    /// A process of the user's choice does, by a command line with placeholders.
+    /// A process of the user's choice relays them, started by a command line with placeholders.
     Command { program: PathBuf, arguments: Vec<String> },
-    /// Nothing is between the requester and the target.
+    /// The requester connects to the target itself.
     Direct,
     /// The kernel translates addresses.
     Translation,
@@ -57,7 +57,7 @@ pub enum Program {
     NamedOrInstalled(&'static str, &'static str),
     /// At the path in this environment variable.
     Named(&'static str),
-    /// This very program.
+    /// The benchmark's own program.
     Itself,
 }
 
@@ -75,12 +75,13 @@ const fn peer(name: &'static str, program: Program, version: &'static str, recip
     process(name, Kind::Peer, program, version, recipe)
 }
 
-/// What `cargo bench` builds has features in it that the packaging needs: the release program is 40 KB smaller.
+/// Our relay's program, named by `TCPRELAY` or built by `cargo bench`. The latter has features that only
+/// packaging needs, so it is 40 KB larger than the released one.
 const OUR_PROGRAM: Program = Program::NamedOrInstalled("TCPRELAY", env!("CARGO_BIN_EXE_tcprelay"));
 const HAPROXY: Program = Program::Installed("haproxy", "haproxy");
 const HAPROXY_NEW: Program = Program::Named("HAPROXY_NEW");
 
-/// Everyone, ours first.
+/// All contestants, ours first.
 pub const ALL: [Contestant; 17] = [
     process(OURS, Kind::Ours, OUR_PROGRAM, "--version", recipes::tcprelay),
     peer("haproxy", HAPROXY, "-v", recipes::haproxy),
@@ -101,7 +102,7 @@ pub const ALL: [Contestant; 17] = [
     Contestant { name: DNAT, kind: Kind::Yardstick, way: Way::Translation },
 ];
 
-/// Those that are to be measured and can be, and a line for each of the others.
+/// Returns the chosen contestants that can be measured, and a line for each chosen one that cannot.
 pub fn find(options: &Options) -> (Vec<Contestant>, Vec<String>) {
     let is_chosen = |contestant: &Contestant| {
         options.relays.as_ref().is_none_or(|names| names.iter().any(|name| name == contestant.name))
@@ -115,7 +116,7 @@ pub fn find(options: &Options) -> (Vec<Contestant>, Vec<String>) {
         }
         None => true,
     });
-    // Peers before yardsticks, in the table as well.
+    // The user's peers come before the yardsticks, as the other peers do.
     let yardsticks = found.iter().position(|contestant| contestant.kind == Kind::Yardstick);
     let place = yardsticks.unwrap_or(found.len());
     found.splice(place..place, options.peers.iter().cloned());
@@ -123,7 +124,7 @@ pub fn find(options: &Options) -> (Vec<Contestant>, Vec<String>) {
 }
 
 impl Contestant {
-    /// As in `socat 1.7.4.4`; those that are no programs of others have no version.
+    /// Returns the name and version, as in `socat 1.7.4.4`. The floor, `direct` and `dnat` have no version.
     pub fn name_and_version(&self) -> String {
         let version = match &self.way {
             Way::Process { program: Program::Itself, .. } | Way::Direct | Way::Translation => String::new(),
@@ -133,7 +134,7 @@ impl Contestant {
         format!("{} {version}", self.name).trim_end().to_owned()
     }
 
-    /// The program that is started, if there is one.
+    /// Returns the program that is started; `None` if there is none.
     pub fn program(&self) -> Option<PathBuf> {
         match &self.way {
             Way::Process { program, .. } => program.path(),
@@ -142,7 +143,7 @@ impl Contestant {
         }
     }
 
-    /// How the program is started; `None` if there is none.
+    /// Returns the program's arguments and configuration; `None` if there is no program.
     pub fn start(&self, route: &Route) -> Option<Start> {
         match &self.way {
             Way::Process { recipe, .. } => Some(recipe(route)),
@@ -151,7 +152,7 @@ impl Contestant {
         }
     }
 
-    /// The command line and the configuration, for a reader.
+    /// Returns the command line and the configuration as text for the report.
     pub fn configuration(&self) -> String {
         let Some(program) = self.program() else { return String::new() };
         let target = ([192, 0, 2, 7], 80).into();
@@ -202,7 +203,7 @@ impl Program {
     }
 }
 
-/// A contestant from `NAME=COMMAND`.
+/// Parses a contestant from `NAME=COMMAND`.
 pub fn parse(text: &str) -> Result<Contestant, String> {
     let (name, command) = text.split_once('=').ok_or("it takes NAME=COMMAND")?;
     let mut words = command.split_whitespace().map(str::to_owned);
@@ -210,7 +211,7 @@ pub fn parse(text: &str) -> Result<Contestant, String> {
     if ALL.iter().any(|contestant| contestant.name == name) {
         return Err("that name is taken".to_owned());
     }
-    // As long as the program runs, like the other names.
+    // Leaked, because the other names are static.
     let name: &'static str = name.to_owned().leak();
     Ok(Contestant { name, kind: Kind::Peer, way: Way::Command { program, arguments: words.collect() } })
 }
@@ -218,11 +219,11 @@ pub fn parse(text: &str) -> Result<Contestant, String> {
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = env::split_paths(&path).chain(SERVER_FOLDERS.map(PathBuf::from));
-    // An absolute name stays what it is.
+    // Joining an absolute name gives that name.
     folders.map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
-/// What a program says, on whichever output.
+/// Returns what a program prints on STDOUT and STDERR.
 pub fn output(program: &Path, option: &str) -> Option<String> {
     let output = said(program, option).ok()?;
     Some(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
@@ -232,7 +233,7 @@ fn said(program: &Path, option: &str) -> io::Result<std::process::Output> {
     Command::new(program).arg(option).stdin(Stdio::null()).output()
 }
 
-/// The first thing in what the program says that looks like a version.
+/// Returns the first word of the program's output that looks like a version.
 fn version_of(program: Option<PathBuf>, option: &str) -> String {
     let said = program.and_then(|program| output(&program, option)).unwrap_or_default();
     let mut words = said.split(|letter: char| !(letter.is_ascii_digit() || letter == '.'));

@@ -1,9 +1,9 @@
-//! `--counts`: what a relay executes and calls for a fixed script, which does not depend on the
-//! machine's speed nor on what else it does.
+//! `--counts`: the instructions and system calls of a relay for a fixed script. They depend neither on the
+//! machine's speed nor on its other work.
 //!
 //! The script is 1,000 requests on one connection, and 100 connections of one request each, one after
 //! another. Each part runs under a tool, and so does a run without any work, which is subtracted.
-//! Instructions are those of user space, as valgrind's callgrind counts them; calls are strace's.
+//! Callgrind counts the instructions, in user space only, and strace the system calls.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
@@ -19,20 +19,22 @@ use crate::target::{ASK, ASK_ONCE, REPLY_BYTES, REQUEST_BYTES, Target};
 const REQUESTS: u32 = 1000;
 const CONNECTIONS: u32 = 100;
 const SESSIONS: usize = 500;
-/// For a reply of a relay that runs fifty times slower than it would.
+/// Longest wait for a reply, from a relay that a tool slows down fifty times.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A part of the script.
 #[derive(Clone, Copy)]
 enum Part {
     Nothing,
+    /// One connection, with one request.
     OneConnection,
-    /// On one connection.
+    /// [`REQUESTS`] on one connection.
     Requests,
+    /// [`CONNECTIONS`] of one request each.
     Connections,
 }
 
-/// What a tool counts.
+/// A tool, and the unit that it counts.
 #[derive(Clone, Copy)]
 enum Tool {
     /// Instructions in user space.
@@ -41,7 +43,7 @@ enum Tool {
     Strace,
 }
 
-/// Prints a row for each contestant that is a process. False: a tool is missing or a count failed.
+/// Prints a row for each contestant that is a process. Returns false if a tool is missing or a count failed.
 pub fn compare(contestants: &[Contestant]) -> io::Result<bool> {
     let (target, workplace) = (Target::start()?, Workplace::new()?);
     let tools: Vec<_> = [Tool::Callgrind, Tool::Strace].into_iter().filter(|tool| tool.is_there()).collect();
@@ -86,7 +88,7 @@ impl Tool {
         }
     }
 
-    /// Says so if it is not.
+    /// Returns whether the tool is installed, and prints a line if it is not.
     fn is_there(self) -> bool {
         let is_there = find_program(self.name()).is_some();
         if !is_there {
@@ -104,7 +106,7 @@ impl Tool {
         line.split(' ').map(str::to_owned).collect()
     }
 
-    /// Of a request, of a connection, and of starting and stopping.
+    /// Returns the counts of a request, of a connection, and of starting and stopping.
     fn count_all(
         self,
         contestant: &Contestant,
@@ -114,7 +116,7 @@ impl Tool {
         let count = |part| self.count(contestant, part, target, workplace);
         let (idle, one) = (count(Part::Nothing)?, count(Part::OneConnection)?);
         let (requests, connections) = (count(Part::Requests)?, count(Part::Connections)?);
-        // The connection's own request is in both.
+        // The first request and its connection are in both counts.
         let request = (requests - one) / f64::from(REQUESTS - 1);
         Ok([request, (connections - idle) / f64::from(CONNECTIONS), idle])
     }
@@ -137,7 +139,7 @@ impl Tool {
                 text.lines().filter_map(|line| line.strip_prefix("totals: ")?.parse().ok()).next_back()
             }
             Self::Strace => {
-                // The line of totals: share, seconds, microseconds a call, calls, errors, a name.
+                // The columns of totals: share, seconds, microseconds a call, calls, errors, a name.
                 let total = text.lines().find(|line| line.ends_with(" total"));
                 total.and_then(|line| line.split_whitespace().nth(3)?.parse().ok())
             }
@@ -161,7 +163,7 @@ impl Part {
                 stream.write_all(&[how; REQUEST_BYTES])?;
                 stream.read_exact(&mut [0; REPLY_BYTES])?;
             }
-            // A target that was asked to answer once ends the stream by itself.
+            // After `ASK_ONCE` the target closes by itself.
             if how == ASK {
                 stream.shutdown(Shutdown::Write)?;
             }

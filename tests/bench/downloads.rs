@@ -1,4 +1,4 @@
-//! Downloads at a fixed rate, as a background for another load.
+//! Downloads at a fixed rate, as the background of another load.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use crate::client;
 use crate::target::DOWNLOAD;
 
-/// How often a reader takes what it may have by then.
+/// Pause of the readers between two takes.
 const BEAT: Duration = Duration::from_millis(1);
 const TAKE_BYTES: usize = 64 << 10;
 
-/// Readers in a thread of their own. They end when this is dropped.
+/// Readers in a thread of their own, which ends when this is dropped.
 pub struct Downloads {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -32,7 +32,7 @@ struct Download {
 }
 
 impl Downloads {
-    /// `count` downloads of `rate` bytes a second each.
+    /// Starts `count` downloads of `rate` bytes a second each.
     pub fn start(address: SocketAddr, count: usize, rate: u64) -> io::Result<Self> {
         let downloads: io::Result<Vec<_>> = (0..count).map(|_| Download::start(address)).collect();
         let (downloads, shared) = (downloads?, Arc::new(Shared::default()));
@@ -43,7 +43,7 @@ impl Downloads {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Bytes of all downloads that have arrived up to now.
+    /// Returns the bytes of all downloads that have arrived so far.
     pub fn received(&self) -> u64 {
         self.shared.received.load(Ordering::Relaxed)
     }
@@ -65,7 +65,7 @@ fn receive(mut downloads: Vec<Download>, rate: u64, shared: &Shared) {
         thread::sleep(BEAT);
         let due =
             u64::try_from(u128::from(rate) * start.elapsed().as_nanos() / 1_000_000_000).unwrap_or(u64::MAX);
-        // One that fails is dropped; the rate that is reported shows it.
+        // A download that fails is dropped. The rate in the report shows that.
         downloads.retain_mut(|download| match download.catch_up(due, &mut room) {
             Ok(count) => {
                 shared.received.fetch_add(count, Ordering::Relaxed);
@@ -83,7 +83,7 @@ impl Download {
         Ok(Self { stream, received: 0 })
     }
 
-    /// Takes what is there, up to `due` bytes in all; how many these were.
+    /// Takes the bytes that are there, up to `due` in all plus one read; returns how many these were.
     fn catch_up(&mut self, due: u64, room: &mut [u8]) -> io::Result<u64> {
         let before = self.received;
         while self.received < due {

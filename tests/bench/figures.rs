@@ -1,4 +1,4 @@
-//! The figures that the loads give.
+//! The figures that the loads measure.
 
 /// One number that a load measures.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -6,11 +6,11 @@ pub struct Figure {
     pub name: &'static str,
     pub unit: &'static str,
     pub better: Better,
-    /// Whether the chart shows it: one or two of each load say enough.
+    /// The chart shows it. At most one figure of each load is charted.
     pub is_charted: bool,
 }
 
-/// Which of two values is the better one.
+/// The better one of two values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Better {
     Less,

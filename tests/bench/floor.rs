@@ -1,7 +1,7 @@
-//! The floor: the least that a single-threaded relay on epoll must call for the same bytes.
+//! The floor: the fewest system calls with which a single-threaded relay on epoll can move the same bytes.
 //!
 //! It has no log, no timers, no limits and no safety: an error drops the session, and a reset arrives
-//! as a clean end. No relay should be built this way. It shows what the kernel's work alone costs.
+//! as a clean EOF. No relay should be built this way. It shows the cost of the kernel's work alone.
 //!
 //! It runs as a process of its own: this program, started with [`ARGUMENT`].
 
@@ -23,12 +23,12 @@ pub const ARGUMENT: &str = "--floor";
 const EVENTS_PER_TURN: usize = 512;
 /// As large as the buffers of the relay that it is compared with.
 const ROOM_BYTES: usize = 4000;
-/// A read that fills the room is followed by splicing through a pipe of this size.
+/// Size of a pipe. Once a read has filled the room, the bytes that follow are spliced.
 const PIPE_BYTES: usize = 1 << 20;
 const SPLICE: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);
 const LISTENER: u64 = u64::MAX;
 
-/// Relays until it is killed.
+/// Relays until the process is killed.
 pub fn run(port: &str, target: &str) -> io::Result<()> {
     let invalid = |_| io::Error::from(io::ErrorKind::InvalidInput);
     let port: u16 = port.parse().map_err(|_| io::ErrorKind::InvalidInput)?;
@@ -40,19 +40,19 @@ struct Floor {
     listener: OwnedFd,
     target: SocketAddr,
     sessions: Slab<Session>,
-    /// Sessions that could go on, by their keys.
+    /// Keys of the sessions that can go on without a report.
     again: VecDeque<usize>,
     through: Through,
 }
 
-/// What bytes go through, whichever session they belong to.
+/// The buffer and the pipes that all sessions share.
 struct Through {
     room: Vec<u8>,
-    /// Empty ones: the same few stay in the processor's cache.
+    /// Empty pipes. The last one put back is used first, so the same few stay in the processor's cache.
     pipes: Vec<Pipe>,
 }
 
-/// A requester and a target; a direction is named by the side that it reads from.
+/// A requester (0) and a target (1). A direction has the number of the side that it reads from.
 struct Session {
     sides: [Side; 2],
     is_over: bool,
@@ -63,15 +63,15 @@ struct Side {
     socket: OwnedFd,
     readable: bool,
     writable: bool,
-    /// The kernel has reported the end of its stream.
+    /// The kernel has reported EOF or an error.
     ends: bool,
-    /// That end was passed on.
+    /// EOF was passed on to the other side.
     ended: bool,
-    /// Read from it, and not yet written to the other side.
+    /// Bytes that were read from it, and not yet written to the other side.
     held: Vec<u8>,
-    /// A read has filled the room.
+    /// The last read has filled the room, so the stream is spliced from now on.
     is_bulk: bool,
-    /// While bytes are in it.
+    /// A pipe with bytes from this side; `None` while there are none.
     pipe: Option<Pipe>,
 }
 
@@ -81,11 +81,11 @@ struct Pipe {
     held: usize,
 }
 
-/// What became of a direction.
+/// The state in which a pump leaves a direction.
 enum Flow {
-    /// It goes on when the kernel reports something.
+    /// It waits for a report of the kernel.
     Waits,
-    /// It could go on now.
+    /// It can go on now.
     GoesOn,
     Ended,
 }
@@ -95,7 +95,7 @@ impl Floor {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
         let socket = socket2::SockRef::from(&listener);
         socket.listen(4096)?;
-        // Accepted sockets inherit it, without a call.
+        // Accepted sockets inherit the option, which saves a call.
         socket.set_tcp_nodelay(true)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
@@ -126,7 +126,7 @@ impl Floor {
             for &key in &ready {
                 self.serve(key);
             }
-            // Only now, when no event of this turn can meet a session in a reused slot.
+            // A slot is freed only now, so that no event of this turn meets a session in a reused one.
             for key in ready {
                 if self.sessions.get(key).is_some_and(|session| session.is_over) {
                     self.sessions.remove(key);
@@ -177,7 +177,7 @@ impl Floor {
 }
 
 impl Session {
-    /// Moves what can be moved from one side to the other, and at most one pipe of it.
+    /// Moves bytes from one side to the other, at most one pipe of them.
     fn pump(&mut self, from: usize, through: &mut Through) -> rustix::io::Result<Flow> {
         let [requester, target] = &mut self.sides;
         let (from, to) = if from == 0 { (requester, target) } else { (target, requester) };
@@ -188,7 +188,7 @@ impl Session {
         let is_all = !from.is_bulk && from.ends && count < ROOM_BYTES;
         if from.pass_on(to, through)? && (count == 0 || is_all) {
             from.ended = true;
-            // If the other one has ended as well, both are closed, which ends this one too.
+            // If the other direction has ended as well, both sockets are closed, which sends this FIN too.
             if !to.ended {
                 rustix::net::shutdown(&to.socket, Shutdown::Write)?;
             }
@@ -219,7 +219,7 @@ impl Side {
         self.ends |= failed || flags.contains(EventFlags::RDHUP);
     }
 
-    /// Takes what is there; `None`: nothing is.
+    /// Takes the bytes that are there, and returns their number; `None` if the read would block.
     fn take(&mut self, through: &mut Through) -> rustix::io::Result<Option<usize>> {
         if self.is_bulk {
             let pipe = through.pipes.pop().map_or_else(Pipe::new, Ok)?;
@@ -236,12 +236,12 @@ impl Side {
         };
         self.held.extend_from_slice(&through.room[..count]);
         self.is_bulk = count == ROOM_BYTES;
-        // Nothing is behind a short read, unless it is the end.
+        // Nothing is behind a short read, except perhaps EOF.
         self.readable = self.is_bulk || self.ends;
         Ok(Some(count))
     }
 
-    /// Writes what was read before; whether nothing is left of it.
+    /// Writes the bytes that were read before; returns whether none of them are left.
     fn pass_on(&mut self, to: &mut Self, through: &mut Through) -> rustix::io::Result<bool> {
         if !self.held.is_empty() && to.writable {
             let sent = rustix::net::send(&to.socket, &self.held, SendFlags::NOSIGNAL);

@@ -1,8 +1,8 @@
-//! A link with a round trip of its own, played by its far end: it takes what has come once in each
-//! beat, and so answers in bursts, as a distant reader does.
+//! A link with a round-trip time, simulated by its far end: the reader takes the bytes that have come once
+//! in each beat, so its acknowledgements come in bursts, like a distant reader's.
 //!
-//! This needs neither root nor a queueing discipline that few kernels have. It shows what a relay
-//! does with windows that open rarely and wide, not what it does on a lossy path.
+//! This needs neither root nor a queueing discipline that few kernels have. It shows how a relay copes with
+//! windows that open rarely and wide, not how it copes with a lossy path.
 
 use std::io::{self, ErrorKind, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -11,11 +11,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// The most that is taken of a connection in a second: a link has a rate as well.
+/// Rate of the link: most bytes that are taken from a connection in a second.
 const BYTES_PER_SECOND: u64 = 100 << 20;
 const ROOM_BYTES: usize = 256 << 10;
 
-/// The far end of the link, in a thread of its own. It ends when this is dropped.
+/// The far end of the link, in a thread of its own, which ends when this is dropped.
 pub struct Link {
     address: SocketAddr,
     beat: Duration,
@@ -49,7 +49,7 @@ impl Link {
         self.beat
     }
 
-    /// Bytes that have arrived up to now.
+    /// Returns the bytes that have been taken so far.
     pub fn taken(&self) -> u64 {
         self.shared.taken.load(Ordering::Relaxed)
     }
@@ -87,7 +87,7 @@ fn take(listener: &TcpListener, beat: Duration, shared: &Shared) {
     }
 }
 
-/// Takes what is there, and no more than the link carries in a beat.
+/// Takes the bytes that are there, up to the link's rate in a beat; returns their number.
 fn take_once(stream: &mut TcpStream, most: u64, room: &mut [u8]) -> io::Result<u64> {
     let mut taken = 0;
     while taken < most {

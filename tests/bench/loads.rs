@@ -1,4 +1,4 @@
-//! The loads: which there are, and what each of them needs.
+//! The loads, and the needs of each.
 
 use std::io;
 use std::time::Duration;
@@ -9,9 +9,9 @@ use crate::measures::{self, Scene};
 use crate::running::LogTo;
 use crate::target::Target;
 
-/// The original's pool.
+/// The original's pool, in sessions.
 const SESSIONS: usize = 500;
-/// Sessions that work beside those that are kept, and more.
+/// Room for the sessions that work beside the kept ones, with some to spare.
 const SESSIONS_BESIDE: usize = 100;
 
 /// One kind of work for a relay.
@@ -21,31 +21,31 @@ pub enum Load {
     Stream,
     /// Eight uploads.
     Streams,
-    /// One upload to a reader that takes what has come every 20 ms.
+    /// One upload to a peer that reads once every 20 ms.
     Link20,
     /// The same, every 100 ms.
     Link100,
-    /// One requester that asks again and again.
+    /// One request after another, on one kept connection.
     RoundTrip,
-    /// 64 of them.
+    /// The same, on 64 connections at once.
     Requests,
-    /// Requests that come when they come, whether earlier ones were answered or not.
+    /// 5,000 requests a second, whether or not earlier ones were answered.
     Paced5000,
     /// The same, four times as often.
     Paced20000,
     /// A connection for each request.
     Connections,
-    /// The same, the target having the first word.
+    /// The same, with a greeting that the target sends first.
     Greeting,
     /// Requests beside downloads.
     Mixed,
-    /// Short connections, while the reader of the log is slower than its lines.
+    /// Short connections, while the log's pipe is read more slowly than lines come.
     LogPipe,
     /// The same, while the log's file system is slow.
     LogFile,
-    /// Sessions that rest.
+    /// Idle sessions.
     Memory,
-    /// Many sessions that rest, beside some that do not.
+    /// Many idle sessions beside some busy ones.
     Kept,
 }
 
@@ -88,7 +88,7 @@ impl Load {
         }
     }
 
-    /// What [`measure`](Self::measure) returns, in this order.
+    /// Returns the figures whose values [`measure`](Self::measure) returns, in the same order.
     pub const fn figures(self) -> &'static [Figure] {
         match self {
             Self::Stream => &figures::STREAM,
@@ -109,7 +109,7 @@ impl Load {
         }
     }
 
-    /// The link that stands in for the target, if the load is about one.
+    /// Starts the link that stands in for the target; `None` if the load needs none.
     pub fn link(self) -> io::Result<Option<Link>> {
         let beat = match self {
             Self::Link20 => Duration::from_millis(20),
@@ -119,12 +119,12 @@ impl Load {
         Link::start(beat).map(Some)
     }
 
-    /// Whether the target greets those who connect.
+    /// Returns whether the target greets each connection.
     pub fn is_greeted(self) -> bool {
         self == Self::Greeting
     }
 
-    /// Sessions that the relay must have room for, if `kept` of them are kept in [`Load::Kept`].
+    /// Returns the number of sessions that the relay must have room for, where [`Load::Kept`] keeps `kept`.
     pub fn sessions(self, kept: usize) -> usize {
         if self == Self::Kept { kept + SESSIONS_BESIDE } else { SESSIONS }
     }
@@ -137,7 +137,7 @@ impl Load {
         }
     }
 
-    /// Puts the load on a relay. `None` stands for what cannot be said of it.
+    /// Puts the load on a relay, and returns a value for each figure; `None` where it has none.
     pub fn measure(self, scene: &Scene) -> io::Result<Vec<Option<f64>>> {
         let values = match self {
             Self::Stream => measures::streams(scene, 1),
@@ -159,7 +159,7 @@ impl Load {
     }
 }
 
-/// Where the relay is to lead.
+/// Returns the address to which the relay leads under `load`.
 pub fn destination(load: Load, target: &Target, link: Option<&Link>) -> std::net::SocketAddr {
     match link {
         Some(link) => link.address(),

@@ -1,4 +1,4 @@
-//! How each load is put on a relay, and what is read off.
+//! The measurement of each load on a relay.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -18,33 +18,34 @@ use crate::process::{memory_kib, own_processor_time, processor_time};
 use crate::running::Running;
 use crate::target::{ASK, REPLY_BYTES, REQUEST_BYTES, Target};
 
-/// Connections that ask again and again.
+/// Kept connections, on which one request follows another.
 const KEPT: usize = 64;
 /// Requesters that open a connection for each request.
 const OPENERS: usize = 16;
 /// Requesters beside downloads.
 const BESIDE: usize = 16;
-/// Downloads beside requesters, and the bytes that each takes in a second.
+/// Downloads beside requesters.
 const DOWNLOADS: usize = 4;
+/// Bytes that each download takes in a second.
 const DOWNLOAD_RATE: u64 = 100_000_000;
 /// Sessions whose memory is measured.
 const SESSIONS: usize = 400;
 
-/// Where sessions that rest come from: like other hosts, they do not share the relay's ports.
+/// Source address of the idle sessions. Their ports, like other hosts', are not taken from the relay's.
 const REQUESTER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// Is not counted: streams get up to speed, connections are made.
+/// Time before the measurement, in which connections open and streams get up to speed.
 const WARM_UP: Duration = Duration::from_millis(150);
-/// Lets a relay come to rest before its memory is looked at.
+/// Time in which a relay comes to rest before its memory is read.
 const REST: Duration = Duration::from_millis(150);
-/// For a reply on an otherwise idle relay.
+/// Longest wait for a reply of an otherwise idle relay.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// For all the sessions of [`kept`] to be there.
+/// Longest wait until all sessions of [`kept`] are open.
 const OPENING_PATIENCE: Duration = Duration::from_secs(30);
 
 const GIB: f64 = (1_u64 << 30) as f64;
 
-/// A relay, what it leads to, and for how long it is measured.
+/// A relay, its target, and the time of the measurement.
 pub struct Scene<'a> {
     pub relay: &'a Running,
     pub target: &'a Target,
@@ -56,9 +57,9 @@ pub struct Scene<'a> {
 
 /// The processor time that some work took.
 struct Cost {
-    /// The relay's, if there is a process that relays.
+    /// The relay's processor time; `None` if no process relays.
     relay: Option<Duration>,
-    /// With that of this program, which is both ends.
+    /// The relay's processor time and that of this program, which is both ends.
     all: Duration,
 }
 
@@ -71,7 +72,7 @@ pub fn streams(scene: &Scene, count: usize) -> io::Result<Values> {
 
 pub fn link(scene: &Scene) -> io::Result<Values> {
     let link = scene.link.ok_or(io::ErrorKind::NotConnected)?;
-    // Some beats for the windows to grow, and some to measure.
+    // Five beats for the windows to grow, and at least five to measure.
     let (beats, scene) = (link.beat() * 5, &Scene { time: scene.time.max(link.beat() * 5), ..*scene });
     let (cost, bytes, tally) = upload(scene, 1, beats, || link.taken())?;
     Ok(vec![cost.relay_per(bytes / GIB), Some(gigabits(bytes, &tally))])
@@ -150,7 +151,7 @@ pub fn kept(scene: &Scene) -> io::Result<Values> {
     Ok(vec![memory, request.relay_micros_per(requests), connection.relay_micros_per(connections)])
 }
 
-// ----- what several of them do
+// ----- steps that several measurements share
 
 fn upload(
     scene: &Scene,
@@ -165,12 +166,12 @@ fn upload(
     Ok((cost, some(taken() - before)?, tally))
 }
 
-/// Kept connections ask; what they did, its cost, and how many requests that were.
+/// Sends requests on kept connections; returns the tally, its cost and the number of requests.
 fn ask(scene: &Scene, connections: usize, time: Duration) -> io::Result<(Tally, Cost, f64)> {
     work(scene, Client::connect(scene.relay.address(), Work::Ask, connections)?, time)
 }
 
-/// Short connections; what they did, its cost, and how many they were.
+/// Opens short connections; returns the tally, its cost and the number of connections.
 fn connect(scene: &Scene, how: Work, time: Duration) -> io::Result<(Tally, Cost, f64)> {
     work(scene, Client::connect(scene.relay.address(), how, OPENERS)?, time)
 }
@@ -182,7 +183,7 @@ fn work(scene: &Scene, mut client: Client, time: Duration) -> io::Result<(Tally,
     Ok((tally, cost, count))
 }
 
-/// Sessions that have relayed something in both directions.
+/// Opens sessions and relays a few bytes in both directions of each.
 fn used_sessions(scene: &Scene, count: usize) -> io::Result<Vec<TcpStream>> {
     let start = Instant::now();
     let mut sessions = Vec::with_capacity(count);
@@ -198,7 +199,7 @@ fn used_sessions(scene: &Scene, count: usize) -> io::Result<Vec<TcpStream>> {
 
 fn used_session(scene: &Scene) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    // The connect chooses the port, from all that are free towards this relay.
+    // The connect chooses the port, among all that are free towards this relay.
     setsockopt(&socket, IpBindAddressNoPort, &true)?;
     socket.bind(&SocketAddr::from((REQUESTER, 0)).into())?;
     socket.connect_timeout(&scene.relay.address().into(), PATIENCE)?;
@@ -215,7 +216,7 @@ fn resting_memory(scene: &Scene) -> io::Result<Option<f64>> {
     Ok(Some(memory_kib(pid)? as f64))
 }
 
-/// Lets a client work, and says what it did and the processor time that this took.
+/// Lets a client work; returns its tally and the processor time that the work took.
 fn timed(scene: &Scene, work: impl FnOnce() -> io::Result<Tally>) -> io::Result<(Tally, Cost)> {
     let times = || -> io::Result<_> {
         let relay = scene.relay.pid().map(processor_time).transpose()?;
@@ -251,7 +252,7 @@ impl Cost {
     }
 }
 
-/// Nothing is divided by zero.
+/// Returns a count to divide by; 0 is an error.
 fn some(count: u64) -> io::Result<f64> {
     if count == 0 { Err(io::Error::other("nothing came through")) } else { Ok(count as f64) }
 }
@@ -264,7 +265,8 @@ fn gigabits(bytes: f64, tally: &Tally) -> f64 {
     bytes * 8.0 / 1e9 / tally.took.as_secs_f64()
 }
 
-/// The time in milliseconds within which so many of a thousand replies came.
+/// Returns the time in milliseconds within which `of_a_thousand` of a thousand replies came; `None` without
+/// replies.
 fn percentile(replies: &mut [Duration], of_a_thousand: usize) -> Option<f64> {
     let last = replies.len().checked_sub(1)?;
     let index = (replies.len() * of_a_thousand / 1000).min(last);

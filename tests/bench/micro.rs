@@ -1,7 +1,7 @@
-//! `cargo bench --bench micro`: nanoseconds of the parts that run for every message or session.
+//! `cargo bench --bench micro`: times the parts that run for every message or session, in nanoseconds.
 //!
-//! Each part is timed in batches of many calls; the median batch counts. `cargo test --all-targets`
-//! runs this too: then the batches are short, to show that it works.
+//! Each part is timed in batches of many calls, and the median batch counts. `cargo test --all-targets`
+//! runs this with short batches, as a smoke test.
 #![allow(missing_docs)]
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 // Counts become figures with three digits.
@@ -28,14 +28,14 @@ const BATCHES: usize = 31;
 const BATCH: Duration = Duration::from_millis(10);
 const SMOKE_BATCH: Duration = Duration::from_micros(100);
 
-/// The longest idle timeout, in nanoseconds: no timer here is further away.
+/// The longest idle timeout, in nanoseconds. No timer here is further away.
 const IDLE_TIMEOUT: u64 = *IDLE_SECONDS.end() * 1_000_000_000;
 
 /// Width of the names in the table.
 const NAMES: usize = 48;
 
 fn main() {
-    // cargo bench says this, cargo test does not.
+    // cargo bench passes this, cargo test does not.
     let is_bench = std::env::args().any(|argument| argument == "--bench");
     let stopwatch = Stopwatch { batch: if is_bench { BATCH } else { SMOKE_BATCH } };
     println!("| {:<NAMES$} | ns per call | slowest tenth |", "");
@@ -53,16 +53,16 @@ fn main() {
     format_messages(&stopwatch);
 }
 
-// ----- what is timed
+// ----- timed parts
 
-/// Moves the deadline of one timer while others are armed: what a timer that fired early costs.
+/// Times moving the deadline of one timer while others are armed, the cost of a timer that fired early.
 fn rearm(stopwatch: &Stopwatch, armed: usize) {
     let (mut wheel, origin) = wheel_with(armed);
     let mut deadlines = deadlines(origin);
     stopwatch.time(&format!("wheel: rearm, {armed} armed"), || wheel.arm(0, deadlines()));
 }
 
-/// Arms and disarms a timer while others are armed: what a short session costs.
+/// Times arming and disarming a timer while others are armed, the cost of a short session.
 fn arm_and_disarm(stopwatch: &Stopwatch, armed: usize) {
     let (mut wheel, origin) = wheel_with(armed);
     let mut deadlines = deadlines(origin);
@@ -72,8 +72,8 @@ fn arm_and_disarm(stopwatch: &Stopwatch, armed: usize) {
     });
 }
 
-/// Lets the next timer expire and arms it again, so that as many remain. On its way it comes down
-/// through the levels of the wheel, which is part of the cost.
+/// Times the expiry of the next timer, which is then armed again, so that as many remain. On its way the
+/// timer comes down through the levels of the wheel, which is part of the cost.
 fn expire(stopwatch: &Stopwatch, armed: usize) {
     let (mut wheel, _) = wheel_with(armed);
     stopwatch.time(&format!("wheel: next, expire and rearm, {armed} armed"), || {
@@ -84,13 +84,13 @@ fn expire(stopwatch: &Stopwatch, armed: usize) {
     });
 }
 
-/// Asks when to wake up: done once a turn.
+/// Times the query for the next wake-up, which comes once a turn.
 fn next(stopwatch: &Stopwatch, armed: usize) {
     let (wheel, _) = wheel_with(armed);
     stopwatch.time(&format!("wheel: next, {armed} armed"), || wheel.next());
 }
 
-/// Takes a message out of one socket and puts it into the other.
+/// Times a channel that moves `size` bytes from one socket to the other.
 fn pump(stopwatch: &Stopwatch, size: usize) {
     let readable = Readiness { readable: true, ..Readiness::default() };
     let writable = Readiness { writable: true, ..Readiness::default() };
@@ -110,7 +110,7 @@ fn pump(stopwatch: &Stopwatch, size: usize) {
     assert_eq!(to.stream().received(), from.stream().sent());
 }
 
-/// Decides about a requester.
+/// Times the decision on a requester.
 fn match_acl(stopwatch: &Stopwatch) {
     let requester: IpAddr = "192.168.100.77".parse().unwrap();
     let mapped: IpAddr = "::ffff:192.168.100.77".parse().unwrap();
@@ -126,7 +126,7 @@ fn match_acl(stopwatch: &Stopwatch) {
     }
 }
 
-/// Writes a line of the log as text.
+/// Times formatting a line of the log as text.
 fn format_messages(stopwatch: &Stopwatch) {
     let requester: SocketAddr = "192.168.100.77:50123".parse().unwrap();
     let target = "10.20.30.40:8080".parse::<SocketAddr>().unwrap().into();
@@ -148,7 +148,7 @@ fn format_messages(stopwatch: &Stopwatch) {
 
 // ----- wheels
 
-/// A wheel whose timers `0..armed` are armed, and one more that is not.
+/// Returns a wheel whose timers `0..armed` are armed, with one more that is not.
 fn wheel_with(armed: usize) -> (Wheel, Instant) {
     let origin = Instant::now();
     let mut wheel = Wheel::new(armed + 1, origin);
@@ -159,7 +159,7 @@ fn wheel_with(armed: usize) -> (Wheel, Instant) {
     (wheel, origin)
 }
 
-/// Deadlines all over the time that an idle timeout may last, without a pattern.
+/// Returns a source of pseudo-random deadlines within the longest idle timeout.
 fn deadlines(origin: Instant) -> impl FnMut() -> Instant {
     const MULTIPLIER: u64 = 6_364_136_223_846_793_005;
     let mut state: u64 = 1;
@@ -171,9 +171,9 @@ fn deadlines(origin: Instant) -> impl FnMut() -> Instant {
 
 // ----- time
 
-/// Times calls, and prints a row of the table for each kind.
+/// Times calls, and prints a row of the table for each part.
 struct Stopwatch {
-    /// How long a batch of calls takes, roughly.
+    /// Shortest time of a batch of calls.
     batch: Duration,
 }
 
@@ -186,7 +186,7 @@ impl Stopwatch {
         println!("| {name:<NAMES$} | {median:>11.1} | {slow:>13.1} |");
     }
 
-    /// Doubles the calls until they last long enough, which warms everything up as well.
+    /// Doubles the number of calls until they last long enough, which warms the caches as well.
     fn calls_per_batch<T>(&self, call: &mut impl FnMut() -> T) -> u64 {
         let mut calls = 1;
         while nanoseconds_per_call(calls, call) * (calls as f64) < self.batch.as_nanos() as f64 {

@@ -1,8 +1,8 @@
-//! The kernel's own answer: nftables translates addresses (DNAT), in a network namespace that this
-//! program makes for itself, so that nothing of the host is changed.
+//! The kernel's own way: nftables translates addresses (DNAT), in a network namespace that this program
+//! makes for itself, so that nothing changes on the host.
 //!
-//! The whole run happens in that namespace, the relays included: all are measured alike. It goes
-//! with the last process in it.
+//! The whole run happens in that namespace, so all relays are measured alike. The namespace goes with the
+//! last process in it.
 
 use std::env;
 use std::fs;
@@ -13,20 +13,21 @@ use std::process::{Command, Stdio};
 
 use crate::contestants::find_program;
 
-/// Says that the program runs in its own namespace already.
+/// The argument of a program that runs in its own namespace already.
 pub const ARGUMENT: &str = "--in-own-namespace";
 
 const TABLE: &str = "tcprelay_peers";
 
-/// Makes the namespace usable, and shows that rules can be added in it.
+/// Shell commands that bring the namespace's loopback up, and fail if no rules can be added in it.
 const PROBE: &str =
     "ip link set lo up && nft add table ip tcprelay_peers && nft delete table ip tcprelay_peers";
 
-/// Connections that have ended are forgotten after a second. Two minutes of short ones would fill the
-/// kernel's table.
+/// The time in seconds after which the kernel forgets a connection that has ended, and its file. With the
+/// default of two minutes, short connections would fill the connection table.
 const FORGET_AFTER: (&str, &str) = ("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_time_wait", "1");
 
-/// Goes on in a new network namespace, if that can be; does nothing if this is it already.
+/// Re-executes the program in a new network namespace, where the system allows one. In the namespace, brings
+/// the loopback up.
 pub fn enter() -> io::Result<()> {
     if is_entered() {
         let status = shell(PROBE)?;
@@ -41,7 +42,7 @@ pub fn enter() -> io::Result<()> {
     Ok(())
 }
 
-/// Why addresses cannot be translated here.
+/// Returns the reason why addresses cannot be translated here; `None` if they can.
 pub fn what_is_missing() -> Option<String> {
     if is_entered() {
         return None;
@@ -68,7 +69,7 @@ fn shell(line: &str) -> io::Result<bool> {
     Ok(command.status()?.success())
 }
 
-/// A rule that leads connections to one address to another. It goes when this is dropped.
+/// A rule that redirects connections from one address to another, until it is dropped.
 pub struct Translation;
 
 impl Translation {
@@ -83,7 +84,7 @@ impl Translation {
              }}
 "
         ))?;
-        // Only now, when connections are tracked.
+        // The file appears with the rule, which makes the kernel track connections.
         let (path, seconds) = FORGET_AFTER;
         fs::write(path, seconds)?;
         Ok(Self)

@@ -17,28 +17,28 @@ const KEPT: usize = 10_000;
 /// The kernel's default range has 28,232 ports, and other loads need some.
 const KEPT_MAX: i64 = 25_000;
 
-/// What to measure, and for how long.
+/// The relays and loads to measure, and how long.
 pub struct Options {
     pub rounds: u16,
-    /// Of one load on one relay.
+    /// Time of one load on one relay.
     pub time: Duration,
-    /// Names of relays; `None`: all.
+    /// Names of the relays to measure; `None`: all.
     pub relays: Option<Vec<String>>,
     /// Relays that the command line adds.
     pub peers: Vec<Contestant>,
     pub loads: Vec<Load>,
-    /// Sessions that the load of that name keeps, if descriptors allow.
+    /// Sessions that the load `kept` keeps, if descriptors allow.
     pub kept: usize,
-    /// Counts instead of times.
+    /// Counts are taken instead of times.
     pub counts: bool,
-    /// Every load on every relay, measured properly.
+    /// The run covers every load on every relay, and is no smoke test.
     pub is_whole: bool,
 }
 
 impl Options {
-    /// Ends the program with an explanation if the command line is wrong.
+    /// Reads the command line. Ends the program with an explanation if it is wrong.
     pub fn from_command_line() -> Self {
-        // cargo bench says this. cargo test does not, and what it says is meant for a test harness.
+        // cargo bench passes this. cargo test does not, and its arguments are meant for a test harness.
         if env::args().any(|argument| argument == "--bench") {
             Self::from(&command().get_matches())
         } else {
@@ -46,7 +46,7 @@ impl Options {
         }
     }
 
-    /// As in `median of 3 rounds`.
+    /// Returns the rounds in words, as in `median of 3 rounds`.
     pub fn rounds(&self) -> String {
         match self.rounds {
             1 => "one round".to_owned(),
@@ -54,7 +54,7 @@ impl Options {
         }
     }
 
-    /// As little as shows that everything works.
+    /// Returns the options of a smoke test: as little as shows that everything works.
     fn smoke() -> Self {
         Self {
             rounds: 1,

@@ -1,7 +1,7 @@
-//! Requests at a fixed rate, whether earlier ones were answered or not.
+//! Requests at a fixed rate, whether or not earlier ones were answered.
 //!
-//! A reply's time runs from the moment at which its request was due. So a relay that stands still is
-//! charged with every request of that time, not only with the one that it was asked.
+//! A reply's time runs from the moment at which its request was due. So a relay that stalls is charged
+//! with every request that became due meanwhile, not only with those that were sent.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -21,18 +21,18 @@ use crate::target::{ASK, REPLY_BYTES, REQUEST_BYTES};
 use crate::turns::Turns;
 
 const TIMER: usize = usize::MAX;
-/// For the last replies of a run.
+/// Longest wait for the last replies of a run.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Connections over which requests are sent at a rate.
 pub struct Paced {
     turns: Turns,
-    /// Between two requests.
+    /// Time between two requests.
     interval: Duration,
     connections: Vec<Connection>,
     /// Connections on which nothing is under way.
     free: Vec<usize>,
-    /// When the requests were due for which no connection was free, oldest first.
+    /// Times at which the requests were due that still wait for a free connection, oldest first.
     overdue: VecDeque<Instant>,
     tally: Tally,
     /// Wakes the loop when the next request is due, more precisely than epoll does.
@@ -41,7 +41,7 @@ pub struct Paced {
 
 struct Connection {
     stream: TcpStream,
-    /// When the request that is under way was due.
+    /// Time at which the request that is under way was due; `None` while there is none.
     due: Option<Instant>,
     /// Bytes of the reply that have come.
     got: usize,
@@ -63,7 +63,7 @@ impl Paced {
         Ok(Self { turns, interval, connections, free, overdue, tally: Tally::default(), timer })
     }
 
-    /// Sends what is due in this time and waits for the replies, those that are late a while longer.
+    /// Sends the requests that are due within `time`, and waits a little longer for late replies.
     pub fn run(&mut self, time: Duration) -> io::Result<Tally> {
         self.tally = Tally::default();
         self.wake_every(self.interval)?;
@@ -82,12 +82,12 @@ impl Paced {
         while self.free.len() + self.tally.failures < self.connections.len() && end.elapsed() < PATIENCE {
             self.serve(PATIENCE.saturating_sub(end.elapsed()))?;
         }
-        // What was not even sent has waited until now, at least.
+        // A request that was never sent has waited until now at least.
         self.tally.replies.extend(self.overdue.drain(..).map(|due| due.elapsed()));
         Ok(std::mem::take(&mut self.tally))
     }
 
-    /// 0: no longer.
+    /// Sets the timer to fire at this interval, below a second; 0 stops it.
     fn wake_every(&self, interval: Duration) -> io::Result<()> {
         let interval = Timespec { tv_sec: 0, tv_nsec: interval.subsec_nanos().into() };
         let times = Itimerspec { it_interval: interval, it_value: interval };
@@ -98,7 +98,7 @@ impl Paced {
     fn serve(&mut self, at_most: Duration) -> io::Result<()> {
         for number in self.turns.next(at_most)? {
             if number == TIMER {
-                // Unread, it would not go on.
+                // The timer does not go on before it is read.
                 rustix::io::read(&self.timer, &mut [0; 8])?;
             } else if self.connections[number].due.is_some() {
                 self.receive(number)?;

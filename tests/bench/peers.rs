@@ -1,21 +1,24 @@
-//! `cargo bench --bench peers`: the relay beside every peer that is installed, on loopback.
+//! `cargo bench --bench peers`: measures the relay beside every peer that is installed, on loopback.
 //!
-//! Each load runs on each relay in turn, round by round (A B C, A B C, ...), and the median counts,
-//! so that a machine whose speed drifts is as unfair to one as to the other. The main figure is
-//! the processor time that a relay itself uses for the work.
+//! Each load runs on each relay in turn, round by round, and the median counts. So a machine whose speed
+//! drifts is equally unfair to all of them. The main figure is the processor time that a relay itself uses
+//! for the work.
 //!
-//! Yardsticks are measured as well: `tcprelay-quiet`, ours without the log of each connection, which no peer
-//! writes; `floor`, the least that a relay on epoll must call for the same bytes; `direct`, no relay at all; and
-//! `dnat`, the kernel's translation of addresses.
+//! Yardsticks are measured as well:
 //!
-//! The load generator and the target are threads of this program: nothing else must be installed.
-//! With `--counts` it counts instructions and system calls instead.
+//! - `tcprelay-quiet`: our relay without the log of each connection, which no peer writes
+//! - `floor`: the fewest system calls with which a relay on epoll can move the same bytes
+//! - `direct`: no relay at all
+//! - `dnat`: the kernel's translation of addresses
 //!
-//! There are three busy threads, so on two processors the kernel's time slices are in every tail. Root
-//! keeps them out, and other programs as well, with `chrt -f 1 cargo bench --bench peers`: then ratios of
-//! processor times agree within a few hundredths from run to run.
+//! The load generator and the target are threads of this program, so nothing else needs to be installed.
+//! With `--counts` the program counts instructions and system calls instead.
 //!
-//! `cargo test --all-targets` runs this too: then it is one short round, to show that it works.
+//! Three threads are busy, so on two processors the scheduler's time slices show in every tail. With
+//! `chrt -f 1 cargo bench --bench peers`, root keeps them and other programs out. Then ratios of processor
+//! times agree within a few hundredths from run to run.
+//!
+//! `cargo test --all-targets` runs one short round of this, as a smoke test.
 #![allow(missing_docs, unreachable_pub)]
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 // Counts become figures with three digits.
@@ -55,13 +58,13 @@ use results::Results;
 use running::{Job, Running, Workplace};
 use target::Target;
 
-/// Beside the [[bench]] target that draws it, so that the README can show it.
+/// Path of the chart, beside the benchmark that draws it. The README shows it from there.
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bench/peers.svg");
 
-/// Descriptors for all but the sessions that are kept.
+/// Descriptors for everything but the kept sessions.
 const OTHER_DESCRIPTORS: u64 = 1000;
 
-/// What a load takes beside the time that is measured, in seconds.
+/// Time that a load takes beside the measured time, in seconds.
 const OVERHEAD: f64 = 0.7;
 
 fn main() -> ExitCode {
@@ -80,14 +83,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// Measures and reports; false if a figure of our own relay is missing.
+/// Measures and reports, or counts. Returns false if a figure of our own relay, or any count, is missing.
 fn compare(options: &mut Options) -> io::Result<bool> {
     let is_chosen = |name| options.relays.as_ref().is_none_or(|names| names.iter().any(|one| one == name));
     if !options.counts && is_chosen(DNAT) {
         namespace::enter()?;
     }
     stop::on_signals()?;
-    // Both ends of a session are here, as they are in a relay.
+    // This process has both ends of each session, so it needs two descriptors for it, like a relay.
     let enough = 2 * options.kept as u64 + OTHER_DESCRIPTORS;
     let most = process::raise_descriptor_limit(enough).saturating_sub(OTHER_DESCRIPTORS) / 2;
     options.kept = options.kept.min(usize::try_from(most).unwrap_or(usize::MAX));
@@ -127,16 +130,17 @@ fn measure_all(contestants: &[Contestant], options: &Options) -> io::Result<Resu
     Ok(results)
 }
 
-/// Another order in each round: the machine is not the same after one relay as after another.
+/// Returns the contestants in another order in each round, because a relay leaves the machine in a state that
+/// affects the next one.
 fn in_order(contestants: &[Contestant], round: u16) -> Vec<&Contestant> {
-    // Greater than the number of contestants, so that each has a place of its own.
+    // Greater than the number of contestants, so that no two get the same key.
     const PRIME: usize = 31;
     let mut order: Vec<_> = contestants.iter().enumerate().collect();
     order.sort_by_key(|(index, _)| (index + 1) * usize::from(round) % PRIME);
     order.into_iter().map(|(_, contestant)| contestant).collect()
 }
 
-/// One load on one relay, started for it and ended after it.
+/// Measures one load on one relay, which is started for it and ended after it.
 fn measure(
     contestant: &Contestant,
     load: Load,
@@ -174,7 +178,7 @@ fn report(results: &Results, contestants: &[Contestant], options: &Options) -> i
     Ok(())
 }
 
-/// What the figures were measured with.
+/// Returns the conditions of the measurement, in words.
 fn conditions(contestants: &[Contestant], options: &Options) -> String {
     let versions: Vec<_> = contestants.iter().map(Contestant::name_and_version).collect();
     format!(

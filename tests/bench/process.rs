@@ -1,4 +1,4 @@
-//! What the kernel tells about processes, and about the machine.
+//! Figures from the kernel about processes, and about the machine.
 
 use std::fs;
 use std::io;
@@ -9,26 +9,26 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// The unit of /proc/PID/stat: `USER_HZ` is 100 on every architecture that has a Debian.
 const TICK: Duration = Duration::from_millis(10);
 
-/// The processor time of a process and its descendants, those that have ended included.
+/// Returns the processor time of a process and its descendants, including those that have ended.
 pub fn processor_time(pid: u32) -> io::Result<Duration> {
-    // Without the process itself, the figure would be nonsense.
+    // Without the process itself the sum would be nonsense, so its error is returned.
     own_processor_time(pid)?;
     Ok(family(pid).into_iter().filter_map(|member| own_processor_time(member).ok()).sum())
 }
 
-/// The memory of a process and its descendants in KiB, shared pages counted in proportion.
+/// Returns the memory of a process and its descendants in KiB, with shared pages counted in proportion (PSS).
 pub fn memory_kib(pid: u32) -> io::Result<u64> {
     own_memory_kib(pid)?;
     Ok(family(pid).into_iter().filter_map(|member| own_memory_kib(member).ok()).sum())
 }
 
-/// Whether a process has children that run or wait for it.
+/// Returns whether a process has children that run, or have ended and were not waited for.
 pub fn has_children(pid: u32) -> bool {
     !children(pid).is_empty()
 }
 
-/// Raises the limit of descriptors of this process, and so of the relays that it starts, to `enough`, or as near
-/// as the system permits. Returns the limit.
+/// Raises the descriptor limit of this process, and so of the relays that it starts, to `enough`, or as near as
+/// the system allows. Returns the new limit.
 pub fn raise_descriptor_limit(enough: u64) -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current.is_some_and(|current| current < enough) {
@@ -41,7 +41,7 @@ pub fn raise_descriptor_limit(enough: u64) -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// The kernel and the processor, in a few words.
+/// Returns the kernel's release and the processor's model, in words.
 pub fn machine() -> String {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -51,7 +51,7 @@ pub fn machine() -> String {
     format!("Linux {}, {cores} cores of {model}", release.trim())
 }
 
-/// A process and its descendants.
+/// Returns a process and its descendants.
 fn family(pid: u32) -> Vec<u32> {
     let mut members = vec![pid];
     let mut asked = 0;
@@ -70,7 +70,7 @@ fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// The processor time of the process alone, and of its children that have ended.
+/// Returns the processor time of the process itself and of its children that have ended.
 pub fn own_processor_time(pid: u32) -> io::Result<Duration> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The second field is the program's name and may hold anything, even a bracket.
@@ -78,12 +78,13 @@ pub fn own_processor_time(pid: u32) -> io::Result<Duration> {
     let fields: Vec<u32> = fields.split(' ').map(|field| field.parse().unwrap_or_default()).collect();
     let [user, kernel, ended_user, ended_kernel] =
         fields.get(11..15).and_then(|times| times.try_into().ok()).ok_or(io::ErrorKind::InvalidData)?;
-    // A tick is too coarse for a process that is one of many.
+    // A tick is too coarse for the many short processes of a relay that forks.
     let own = scheduled(pid).unwrap_or(TICK * (user + kernel));
     Ok(own + TICK * (ended_user + ended_kernel))
 }
 
-/// The processor time of the threads of a process, to the nanosecond, where the kernel counts it.
+/// Returns the processor time of a process's threads to the nanosecond; `None` where the kernel does not
+/// count it.
 fn scheduled(pid: u32) -> Option<Duration> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
     let times = threads.map(|thread| {

@@ -1,33 +1,33 @@
-//! How each relay is configured: as its own manual says for this job, and nothing beyond that.
+//! The configuration of each relay: the one that its manual gives for this job, and nothing more.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::contestants::output;
 
-/// The original's pool, which our relay has without being told.
+/// The original's pool, in sessions. Our relay has it without an option.
 const SESSIONS: usize = 500;
 
-/// Where nginx keeps its modules.
+/// Folders in which nginx keeps its modules.
 const NGINX_MODULES: [&str; 4] =
     ["/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/etc/nginx/modules", "/usr/share/nginx/modules"];
 
-/// What a relay is to do.
+/// The job of a relay.
 pub struct Route<'a> {
-    /// What is started.
+    /// The relay's program.
     pub program: &'a Path,
     pub port: u16,
     pub target: SocketAddr,
-    /// That it must have room for.
+    /// Sessions that it must have room for.
     pub sessions: usize,
-    /// For its configuration, and for what else it writes.
+    /// Folder for its configuration and for the files that it writes.
     pub folder: &'a Path,
 }
 
 /// How a relay is started.
 pub struct Start {
     pub arguments: Vec<String>,
-    /// What is written to which file before.
+    /// File to write first, with its text; `None` where the arguments are enough.
     pub configuration: Option<(PathBuf, String)>,
 }
 
@@ -39,7 +39,7 @@ pub fn tcprelay(route: &Route) -> Start {
     words(&format!("{pool}{port} {} {} ANY 3 1800 3600 4000", target.ip(), target.port()))
 }
 
-/// As much in its log as the others have in theirs, which is nothing of a connection that goes well.
+/// Starts our relay with a log like the others', which has no line for a connection that goes well.
 pub fn tcprelay_quiet(route: &Route) -> Start {
     let Start { mut arguments, configuration } = tcprelay(route);
     arguments.splice(0..0, ["--log-level".to_owned(), "problems".to_owned()]);
@@ -99,8 +99,8 @@ stream {{
     route.configured(&["-c"], "nginx.conf", configuration)
 }
 
-/// What the configuration must say for nginx to relay streams: nothing where that is built in,
-/// `None` where it is not to be had.
+/// Returns the line with which nginx loads its stream module, empty where the module is built in; `None` if
+/// there is no such module.
 pub fn nginx_stream_module(program: &Path) -> Option<String> {
     let built_in = output(program, "-V")?.split(' ').any(|word| word.trim() == "--with-stream");
     if built_in {
@@ -164,7 +164,7 @@ pub fn envoy(route: &Route) -> Start {
 }
 
 impl Route<'_> {
-    /// A command line that ends with the path of the configuration file.
+    /// Returns a command line that ends with the path of the configuration file.
     fn configured(&self, options: &[&str], file: &str, text: String) -> Start {
         let path = self.folder.join(file);
         let words = options.iter().copied().map(str::to_owned);
@@ -172,8 +172,8 @@ impl Route<'_> {
         Start { arguments, configuration: Some((path, text)) }
     }
 
-    /// A command line in which `{port}`, `{host}`, `{target-port}`, `{target}` and `{sessions}` stand for
-    /// what they are here.
+    /// Fills in the placeholders `{port}`, `{host}`, `{target-port}`, `{target}` and `{sessions}` of a
+    /// command line.
     pub fn filled_in(&self, template: &[String]) -> Start {
         let fill = |word: &String| {
             word.replace("{port}", &self.port.to_string())

@@ -1,4 +1,4 @@
-//! What was measured, and how relays compare.
+//! The values that were measured, and how relays compare.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,23 +10,23 @@ use crate::loads::Load;
 /// All values of all rounds.
 #[derive(Default)]
 pub struct Results {
-    /// By figure and relay, then by round.
+    /// The values by figure and relay, then by round.
     values: BTreeMap<(&'static str, &'static str), BTreeMap<u16, f64>>,
-    /// Relays with what went wrong.
+    /// Relays that failed, each with a text.
     failures: Vec<(&'static str, String)>,
 }
 
 /// One relay's figure divided by another's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ratio {
-    /// Of the medians.
+    /// The ratio of the medians.
     pub of_medians: f64,
-    /// The least and the greatest in any round.
+    /// The least and the greatest ratio of any round.
     pub spread: (f64, f64),
 }
 
 impl Results {
-    /// Adds what a round of `load` gave.
+    /// Adds the values of a round of `load`.
     pub fn add(&mut self, load: Load, round: u16, relay: &'static str, values: &[Option<f64>]) {
         for (figure, value) in load.figures().iter().zip(values) {
             if let Some(value) = value {
@@ -35,17 +35,17 @@ impl Results {
         }
     }
 
-    /// Adds what went wrong under `load`.
+    /// Adds a failure under `load`.
     pub fn fail(&mut self, load: Load, relay: &'static str, error: &io::Error) {
         self.failures.push((relay, format!("{relay}, {}: {error}", load.name())));
     }
 
-    /// What went wrong, in words.
+    /// Returns the failures, in words.
     pub fn failures(&self) -> impl Iterator<Item = &str> {
         self.failures.iter().map(|(_, text)| text.as_str())
     }
 
-    /// The median of the rounds; `None` if there is no value.
+    /// Returns the median of the rounds; `None` if there is no value.
     pub fn median(&self, figure: &Figure, relay: &'static str) -> Option<f64> {
         let mut values: Vec<_> = self.rounds(figure, relay)?.values().copied().collect();
         values.sort_by(f64::total_cmp);
@@ -54,7 +54,7 @@ impl Results {
         Some(if even { f64::midpoint(values[middle - 1], values[middle]) } else { values[middle] })
     }
 
-    /// The peer whose median is the best one.
+    /// Returns the peer with the best median; `None` if no peer has a value.
     pub fn best_peer(&self, figure: &Figure, contestants: &[Contestant]) -> Option<&'static str> {
         let peers = contestants.iter().filter(|contestant| contestant.kind == Kind::Peer);
         let medians = peers.filter_map(|peer| Some((peer.name, self.median(figure, peer.name)?)));
@@ -65,7 +65,7 @@ impl Results {
         best.map(|(name, _)| name)
     }
 
-    /// The figure of `relay` divided by that of `other`, which must both be there.
+    /// Returns the figure of `relay` divided by that of `other`; `None` if either has no value.
     pub fn ratio(&self, figure: &Figure, relay: &'static str, other: &'static str) -> Option<Ratio> {
         let of_medians = self.median(figure, relay)? / self.median(figure, other)?;
         let others = self.rounds(figure, other)?;
@@ -77,7 +77,7 @@ impl Results {
         Some(Ratio { of_medians, spread })
     }
 
-    /// Whether nothing went wrong with `relay`.
+    /// Returns whether `relay` had no failure.
     pub fn is_complete(&self, relay: &str) -> bool {
         !self.failures.iter().any(|&(failed, _)| failed == relay)
     }

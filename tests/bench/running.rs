@@ -1,4 +1,4 @@
-//! A relay that was started, and how it ends.
+//! Starting a relay, and ending it.
 
 use std::env;
 use std::fs::{self, File, OpenOptions};
@@ -20,28 +20,29 @@ use crate::namespace::Translation;
 use crate::process;
 use crate::recipes::Route;
 
-/// How long a relay may take to listen.
+/// Longest wait until a relay listens.
 const START_PATIENCE: Duration = Duration::from_secs(3);
-/// How long a relay under a tool may take to listen, or to end and write its results.
+/// Longest wait until a relay under a tool listens, and until it has ended and written its results.
 const TOOL_PATIENCE: Duration = Duration::from_secs(20);
-/// How long the sessions of a relay may take to end.
+/// Longest wait until the sessions of a relay have ended.
 const END_PATIENCE: Duration = Duration::from_secs(2);
-/// How long a relay that was asked to end is given before it is asked again.
+/// Time after which a relay that was asked to end is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// How often these are looked at.
+/// Interval at which these waits look again.
 const BEAT: Duration = Duration::from_millis(5);
 
-/// The reader of a slow pipe takes so much in each beat of its own: 400 KB a second, about 500 sessions.
+/// Bytes that the reader of a slow pipe takes in each beat of its own: 400 KB a second, the log of about 650
+/// sessions.
 const SLOW_READ_BYTES: usize = 4096;
 const SLOW_READ_BEAT: Duration = Duration::from_millis(10);
 
-/// Below the ports that the kernel gives to outgoing connections.
+/// Ports to listen on, below those that the kernel gives to outgoing connections.
 const PORTS: std::ops::Range<u16> = 20_000..30_000;
 
-/// What a relay is started for.
+/// The job for which a relay is started.
 pub struct Job {
     pub target: SocketAddr,
-    /// That it must have room for.
+    /// Sessions that it must have room for.
     pub sessions: usize,
     pub log: LogTo,
 }
@@ -50,13 +51,13 @@ pub struct Job {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogTo {
     File,
-    /// A pipe whose reader is slower than the lines come.
+    /// A pipe that is read more slowly than the lines come.
     SlowPipe,
-    /// A file that takes a line once it is on the disk.
+    /// A file whose writes return once the line is on the disk.
     SynchronousFile,
 }
 
-/// A temporary folder for configurations and logs. It goes when this is dropped.
+/// A temporary folder for configurations and logs, removed when this is dropped.
 pub struct Workplace {
     pub folder: PathBuf,
 }
@@ -79,13 +80,13 @@ impl Drop for Workplace {
     }
 }
 
-/// A way to the target that is open. It ends, with all its processes, when this is dropped.
+/// An open way to the target. Dropping it closes the way and ends all its processes.
 pub struct Running {
     address: SocketAddr,
     hold: Hold,
 }
 
-/// What keeps it open.
+/// The resource that keeps a way open.
 enum Hold {
     Nothing,
     Process(Child),
@@ -93,7 +94,7 @@ enum Hold {
 }
 
 impl Running {
-    /// Opens the way and waits until it leads somewhere.
+    /// Opens the way and waits until it accepts connections.
     pub fn start(contestant: &Contestant, job: &Job, workplace: &Workplace) -> io::Result<Self> {
         match contestant.way {
             Way::Direct => Ok(Self { address: job.target, hold: Hold::Nothing }),
@@ -131,7 +132,7 @@ impl Running {
         };
         let errors = File::create(workplace.log())?;
         command.args(start.arguments).stdin(Stdio::null()).stdout(job.log.open(&errors, workplace)?);
-        // In a group of its own, so that the processes which it may start can be ended with it.
+        // In a process group of its own, so that signals reach the processes that the relay may start.
         let child = command.stderr(errors).process_group(0).spawn()?;
         let mut running = Self { address: (Ipv4Addr::LOCALHOST, port).into(), hold: Hold::Process(child) };
         let patience = if tool.is_empty() { START_PATIENCE } else { TOOL_PATIENCE };
@@ -143,7 +144,7 @@ impl Running {
         self.address
     }
 
-    /// The process that relays, if there is one.
+    /// Returns the PID of the relay's process; `None` if no process relays.
     pub fn pid(&self) -> Option<u32> {
         match &self.hold {
             Hold::Process(child) => Some(child.id()),
@@ -160,7 +161,7 @@ impl Running {
             if start.elapsed() > TOOL_PATIENCE {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            // Some miss a signal that comes just before they wait for events.
+            // Some relays miss a signal that comes just before they wait for events.
             if asked.is_none_or(|at: Instant| at.elapsed() > ASK_AGAIN) {
                 signal_group(child, Signal::TERM);
                 asked = Some(Instant::now());
@@ -188,8 +189,8 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         let Hold::Process(child) = &mut self.hold else { return };
-        // A relay with a process for each session gets the time to see them end: one that ends
-        // after its parent would be left to another one.
+        // A relay that forks for each session gets time to reap its children. A child that outlives
+        // the relay would be reparented.
         let start = Instant::now();
         while start.elapsed() < END_PATIENCE && process::has_children(child.id()) {
             thread::sleep(BEAT);
@@ -199,8 +200,8 @@ impl Drop for Running {
     }
 }
 
-/// The group has the number of its first process, which is ours as long as that process was not
-/// waited for: no other group can be hit.
+/// Signals the relay's process group. Its ID is the child's PID, which the kernel does not reuse until the
+/// child has been waited for. So no other group can be hit.
 fn signal_group(child: &Child, signal: Signal) {
     if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         let _ = kill_process_group(group, signal);
@@ -226,7 +227,7 @@ impl LogTo {
     }
 }
 
-/// Until the last writer has ended.
+/// Reads until the last writer has closed the pipe.
 fn read_slowly(mut log: PipeReader) {
     let mut room = [0; SLOW_READ_BYTES];
     while log.read(&mut room).is_ok_and(|count| count > 0) {
@@ -234,10 +235,10 @@ fn read_slowly(mut log: PipeReader) {
     }
 }
 
-/// A port on which nothing listens. Each call finds another one.
+/// Returns a port on which nothing listens, another one at each call.
 fn free_port() -> io::Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Runs that are under way at the same time begin at different ports.
+    // Simultaneous runs begin at different ports.
     let first = std::process::id() % u32::from(PORTS.end - PORTS.start);
     let first = u16::try_from(first).unwrap_or_default();
     for _ in PORTS {

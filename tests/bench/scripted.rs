@@ -5,28 +5,28 @@ use std::io::{self, ErrorKind};
 use tcprelay::internal::splice::Pipe;
 use tcprelay::internal::stream::Stream;
 
-/// Gives what it is told to, takes everything, never ends.
+/// A stream that gives as many bytes as its peer has sent, takes every byte, and never ends.
 #[derive(Debug, Default)]
 pub(crate) struct Scripted {
-    /// Bytes that are there to be read.
+    /// Bytes that wait for a read.
     waiting: usize,
     sent: u64,
     received: u64,
 }
 
 impl Scripted {
-    /// The peer sends so many bytes.
+    /// Makes the peer send `count` bytes.
     pub(crate) fn send(&mut self, count: usize) {
         self.waiting += count;
         self.sent += count as u64;
     }
 
-    /// Bytes that the peer has sent.
+    /// Returns the bytes that the peer has sent.
     pub(crate) fn sent(&self) -> u64 {
         self.sent
     }
 
-    /// Bytes that the peer has received.
+    /// Returns the bytes that the peer has received.
     pub(crate) fn received(&self) -> u64 {
         self.received
     }

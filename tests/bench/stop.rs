@@ -1,4 +1,4 @@
-//! Being asked to stop: the run ends in an orderly way, and takes the relays that it started along.
+//! Requests to stop: the run ends in an orderly way, and ends the relays that it has started.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 static REQUESTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
-/// Lets the usual signals ask for a stop, instead of ending the program at once.
+/// Makes SIGHUP, SIGINT and SIGTERM request a stop instead of ending the program at once.
 pub fn on_signals() -> io::Result<()> {
     for signal in [SIGHUP, SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&REQUESTED))?;
@@ -16,7 +16,7 @@ pub fn on_signals() -> io::Result<()> {
     Ok(())
 }
 
-/// Whether somebody asked.
+/// Returns whether a signal has requested a stop.
 pub fn requested() -> bool {
     REQUESTED.load(Ordering::Relaxed)
 }

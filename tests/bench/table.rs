@@ -1,4 +1,4 @@
-//! The table of results, in Markdown that is also readable as it is.
+//! The table of results, in Markdown that is also readable as plain text.
 
 use crate::contestants::{Contestant, FLOOR, OURS};
 use crate::figures::{Better, Figure};
@@ -8,8 +8,8 @@ use crate::results::{Ratio, Results};
 /// Columns of words: name, unit, which is better.
 const WORDS: usize = 3;
 
-/// A row for each figure: the value of each contestant, then ours as a multiple of the best peer's and
-/// of the floor's.
+/// Returns a table with a row for each figure: the value of each contestant, then ours as a multiple of the
+/// best peer's and of the floor's.
 pub fn render(results: &Results, loads: &[Load], contestants: &[Contestant]) -> String {
     let figures = loads.iter().flat_map(|load| load.figures());
     let mut rows = vec![header(contestants)];
@@ -17,8 +17,8 @@ pub fn render(results: &Results, loads: &[Load], contestants: &[Contestant]) -> 
     lay_out(rows, WORDS)
 }
 
-/// Lays out cells as a table, whose first row is its header and whose first `words` columns are aligned
-/// to the left.
+/// Lays out cells as a table. The first row is the header, and the first `words` columns are aligned to the
+/// left.
 pub fn lay_out(mut rows: Vec<Vec<String>>, words: usize) -> String {
     let widths: Vec<_> = (0..rows[0].len()).map(|column| width(&rows, column)).collect();
     let rule = |(column, &width)| rule(column < words, width);
@@ -26,7 +26,7 @@ pub fn lay_out(mut rows: Vec<Vec<String>>, words: usize) -> String {
     rows.iter().map(|row| line(row, &widths, words)).collect()
 }
 
-/// Two significant digits at least, and no more than needed.
+/// Formats a value with three significant digits or more, or with three decimals if it is below 1.
 pub fn number(value: f64) -> String {
     let decimals = match value {
         value if value >= 99.95 => 0,
@@ -56,7 +56,7 @@ fn row(results: &Results, figure: &Figure, contestants: &[Contestant]) -> Vec<St
     fixed.chain(values).chain(ratios.map(|ratio| ratio.map_or_else(nothing, with_spread))).collect()
 }
 
-/// As in `0.96 (0.91–1.02)`.
+/// Formats a ratio and its spread, as in `0.96 (0.91–1.02)`.
 fn with_spread(ratio: Ratio) -> String {
     let (least, most) = ratio.spread;
     format!("{:.2} ({least:.2}–{most:.2})", ratio.of_medians)

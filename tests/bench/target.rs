@@ -1,5 +1,5 @@
-//! The target behind every relay: one thread that answers requests, takes uploads and sends
-//! downloads, as the first byte of a connection asks.
+//! The target behind every relay: one thread that answers requests, takes uploads and sends downloads.
+//! The first byte of a connection chooses.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,33 +14,33 @@ use slab::Slab;
 
 use crate::turns::{Next, Turns};
 
-/// Size of a request, in bytes: a short HTTP one.
+/// Size of a request, in bytes, like a short HTTP request.
 pub const REQUEST_BYTES: usize = 64;
-/// Size of a reply, in bytes: a short HTTP one.
+/// Size of a reply, in bytes, like a short HTTP reply.
 pub const REPLY_BYTES: usize = 192;
 
-/// Requests with this first byte are answered one after another on one connection.
+/// First byte of requests that are answered one after another on one connection.
 pub const ASK: u8 = b'a';
-/// A request with this first byte is answered, and the connection closed.
+/// First byte of a request that is answered before the target closes the connection.
 pub const ASK_ONCE: u8 = b'o';
-/// What follows this first byte is taken and counted.
+/// First byte of an upload, whose bytes are counted.
 pub const UPLOAD: u8 = b'u';
-/// After this first byte, bytes come until the connection is closed.
+/// First byte that starts a download, which lasts until the connection is closed.
 pub const DOWNLOAD: u8 = b'd';
 
-/// What is taken in at once.
+/// Most bytes that one read takes.
 const TAKE_BYTES: usize = 256 << 10;
-/// What is sent at once, so that no request waits long behind a download.
+/// Most bytes that one write sends. They are few, so that no request waits long behind a download.
 const SEND_BYTES: usize = 64 << 10;
 
-/// The longest wait; what ends one early is the waker.
+/// Longest wait for events. The waker ends it early.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const LISTENER: usize = usize::MAX;
 const GREETER: usize = usize::MAX - 1;
 const WAKER: usize = usize::MAX - 2;
 
-/// The running target. It ends when this is dropped.
+/// The running target, which ends when this is dropped.
 pub struct Target {
     address: SocketAddr,
     greeter: SocketAddr,
@@ -64,7 +64,7 @@ impl Target {
         let waker = Waker::new(turns.registry(), Token(WAKER))?;
         let shared = Arc::new(Shared::default());
         let server = Server::new(turns, [listener, greeter], Arc::clone(&shared));
-        // If its loop fails, no connection is answered, and the loads fail.
+        // If the server's loop fails, no connection is answered, and the loads fail.
         let thread = thread::spawn(move || server.run().unwrap_or_default());
         Ok(Self { address, greeter: greeter_address, shared, waker, thread: Some(thread) })
     }
@@ -73,12 +73,12 @@ impl Target {
         self.address
     }
 
-    /// Where those who connect are sent as many bytes as a reply has, and may then ask.
+    /// Returns the address at which the target first sends [`REPLY_BYTES`] to each connection.
     pub fn greeter(&self) -> SocketAddr {
         self.greeter
     }
 
-    /// Bytes of uploads that have arrived up to now.
+    /// Returns the bytes of uploads that have arrived so far.
     pub fn uploaded(&self) -> u64 {
         self.shared.uploaded.load(Ordering::Relaxed)
     }
@@ -97,7 +97,7 @@ impl Drop for Target {
 
 fn listen(turns: &Turns, number: usize) -> io::Result<TcpListener> {
     let mut listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0).into())?;
-    // mio listens with a short queue.
+    // mio listens with a short backlog.
     socket2::SockRef::from(&listener).listen(4096)?;
     turns.register(&mut listener, number)?;
     Ok(listener)
@@ -115,9 +115,9 @@ struct Server {
 
 struct Connection {
     stream: TcpStream,
-    /// The first byte, once it is there.
+    /// The first byte; `None` before it has come.
     wish: Option<u8>,
-    /// Bytes of a request that is not whole yet.
+    /// Bytes of an incomplete request that have come.
     pending: usize,
 }
 
@@ -154,13 +154,13 @@ impl Server {
             let mut stream = match listener.accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                // A connection that is gone already.
+                // The connection is gone already.
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
                 Err(error) => return Err(error),
             };
             let slot = self.connections.vacant_entry();
             self.turns.register(&mut stream, slot.key())?;
-            // One that is gone already is found to be so when it is served.
+            // If the connection is gone already, serving it shows that.
             if greets {
                 let _ = stream.write(&self.bytes[..REPLY_BYTES]);
             }
@@ -211,7 +211,7 @@ impl Connection {
         if self.pending < REQUEST_BYTES {
             return Ok(Next::Again);
         }
-        // A requester waits for its reply before it asks again, so there is nothing left to read.
+        // A requester waits for its reply before it asks again, so nothing is left to read.
         self.pending = 0;
         self.stream.write_all(reply)?;
         Ok(if wish == ASK { Next::Wait } else { Next::Close })

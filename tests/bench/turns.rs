@@ -1,4 +1,4 @@
-//! The event loop of the load generator and of its target: which sockets to serve in this turn.
+//! The event loop of the load generator and of its target, which chooses the sockets to serve in each turn.
 
 use std::io;
 use std::mem;
@@ -8,13 +8,13 @@ use mio::{Events, Interest, Poll, Registry, Token};
 
 const EVENTS_PER_TURN: usize = 512;
 
-/// What became of a socket in its turn.
+/// The state in which its turn leaves a socket.
 pub enum Next {
-    /// It is served again when the kernel reports it.
+    /// It waits for a report of the kernel.
     Wait,
-    /// It could go on, and is served again in the next turn.
+    /// It can go on, and is served again in the next turn.
     Again,
-    /// It is no longer needed.
+    /// It is done, and its connection is closed.
     Close,
 }
 
@@ -22,7 +22,7 @@ pub enum Next {
 pub struct Turns {
     poll: Poll,
     events: Events,
-    /// Sockets that could go on.
+    /// Numbers of the sockets that can go on without a report.
     again: Vec<usize>,
 }
 
@@ -35,12 +35,12 @@ impl Turns {
         self.poll.registry()
     }
 
-    /// Lets the kernel report `source` under `number`.
+    /// Registers `source`, which the kernel then reports under `number`.
     pub fn register(&self, source: &mut impl mio::event::Source, number: usize) -> io::Result<()> {
         self.registry().register(source, Token(number), Interest::READABLE | Interest::WRITABLE)
     }
 
-    /// The sockets to serve now. Waits at most that long for one.
+    /// Returns the sockets to serve now. Waits for one, at most as long as `at_most`.
     pub fn next(&mut self, at_most: Duration) -> io::Result<Vec<usize>> {
         let mut turn = mem::take(&mut self.again);
         let timeout = if turn.is_empty() { at_most } else { Duration::ZERO };

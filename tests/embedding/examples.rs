@@ -1,9 +1,9 @@
-//! The examples of `tests/examples`, run. `cargo test` builds them; `cargo test --test embedding` alone does not.
+//! Runs the examples of `tests/examples`. `cargo test` builds them; `cargo test --test embedding` alone does not.
 
 use std::env;
 use std::process::Command;
 
-/// Runs an example to its end. Returns its output, or None, and says so, where it was not built.
+/// Runs an example to its end. Returns its output, or prints a remark and returns None if it was not built.
 fn output(name: &str) -> Option<String> {
     let program = env::current_exe().unwrap();
     let path = program.parent()?.with_file_name("examples").join(name);
@@ -18,7 +18,7 @@ fn output(name: &str) -> Option<String> {
 }
 
 #[test]
-fn messages_go_to_the_logger_of_the_host() {
+fn messages_go_to_the_hosts_logger() {
     let Some(text) = output("logging") else { return };
     assert!(text.contains("INFO The relayer is now active. "), "{text}");
     assert!(text.contains("INFO Connection attempt made from 127.0.0.1."), "{text}");
@@ -39,7 +39,7 @@ fn a_fixture_drains_mends_and_cuts() {
 }
 
 #[test]
-fn bytes_are_counted_by_the_end_of_their_session() {
+fn bytes_are_counted_at_the_end_of_each_session() {
     let Some(text) = output("count_bytes") else { return };
     assert_eq!(text, "1: 5 bytes\n1: 7 bytes\n");
 }

@@ -1,4 +1,4 @@
-//! The relay inside another program, with no feature and with all.
+//! The relay inside another program, built without features and with all of them.
 
 // A test that cannot go on says so by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
@@ -24,11 +24,11 @@ use std::time::Duration;
 
 use tcprelay::{Config, Handle, Message, Outcome, Relay, WaitError};
 
-/// How long something that must happen may take. Long, for a busy machine: only a failing test waits for all
-/// of it.
+/// The longest time that an expected event may take. It allows for a busy machine; only a failing test waits for
+/// all of it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A relay in a thread of this process.
+/// A relay on a thread of this process.
 struct Embedded {
     address: SocketAddr,
     handle: Handle,
@@ -39,14 +39,14 @@ struct Embedded {
 impl Embedded {
     fn start(target: &TcpListener) -> Self {
         let (sender, messages) = mpsc::channel();
-        // A test that has seen enough no longer listens.
+        // Sending fails once the test has dropped the receiver.
         let sink = move |message: &Message| _ = sender.send(message.clone());
         let relay = Relay::bind(config(target), sink).unwrap();
         let (address, handle) = (relay.local_addr(), relay.handle());
         Self { address, handle, messages, run: thread::spawn(move || relay.run()) }
     }
 
-    /// Waits for a message, and returns it.
+    /// Waits for the message with this number, and returns it.
     #[track_caller]
     fn wait(&self, number: u16) -> Message {
         loop {
@@ -59,13 +59,13 @@ impl Embedded {
         }
     }
 
-    /// Returns how the run has ended.
+    /// Waits for the run to end, and returns how it ended.
     fn outcome(self) -> Outcome {
         self.run.join().unwrap().unwrap()
     }
 }
 
-/// A relay on a free port of the loopback address.
+/// Returns a configuration that listens on a free port of the loopback address.
 fn config(target: &TcpListener) -> Config {
     Config::new((Ipv4Addr::LOCALHOST, 0).into(), net::address(target)).unwrap()
 }

@@ -1,4 +1,4 @@
-//! What a program asks of a relay, and how a run ends.
+//! The requests that a program makes of its relay, and how a run ends.
 
 use std::io::Write as _;
 use std::net::Shutdown;
@@ -10,11 +10,11 @@ use tcprelay::{Message, Outcome, Progress, Relay};
 use crate::net::{self, End};
 use crate::{Embedded, config};
 
-/// The target-to-requester channel is active: the session relays.
+/// The message that the target-to-requester channel is active. From then on the session relays.
 const RELAYING: u16 = 37;
 
 #[test]
-fn asked_for_a_report_it_passes_on_its_sessions() {
+fn a_report_names_each_session() {
     let target = net::listen();
     let relay = Embedded::start(&target);
     let _session = (net::connect(relay.address), net::accept(&target));
@@ -30,7 +30,7 @@ fn asked_for_a_report_it_passes_on_its_sessions() {
 }
 
 #[test]
-fn a_closure_takes_each_message_with_its_values() {
+fn a_closure_receives_each_message_with_its_values() {
     let target = net::listen();
     let relay = Embedded::start(&target);
     let (mut requester, mut far) = (net::connect(relay.address), net::accept(&target));
@@ -47,7 +47,7 @@ fn a_closure_takes_each_message_with_its_values() {
 }
 
 #[test]
-fn asked_to_drain_it_ends_with_its_last_session() {
+fn a_drained_relay_ends_with_its_last_session() {
     let target = net::listen();
     let relay = Embedded::start(&target);
     let (requester, mut far) = (net::connect(relay.address), net::accept(&target));
@@ -63,7 +63,7 @@ fn asked_to_drain_it_ends_with_its_last_session() {
 }
 
 #[test]
-fn asked_twice_to_drain_it_stops() {
+fn a_second_drain_stops_the_relay() {
     let target = net::listen();
     let relay = Embedded::start(&target);
     let _session = (net::connect(relay.address), net::accept(&target));
@@ -76,7 +76,7 @@ fn asked_twice_to_drain_it_stops() {
 }
 
 #[test]
-fn a_handle_returns_the_sessions_until_the_end_and_the_totals_for_ever() {
+fn a_handle_returns_the_sessions_until_the_end_and_the_totals_after_it_too() {
     let target = net::listen();
     let relay = Embedded::start(&target);
     let (mut requester, mut far) = (net::connect(relay.address), net::accept(&target));
@@ -91,17 +91,17 @@ fn a_handle_returns_the_sessions_until_the_end_and_the_totals_for_ever() {
     handle.stop();
     assert_eq!(relay.outcome(), Outcome::Stopped);
     let totals = handle.totals().unwrap();
-    assert_eq!((totals.accepted, totals.to_target), (1, 8), "of a session that the stop has cut");
+    assert_eq!((totals.accepted, totals.to_target), (1, 8), "the stop cut this session");
     assert_eq!(handle.sessions(), None);
 }
 
 #[test]
-fn a_question_that_the_end_forestalls_is_answered_with_the_final_totals() {
+fn a_query_that_is_pending_at_the_end_returns_the_final_totals() {
     let target = net::listen();
     let mut relay = Relay::bind(config(&target), |_: &Message| {}).unwrap();
     let handle = relay.handle();
     let asked = thread::spawn(move || handle.totals());
-    // The request makes the descriptor readable.
+    // The query makes the relay's descriptor readable.
     poll(&mut [PollFd::new(&relay, PollFlags::IN)], None).unwrap();
     relay.handle().stop();
     assert_eq!(relay.turn(None).unwrap(), Some(Outcome::Stopped));

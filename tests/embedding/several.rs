@@ -1,4 +1,4 @@
-//! Several relays in one process, in threads and in one loop.
+//! Several relays in one process, on threads and in one loop.
 
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -9,11 +9,11 @@ use tcprelay::{Message, Outcome, Relay, Sink};
 use crate::net::{self, End};
 use crate::{Embedded, config};
 
-/// The target-to-requester channel is active: the session relays.
+/// The message that the target-to-requester channel is active. From then on the session relays.
 const RELAYING: u16 = 37;
 
 #[test]
-fn relays_in_threads_do_not_disturb_each_other() {
+fn relays_on_threads_do_not_disturb_each_other() {
     let target = net::listen();
     let (stopped, drained) = (Embedded::start(&target), Embedded::start(&target));
     let (mut cut, _far) = (net::connect(stopped.address), net::accept(&target));
@@ -34,10 +34,10 @@ fn relays_in_threads_do_not_disturb_each_other() {
     assert_eq!(drained.outcome(), Outcome::Drained);
 }
 
-/// No test of this process asks for signals.
+/// The test needs a process in which no other test asks a relay to handle signals.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_relay_that_was_not_asked_to_takes_no_signal() {
+fn a_relay_handles_no_signal_unless_asked_to() {
     const HUP_INT_QUIT_USR1_TERM_XFSZ: [u64; 6] = [1, 2, 3, 10, 15, 25];
     let target = net::listen();
     let relay = Embedded::start(&target);
@@ -45,24 +45,24 @@ fn a_relay_that_was_not_asked_to_takes_no_signal() {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim();
     let caught = u64::from_str_radix(caught, 16).unwrap();
-    let taken = HUP_INT_QUIT_USR1_TERM_XFSZ.map(|signal| caught >> (signal - 1) & 1);
-    assert_eq!(taken, [0; 6]);
+    let handled = HUP_INT_QUIT_USR1_TERM_XFSZ.map(|signal| caught >> (signal - 1) & 1);
+    assert_eq!(handled, [0; 6]);
     relay.handle.stop();
     assert_eq!(relay.outcome(), Outcome::Stopped);
 }
 
 #[test]
-fn a_relay_goes_to_another_thread_and_its_handle_to_all() {
-    fn goes_to_another_thread(_: &impl Send) {}
-    fn goes_to_all<T: Clone + Send + Sync + 'static>(_: &T) {}
+fn a_relay_can_move_to_another_thread_and_all_threads_can_share_its_handle() {
+    fn can_move(_: &impl Send) {}
+    fn can_be_shared<T: Clone + Send + Sync + 'static>(_: &T) {}
     let target = net::listen();
     let relay = Relay::bind(config(&target), |_: &Message| {}).unwrap();
-    goes_to_another_thread(&relay);
-    goes_to_all(&relay.handle());
+    can_move(&relay);
+    can_be_shared(&relay.handle());
 }
 
 #[test]
-fn two_relays_in_a_loop_of_the_hosts_do_not_disturb_each_other() {
+fn two_relays_in_the_hosts_loop_do_not_disturb_each_other() {
     let target = net::listen();
     let (sender, connected) = mpsc::channel();
     let mut relays = [1, 2].map(|name| {
@@ -91,12 +91,12 @@ fn two_relays_in_a_loop_of_the_hosts_do_not_disturb_each_other() {
     let [one, other] = &mut relays;
     one.handle().stop();
     assert_eq!(one.turn(None).unwrap(), Some(Outcome::Stopped));
-    assert_eq!(one.turn(None).unwrap(), Some(Outcome::Stopped), "the end stays");
+    assert_eq!(one.turn(None).unwrap(), Some(Outcome::Stopped), "the outcome stays");
     assert_eq!((other.totals().accepted, other.sessions().len()), (1, 1));
     assert_eq!(other.turn(Some(Duration::ZERO)).unwrap(), None);
 }
 
-/// Waits until a relay has events or something due. Returns which are to have a turn.
+/// Waits until a relay has events or its deadline has come. Returns which relays need a turn.
 fn poll_both<S: Sink>(relays: &[Relay<S>; 2]) -> [bool; 2] {
     let deadlines = relays.each_ref().map(Relay::next_deadline);
     let next = deadlines.iter().flatten().min();

@@ -1,4 +1,4 @@
-//! What an embedder's build has with it.
+//! The crates and the Rust version that an embedder's build needs.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -11,8 +11,8 @@ fn the_readme_names_the_lowest_rust() {
 }
 
 #[test]
-fn without_features_it_has_fewer_than_15_crates_and_the_readme_says_how_many() {
-    // Crates of other systems need not be here, and nothing is fetched for a test.
+fn a_build_without_features_has_fewer_than_15_crates_and_the_readme_says_how_many() {
+    // A test must not download anything, and crates for other systems may be missing here.
     let arguments = "tree --offline --locked -e normal --no-default-features --prefix none --format {p}";
     let mut cargo = Command::new(env!("CARGO"));
     let output = cargo.args(arguments.split(' ')).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();

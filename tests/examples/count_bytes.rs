@@ -1,4 +1,4 @@
-//! Counts the bytes of each session by its end; stops one relay of two, and drains the other.
+//! Counts the bytes of each session when it ends, then stops one of two relays and drains the other.
 
 use std::error::Error;
 use std::io::Write as _;

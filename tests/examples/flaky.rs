@@ -1,4 +1,4 @@
-//! A test fixture: a flaky relay between a client and a server, to see how both take it.
+//! A test fixture: a flaky relay between a client and a server, to see how both cope.
 
 use std::error::Error;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -12,17 +12,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut first = TcpStream::connect(flaky.address())?;
     assert!(answers(&mut first)?);
 
-    // Drained, it goes on for those who are in, and refuses others.
+    // After a drain, open connections go on, and new ones are refused.
     flaky.drain();
     assert!(answers(&mut first)?);
     assert_eq!(refusal(flaky.address()), Some(ErrorKind::ConnectionRefused));
 
-    // Mended, it takes connections on the same port again.
+    // Once mended, it accepts connections on the same port again.
     flaky.mend()?;
     let mut second = TcpStream::connect(flaky.address())?;
     assert!(answers(&mut second)?);
 
-    // Cut, it resets all of them.
+    // A cut resets every connection.
     flaky.cut()?;
     for client in [&mut first, &mut second] {
         assert_eq!(client.read(&mut [0]).map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A relay that can be taken away, and comes back on the same port.
+/// A relay that can be taken away, and brought back on the same port.
 struct Flaky {
     config: Config,
     /// The relays that may still have sessions.
@@ -51,7 +51,7 @@ impl Flaky {
         self.config.listen()
     }
 
-    /// Takes connections, the first time and after a drain or a cut.
+    /// Accepts connections, at first and again after a drain or a cut.
     fn mend(&mut self) -> Result<(), Box<dyn Error>> {
         let relay = Relay::bind(self.config.clone(), |_: &Message| {})?;
         self.config.set_listen(relay.local_addr())?;
@@ -59,16 +59,16 @@ impl Flaky {
         Ok(())
     }
 
-    /// Refuses connections from now on. Those that are open go on.
+    /// Refuses new connections from now on. Open ones go on.
     fn drain(&self) {
         for (handle, _) in &self.running {
             handle.drain();
-            // Its answer comes after the drain has begun. A relay without sessions has ended by then.
+            // The answer means that the drain has begun. A relay without sessions may have ended already.
             let _ = handle.totals();
         }
     }
 
-    /// Resets every connection, and refuses others.
+    /// Resets every connection, and refuses new ones.
     fn cut(&mut self) -> Result<(), Box<dyn Error>> {
         for (handle, run) in self.running.drain(..) {
             handle.stop();
@@ -78,7 +78,7 @@ impl Flaky {
     }
 }
 
-/// Starts a server that sends everything back.
+/// Starts a server that echoes everything, and returns its address.
 fn echo() -> io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
@@ -90,7 +90,7 @@ fn echo() -> io::Result<SocketAddr> {
     Ok(address)
 }
 
-/// Asks the server, and returns whether it has answered.
+/// Sends a ping, and returns whether the server has echoed it.
 fn answers(client: &mut TcpStream) -> io::Result<bool> {
     client.write_all(b"ping")?;
     let mut answer = [0; 4];
@@ -98,7 +98,7 @@ fn answers(client: &mut TcpStream) -> io::Result<bool> {
     Ok(&answer == b"ping")
 }
 
-/// Returns why a connection is refused; `None`: it is not.
+/// Returns why a connection is refused, or `None` if it is not.
 fn refusal(address: SocketAddr) -> Option<ErrorKind> {
     TcpStream::connect(address).err().map(|error| error.kind())
 }

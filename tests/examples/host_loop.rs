@@ -1,4 +1,4 @@
-//! Two relays in one thread, in a loop of the host's, beside a timer of the host's.
+//! Two relays on one thread, run by the host's own loop beside the host's own timer.
 
 use std::error::Error;
 use std::io::Write as _;
@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut ended = Vec::new();
         for relay in &mut relays {
             let is_ready = ready.next() == Some(&true);
-            // A relay that has ended is dropped. Its port is free then.
+            // A relay that has ended is dropped below, which frees its port.
             ended.push(is_ready && relay.turn(Some(Duration::ZERO))?.is_some());
         }
         let mut ended = ended.into_iter();
@@ -35,20 +35,20 @@ fn main() -> Result<(), Box<dyn Error>> {
             next_tick += TICK;
             let sessions: Vec<_> = relays.iter().map(|relay| relay.sessions().len()).collect();
             writeln!(std::io::stdout(), "sessions: {sessions:?}")?;
-            // Each tick after the sessions have begun, a client leaves, and its relay is drained.
+            // At each tick, drain one relay that has accepted its client, and close that client.
             if let Some(relay) = relays.iter().find(|relay| relay.totals().accepted == 1) {
                 relay.handle().drain();
                 clients.retain(|client| client.peer_addr().ok() != Some(relay.local_addr()));
             }
         }
-        // The server ends what it is asked for. A non-blocking host would have it in its loop as well.
+        // The server closes each connection at once. A real host would watch its listener in the loop as well.
         server.set_nonblocking(true)?;
         while server.accept().is_ok() {}
     }
     Ok(())
 }
 
-/// Waits until a relay has events or something due, or until `tick`. Returns which relays need a turn.
+/// Waits until a relay has events, its deadline or `tick` has come. Returns which relays need a turn.
 fn wait<S: Sink>(relays: &[Relay<S>], tick: Instant) -> Result<Vec<bool>, Box<dyn Error>> {
     let next = relays.iter().filter_map(Relay::next_deadline).fold(tick, Instant::min);
     let time = Timespec::try_from(next.saturating_duration_since(Instant::now()))?;

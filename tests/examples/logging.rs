@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         _ => log::info!("{message}"),
     })?;
 
-    // A client that is gone soon, and a server that answers nothing.
+    // A client that closes at once, and a server that does not answer.
     let client = TcpStream::connect(relay.local_addr())?;
     let serve = std::thread::spawn(move || server.accept().map(drop));
     drop(client);
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Stands for the host's logger.
+/// Stands in for the host's logger.
 struct Stderr;
 
 impl log::Log for Stderr {

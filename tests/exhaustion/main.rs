@@ -3,7 +3,7 @@
 //! These tests measure what a relay takes from the machine, or fill the machine up. They have a process of
 //! their own, apart from those of `program`.
 
-// A test that cannot go on says so by panicking; a host of a relay ends as the program does.
+// A test that cannot go on panics, and the host of a relay exits as the program does.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::exit, clippy::print_stderr)]
 #![allow(unreachable_pub, missing_docs)]
 

@@ -1,4 +1,4 @@
-//! The pool holds 500 sessions, gives out serial numbers once, and what a session took comes back.
+//! The pool holds 500 sessions, gives out each serial number once, and gets back what a session took.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,7 @@ use crate::support::{self, Log, Start, eventually, process};
 
 const POOL: u64 = 500;
 
-/// Waits until each of these sessions has said `number`.
+/// Waits until message `number` of each of these sessions is in the log.
 #[track_caller]
 fn wait_for_each(log: &mut Log, number: u8, serials: impl Iterator<Item = u64>) {
     let mut missing: Vec<_> = serials.map(|serial| message(number, serial)).collect();
@@ -36,17 +36,17 @@ fn the_pool_holds_500_sessions_and_has_room_again_when_one_ends() {
     relay.log.expect_all(&[16, 18, 21], 0);
     assert_eq!(net::read_all(&mut again), (Vec::new(), End::Reset));
 
-    // One that ends well.
+    // One session ends well.
     let (requester, mut target) = sessions.remove(100);
     drop(requester);
     assert_eq!(net::read_all(&mut target), (Vec::new(), End::Clean));
     drop(target);
     relay.log.expect(34, 101);
     sessions.push(relay.session(&listener));
-    // Those that were turned away have cost no serial number.
+    // The connections that were turned away have used up no serial number.
     relay.log.expect_all(&support::STARTED, POOL + 1);
 
-    // One that is cut.
+    // One session is cut.
     let (requester, target) = sessions.remove(200);
     net::reset(target);
     assert_eq!(net::read_all(&mut &requester), (Vec::new(), End::Reset));
@@ -54,7 +54,7 @@ fn the_pool_holds_500_sessions_and_has_room_again_when_one_ends() {
     sessions.push(relay.session(&listener));
     relay.log.expect_all(&support::STARTED, POOL + 2);
 
-    // It is full again, to the last slot, and everybody in it is served.
+    // The pool is full again, to the last slot, and every session in it is served.
     drop(relay.connect());
     relay.log.expect_all(&[16, 18, 21], 0);
     for (number, (requester, target)) in (0_u16..).zip(&mut sessions) {
@@ -86,7 +86,7 @@ fn sessions_that_are_still_connecting_count() {
 fn five_hundred_requesters_at_once_all_get_in() {
     let listener = net::listen();
     let mut relay = Start::to(net::address(&listener)).start();
-    // All of them come while the relay does not look; no more than the system lets wait anywhere.
+    // All connect while the relay is stopped, and no more than the kernel's longest backlog holds.
     let longest_queue = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
     let all = POOL.min(longest_queue.trim().parse().unwrap());
     relay.freeze();
@@ -112,8 +112,8 @@ fn five_hundred_requesters_at_once_all_get_in() {
 
 #[test]
 fn a_requester_that_shares_its_port_with_one_of_the_relays_own_connections_is_served() {
-    // The kernel lets two connections have the same port if they lead to different places, so a requester on
-    // this machine may well have the port that the relay uses towards the target.
+    // The kernel gives two connections the same local port if their peers differ. So a requester on this machine
+    // may well have the port of one of the relay's connections to the target.
     let listener = net::listen();
     let relay = Start::to(net::address(&listener)).start();
     let sessions: Vec<_> = (0..200).map(|_| relay.session(&listener)).collect();
@@ -127,26 +127,28 @@ fn a_requester_that_shares_its_port_with_one_of_the_relays_own_connections_is_se
             return;
         }
     }
-    // Not every kernel does so.
+    // Not every kernel gives out a port twice.
 }
 
-/// What a short session asks for with its first byte.
+/// The first byte of a short session in which the target closes first.
 const CLOSE_FIRST: u8 = b'c';
+/// The first byte of one in which the target closes last.
 const CLOSE_LAST: u8 = b'l';
+/// The first byte of one that the requester resets.
 const CUT: u8 = b'x';
 
-/// A target's end of a short session.
+/// Plays the target in a short session.
 fn serve_shortly(mut stream: TcpStream) {
     let request = net::read_exactly(&mut stream, 10);
     stream.write_all(&request).unwrap();
     if request[0] == CLOSE_FIRST {
         return;
     }
-    // To the end, which is a reset for one in three.
+    // Waits for the end, which is a reset if the requester cuts.
     let _ = stream.read(&mut [0]);
 }
 
-/// A requester's end of a short session.
+/// Plays the requester in a short session.
 fn ask_shortly(relay: SocketAddr, number: usize) {
     let request = [CLOSE_FIRST, CLOSE_LAST, CUT][number % 3];
     let mut stream = net::connect(relay);
@@ -162,7 +164,7 @@ fn ask_shortly(relay: SocketAddr, number: usize) {
     }
 }
 
-/// As many short sessions as that, a few at a time.
+/// Runs `count` short sessions, a few at a time.
 fn short_sessions(relay: SocketAddr, listener: &TcpListener, count: usize) {
     const AT_A_TIME: usize = 8;
     let share = count / AT_A_TIME;
@@ -181,7 +183,7 @@ fn ten_thousand_sessions_leave_nothing_behind_and_each_has_its_own_number() {
     let listener = net::listen();
     let mut relay = Start::to(net::address(&listener)).start();
 
-    // Warm means that all it takes for good is taken.
+    // A warm relay has taken all that it keeps for good.
     short_sessions(relay.address(), &listener, 400);
     process::settle(relay.pid);
     let idle = process::descriptors(relay.pid);
@@ -191,10 +193,10 @@ fn ten_thousand_sessions_leave_nothing_behind_and_each_has_its_own_number() {
     eventually("all sockets closed", || process::descriptors(relay.pid) == idle);
     process::settle(relay.pid);
     let grown = process::memory_kib(relay.pid).saturating_sub(memory);
-    // A few sessions more than before may have been there at once, but 26 bytes left of each are too much.
+    // A few more sessions than before may have run at once. A leak of 27 bytes a session exceeds the bound.
     assert!(grown <= 256, "{grown} KiB are left behind");
 
-    // Eight lines each, and the log's own thread may still be reading.
+    // Each session has eight lines, and the thread that reads the log may not have got them all yet.
     let mut allocated = 0;
     let mut ended = vec![0; usize::try_from(WARM_UP + SESSIONS).unwrap()];
     for _ in 0..8 * (WARM_UP + SESSIONS) {
@@ -214,7 +216,7 @@ fn ten_thousand_sessions_leave_nothing_behind_and_each_has_its_own_number() {
     assert!(relay.log.pending().is_empty());
 }
 
-/// The serial number in this line, if it is message `number`.
+/// Returns the serial number in this line; `None`: the line is not message `number`.
 fn serial_of(line: &str, number: u8) -> Option<u64> {
     let text = message(number, 0);
     let (before, after) = text.split_once(" 0 ").unwrap();

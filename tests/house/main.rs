@@ -1,6 +1,6 @@
-//! The rules of the house, as data: which folder may know what, and how large its parts may be.
+//! The rules of the house, as data: which folder may use what, and how large functions and files may be.
 //!
-//! A rule reads the sources as text, without comments, strings and (except for sizes) tests.
+//! The rules read the sources as text, without comments and strings, and (except for sizes) without tests.
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub)]
 
@@ -11,11 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use source::{Source, functions, imports, is_of_word, positions, read_all};
 
-/// Lines of the longest function and of the longest file.
+/// The most lines that a function may have, and a file.
 const FUNCTION_LINES: usize = 60;
 const FILE_LINES: usize = 400;
 
-/// A rule about words: each may stand only in sources whose path begins with one of these.
+/// A rule about words: each may appear only in sources whose path begins with one of `places`.
 struct Only {
     words: &'static [&'static str],
     places: &'static [&'static str],
@@ -46,7 +46,7 @@ const ONLY: &[Only] = &[
         ],
     },
     Only { words: &["serde", "serde_json"], places: &["src/log/json.rs"] },
-    // Features are cut at the doors of rooms.
+    // Conditional compilation stays in a few files.
     Only {
         words: &["feature"],
         places: &[
@@ -61,14 +61,14 @@ const ONLY: &[Only] = &[
     },
     Only { words: &["nix"], places: &["src/sys/", "src/relay/target/"] },
     Only { words: &["signal_hook"], places: &["src/relay/signals.rs"] },
-    // Time is an argument.
+    // All other code takes the time as an argument.
     Only { words: &["Instant::now"], places: &["src/relay/mod.rs", "src/log/mod.rs"] },
     Only { words: &["SystemTime::now"], places: &["src/relay/mod.rs", "src/log/mod.rs"] },
-    // A path to another folder begins at the crate, where the rules below see it.
+    // A path to another folder must begin with `crate::`, because the rules below see only those.
     Only { words: &["super::super"], places: &[] },
 ];
 
-/// A rule about floors: no source of the folder imports from these, but for what is excepted.
+/// A rule about layers: no source in `folder` imports from `imports`, apart from the paths in `except`.
 struct Never {
     folder: &'static str,
     imports: &'static [&'static str],
@@ -85,8 +85,8 @@ const NEVER: &[Never] = &[
     },
 ];
 
-/// Numbers that are no limits: exit statuses, what stands for no key, the geometry of the wheel, the layout of the
-/// tokens, what a kernel or a standard has laid down.
+/// Sources that may define numbers: limits.rs, and those whose numbers are no limits. Such numbers are exit statuses,
+/// the key that means none, the wheel's geometry, the layout of the tokens, and constants of a kernel or a standard.
 const OTHER_NUMBERS: &[&str] = &[
     "src/limits.rs",
     "src/main.rs",
@@ -103,7 +103,7 @@ const FILES: &str = "no file over 400 lines";
 const FUNCTIONS: &str = "no function over 60 lines";
 const NUMBERS: &str = "limits live in limits.rs";
 
-/// A rule that is broken, where, and how.
+/// A broken rule: which one, where and how.
 #[derive(Debug, PartialEq, Eq)]
 struct Finding {
     rule: String,
@@ -118,7 +118,7 @@ fn finding(rule: impl Into<String>, place: &str, detail: impl Into<String>) -> F
 #[test]
 fn every_rule_holds() {
     let sources = read_all();
-    assert!(sources.len() > 50, "these are not all sources");
+    assert!(sources.len() > 50, "some sources are missing");
     let findings = judge(&sources);
     assert!(findings.is_empty(), "these break a rule: {findings:#?}");
 }
@@ -130,7 +130,7 @@ fn judge(sources: &[Source]) -> Vec<Finding> {
     let mut findings: Vec<_> = sources.iter().flat_map(sizes).collect();
     for source in &shipped {
         findings.extend(words(source));
-        findings.extend(floors(source));
+        findings.extend(layers(source));
         findings.extend(numbers(source));
     }
     findings.extend(circles(&shipped));
@@ -161,7 +161,7 @@ fn words(source: &Source) -> Vec<Finding> {
     found.map(|word| finding(format!("{word} in its places"), &source.path, "it is here")).collect()
 }
 
-fn floors(source: &Source) -> Vec<Finding> {
+fn layers(source: &Source) -> Vec<Finding> {
     let imports = imports(&source.shipped);
     let mut findings = Vec::new();
     for rule in NEVER.iter().filter(|rule| source.path.starts_with(rule.folder)) {
@@ -175,7 +175,7 @@ fn floors(source: &Source) -> Vec<Finding> {
     findings
 }
 
-/// `const NAME: <number or time> =`.
+/// Finds `const NAME: <number or time> =`.
 fn numbers(source: &Source) -> Vec<Finding> {
     if OTHER_NUMBERS.iter().any(|place| source.path.starts_with(place)) {
         return Vec::new();
@@ -201,11 +201,11 @@ fn is_numeric(kind: &str) -> bool {
         || kind.strip_prefix(['u', 'i', 'f']).is_some_and(|size| sizes.contains(&size))
 }
 
-/// Folders that import each other, directly or through others; each circle has the names of all in it.
+/// Finds folders that import each other, directly or through others. A circle is one finding, which names its folders.
 fn circles(sources: &[&Source]) -> Vec<Finding> {
     let mut reached: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for source in sources {
-        // The roof stands on everything.
+        // The crate's root, the program and the packaging may import everything.
         let folder = source.path["src/".len()..].split(['/', '.']).next().unwrap();
         if ["lib", "main", "dist"].contains(&folder) {
             continue;
@@ -214,7 +214,7 @@ fn circles(sources: &[&Source]) -> Vec<Finding> {
             imports(&source.shipped).into_iter().map(|path| path.split("::").next().unwrap().into());
         reached.entry(folder.into()).or_default().extend(imports.filter(|import: &String| import != folder));
     }
-    // What is imported through others, as long as there is more of it.
+    // Adds indirect imports until there are no more.
     loop {
         let before = reached.clone();
         for all in reached.values_mut() {

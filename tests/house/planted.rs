@@ -1,11 +1,11 @@
-//! Each rule on a source that breaks it, and on one that looks as if it did.
+//! The rules applied to sources that break them, and to sources that only look as if they did.
 
 use std::collections::BTreeSet;
 
 use crate::source::Source;
 use crate::{CIRCLE, DOCUMENTED, FILE_LINES, FILES, FUNCTION_LINES, FUNCTIONS, NEVER, NUMBERS, ONLY, judge};
 
-/// The rules that these sources break, each given by its path and its code.
+/// Returns the rules that these sources break. Each source is a path and its code.
 fn broken(sources: &[(&str, &str)]) -> Vec<String> {
     let sources: Vec<_> =
         sources.iter().map(|(path, code)| Source::new(path, format!("//! A module.\n{code}\n"))).collect();
@@ -13,7 +13,7 @@ fn broken(sources: &[(&str, &str)]) -> Vec<String> {
     broken.into_iter().collect()
 }
 
-/// The rule that is broken, and the source that breaks it alone.
+/// A rule, and the path and code of a source that breaks only this rule.
 const PLANTED: &[(&str, &str, &str)] = &[
     ("clap in its places", "src/config/mod.rs", "use clap::Command;"),
     ("mio in its places", "src/pool/mod.rs", "fn wait(poll: &mut mio::Poll) {}"),
@@ -44,28 +44,28 @@ const PLANTED: &[(&str, &str, &str)] = &[
 ];
 
 #[test]
-fn each_rule_finds_what_breaks_it() {
+fn each_rule_finds_the_source_that_breaks_it() {
     for (rule, path, code) in PLANTED {
         assert_eq!(broken(&[(path, code)]), [*rule], "in {path}: {code}");
     }
 }
 
 #[test]
-fn each_rule_about_words_and_floors_has_a_plant() {
+fn each_rule_about_words_and_layers_is_broken_by_a_planted_source() {
     let planted: BTreeSet<_> = PLANTED.iter().map(|(rule, _, _)| (*rule).to_owned()).collect();
     let words = ONLY.iter().flat_map(|rule| rule.words).map(|word| format!("{word} in its places"));
     for rule in words.chain(NEVER.iter().map(|rule| format!("{} stands alone", rule.folder))) {
-        assert!(planted.contains(&rule), "{rule}");
+        assert!(planted.contains(&rule), "no planted source breaks this rule: {rule}");
     }
 }
 
 #[test]
-fn what_is_too_long_is_found_and_what_just_fits_is_not() {
-    // Its first line, its last, and those between.
+fn a_function_or_file_is_found_when_it_is_a_line_too_long() {
+    // The first line, the last, and the rest between them.
     let function = |lines: usize| format!("fn f<T, U>(_: [u8; 4]) {{\n{}}}", "    ();\n".repeat(lines - 2));
     assert_eq!(broken(&[("tests/a.rs", &function(FUNCTION_LINES))]), [""; 0]);
     assert_eq!(broken(&[("tests/a.rs", &function(FUNCTION_LINES + 1))]), [FUNCTIONS]);
-    // A first line is there already.
+    // `broken` adds a first line and the last line break.
     let file = |lines: usize| "\n".repeat(lines - 2);
     assert_eq!(broken(&[("src/a.rs", &file(FILE_LINES))]), [""; 0]);
     assert_eq!(broken(&[("src/a.rs", &file(FILE_LINES + 1))]), [FILES]);
@@ -87,11 +87,11 @@ fn a_circle_is_found_however_long_it_is() {
     assert_eq!(broken(&chain), [""; 0]);
     let sources: Vec<_> = chain.iter().chain(&[("src/c/g.rs", "use crate::a;")]).copied().collect();
     assert_eq!(broken(&sources), [CIRCLE]);
-    // The roof imports everything, and that is its task.
+    // The crate's root may import everything.
     assert_eq!(broken(&[("src/lib.rs", "pub use crate::a::A;"), ("src/a.rs", "use crate::lib;")]), [""; 0]);
 }
 
-/// Sources that keep all rules.
+/// Sources that keep every rule, although they look as if they broke one.
 const INNOCENT: &[(&str, &str)] = &[
     ("src/session/mod.rs", "// not with mio, clap or rustix: crate::relay would be one floor too high"),
     (
@@ -116,7 +116,7 @@ const INNOCENT: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn what_only_looks_wrong_is_not_found() {
+fn a_source_that_only_looks_wrong_is_not_found() {
     for (path, code) in INNOCENT {
         assert_eq!(broken(&[(path, code)]), [""; 0], "in {path}: {code}");
     }

@@ -1,4 +1,4 @@
-//! Sources as text: what of them is code, and where in it a word, a function or an import stands.
+//! Sources as text: the code without comments and tests, and the words, functions and imports in it.
 
 use std::fs;
 use std::path::Path;
@@ -7,9 +7,9 @@ use std::path::Path;
 pub struct Source {
     pub path: String,
     pub text: String,
-    /// Without comments and without what stands in quotes.
+    /// The text without comments and quoted literals.
     pub code: String,
-    /// Without tests as well.
+    /// The code without tests.
     pub shipped: String,
 }
 
@@ -41,7 +41,7 @@ pub fn read_all() -> Vec<Source> {
     sources
 }
 
-/// Lines stay, so that what is counted later is right.
+/// Removes comments and quoted literals. Line breaks stay, so that functions keep their number of lines.
 fn without_comments(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     let mut rest = text;
@@ -49,11 +49,11 @@ fn without_comments(text: &str) -> String {
         let skipped = skip(rest);
         if skipped > 0 {
             code.extend(rest[..skipped].chars().filter(|skipped| *skipped == '\n'));
-            // What stood to both sides does not become one word.
+            // Keeps the words on both sides apart.
             code.push(' ');
             rest = &rest[skipped..];
         } else {
-            // A raw string is told from a word that ends in r by where the word begins.
+            // Takes a word as a whole, so that an r at its end does not look like the start of a raw string.
             let word = rest.find(|next| !is_of_word(next)).unwrap_or(rest.len());
             let taken = word.max(next.len_utf8());
             code.push_str(&rest[..taken]);
@@ -63,7 +63,7 @@ fn without_comments(text: &str) -> String {
     code
 }
 
-/// The bytes of the comment or literal in quotes that `rest` begins with; 0 if there is none.
+/// Returns the length of the comment or quoted literal that `rest` begins with, in bytes, or 0 if there is none.
 fn skip(rest: &str) -> usize {
     if rest.starts_with("//") {
         return rest.find('\n').unwrap_or(rest.len());
@@ -83,7 +83,7 @@ fn skip(rest: &str) -> usize {
     let begin = rest.len() - quoted.len();
     let quote = quoted.chars().next().filter(|quote| ['"', '\''].contains(quote));
     let Some(quote) = quote else { return 0 };
-    // 'a is a lifetime, 'a' a character.
+    // 'a is a lifetime, and 'a' is a character.
     let mut inside = quoted.char_indices().skip(1);
     let is_lifetime = quote == '\''
         && !quoted[1..].starts_with('\\')
@@ -101,7 +101,7 @@ fn skip(rest: &str) -> usize {
     rest.len()
 }
 
-/// Without the items that only a test build has.
+/// Removes the items that only a test build has.
 fn without_tests(code: &str) -> String {
     let mut shipped = String::new();
     let mut rest = code;
@@ -114,7 +114,7 @@ fn without_tests(code: &str) -> String {
     shipped + rest
 }
 
-/// The bytes up to the brace that closes the one that `code` begins with.
+/// Returns the length of the block that `code` begins with, in bytes, both braces included.
 fn block(code: &str) -> usize {
     let mut depth = 0;
     for (at, character) in code.char_indices() {
@@ -130,7 +130,7 @@ fn block(code: &str) -> usize {
     code.len()
 }
 
-/// The functions with a body, and how many lines each has.
+/// Returns the functions that have a body, and the number of lines of each.
 pub fn functions(code: &str) -> Vec<(&str, usize)> {
     let mut functions = Vec::new();
     for at in positions(code, "fn") {
@@ -142,7 +142,7 @@ pub fn functions(code: &str) -> Vec<(&str, usize)> {
             depth += i32::from(['(', '['].contains(&next)) - i32::from([')', ']'].contains(&next));
             depth == 0 && ['{', ';'].contains(&next)
         });
-        // A type like fn(u8) has no name, a required method no body.
+        // A type such as fn(u8) has no name, and a required method has no body.
         let Some(end) = end.filter(|end| head[*end..].starts_with('{') && !name.is_empty()) else { continue };
         let lines = head[..end + block(&head[end..])].lines().count();
         functions.push((name, lines));
@@ -150,7 +150,7 @@ pub fn functions(code: &str) -> Vec<(&str, usize)> {
     functions
 }
 
-/// The paths from `crate::` on, with two names at most: the folder, and what is taken from it.
+/// Returns the paths after `crate::`, with two names at most: the folder, and the item in it.
 pub fn imports(code: &str) -> Vec<String> {
     let mut paths = Vec::new();
     for at in positions(code, "crate") {
@@ -161,7 +161,7 @@ pub fn imports(code: &str) -> Vec<String> {
     paths
 }
 
-/// Reads one tree of a `use`, up to its second name.
+/// Collects the paths of one tree of a `use`, each up to its second name.
 fn grow(tree: &str, before: &str, paths: &mut Vec<String>) {
     let tree = tree.trim_start();
     if tree.starts_with('{') {
@@ -186,7 +186,7 @@ pub fn is_of_word(character: char) -> bool {
     character.is_alphanumeric() || character == '_'
 }
 
-/// Where `word` stands as a word of its own.
+/// Returns the positions of `word` as a whole word.
 pub fn positions(code: &str, word: &str) -> Vec<usize> {
     let is_free =
         |at: usize| !code[..at].ends_with(is_of_word) && !code[at + word.len()..].starts_with(is_of_word);

@@ -1,4 +1,4 @@
-//! Who may connect.
+//! Admission by `<ACL>`, `--allow` and `--deny`.
 
 use std::net::Ipv4Addr;
 
@@ -7,19 +7,19 @@ use crate::support::catalogue::filled;
 use crate::support::net::{self, End};
 
 #[test]
-fn the_acl_admits_its_network_and_nobody_else() {
+fn the_acl_admits_its_network_and_no_other_requester() {
     const ONE: Ipv4Addr = Ipv4Addr::LOCALHOST;
     const TWO: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
     const NEXT: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 1);
     const FAR: Ipv4Addr = Ipv4Addr::new(127, 128, 0, 1);
-    let everybody = &[ONE, TWO, NEXT, FAR][..];
+    let all = &[ONE, TWO, NEXT, FAR][..];
     let cases = [
-        ("ANY", everybody),
-        ("any", everybody),
-        ("Any", everybody),
-        ("0.0.0.0/0", everybody),
-        ("0.0.0.0/0.0.0.0", everybody),
-        ("1.2.3.4/0", everybody),
+        ("ANY", all),
+        ("any", all),
+        ("Any", all),
+        ("0.0.0.0/0", all),
+        ("0.0.0.0/0.0.0.0", all),
+        ("1.2.3.4/0", all),
         ("127.0.0.1/32", &[ONE]),
         ("127.0.0.2/255.255.255.255", &[TWO]),
         ("127.0.0.0/24", &[ONE, TWO]),
@@ -30,13 +30,13 @@ fn the_acl_admits_its_network_and_nobody_else() {
         ("127.128.0.0/9", &[FAR]),
         ("128.0.0.0/1", &[]),
         ("fd00::/8", &[]),
-        // Mapped requesters count as the IPv4 addresses that they are, so this admits nobody.
+        // An IPv6 network admits no IPv4 requester.
         ("::/0", &[]),
     ];
     let listener = net::listen();
     for (acl, admitted) in cases {
         let mut relay = Start::to(net::address(&listener)).acl(acl).start();
-        for ip in everybody {
+        for ip in all {
             let mut requester = relay.connect_from(*ip);
             let from = ("<rqst IP addr>", &*ip.to_string());
             relay.log.expect_text(&filled(16, &[from]));

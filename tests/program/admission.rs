@@ -1,7 +1,8 @@
-//! Requesters that are this relay's own, sources, and addresses, on networks that each test makes for itself.
+//! Connections that are the relay's own, limits per source, and addresses, on networks that each test makes for
+//! itself.
 //!
-//! A network namespace takes root, and some tests take a kernel's module as well. Without them a test says so
-//! and proves nothing.
+//! A network namespace needs root, and some tests need kernel modules as well (NAT, veth). Without them a test
+//! prints the reason and checks nothing.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -16,8 +17,8 @@ use crate::support::catalogue::{filled, message};
 use crate::support::net::{self, End};
 use crate::support::{PATIENCE, Relay, Run, STARTED, Start, free_port, run};
 
-/// Moves this test's thread, and what it starts from now on, to a network of its own, which this script sets
-/// up. False, with a word on why, where that is impossible.
+/// Moves this test's thread, and the processes that it starts from now on, to a new network namespace, which
+/// `script` sets up. Returns false, and prints the reason, where that is impossible.
 #[must_use]
 pub fn own_network(script: &str) -> bool {
     if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
@@ -32,7 +33,7 @@ pub fn own_network(script: &str) -> bool {
     output.status.success()
 }
 
-/// The number of live sessions in the status, which is read up to there.
+/// Asks for the status, reads the log up to its first line, and returns the number of live sessions there.
 #[track_caller]
 fn live_sessions(relay: &mut Relay) -> usize {
     relay.signal(Signal::USR1);
@@ -49,10 +50,10 @@ fn in_zone(address: &str, interface: &str, port: u16) -> SocketAddr {
     SocketAddrV6::new(ip, port, 0, if_nametoindex(interface).unwrap()).into()
 }
 
-// ----- own connections
+// ----- the relay's own connections
 
 #[test]
-fn a_target_that_leads_back_here_by_address_translation_does_not_eat_the_pool() {
+fn a_target_that_leads_back_here_by_address_translation_does_not_fill_the_pool() {
     let relay_port = free_port();
     let script = format!(
         "ip addr add 198.51.100.1/32 dev lo
@@ -104,7 +105,7 @@ fn a_loop_over_two_relays_ends_by_itself() {
 }
 
 #[test]
-fn where_ports_are_few_nobody_is_taken_for_the_relays_own() {
+fn where_ports_are_few_no_requester_is_taken_for_an_own_connection() {
     const SESSIONS: u64 = 600;
     if !own_network("echo 20000 20999 > /proc/sys/net/ipv4/ip_local_port_range") {
         return;
@@ -149,7 +150,7 @@ fn requesters_of_one_ipv6_network_are_one_source() {
 // ----- addresses
 
 #[test]
-fn a_target_is_this_hosts_own_only_if_it_is_though_every_address_can_be_bound_to() {
+fn a_target_leads_back_only_if_an_interface_has_it_though_every_address_can_be_bound() {
     let script = "ip link add a0 type veth peer name a1
                   ip link set a0 up
                   ip addr add 10.5.0.1/24 dev a0
@@ -166,7 +167,7 @@ fn a_target_is_this_hosts_own_only_if_it_is_though_every_address_can_be_bound_to
     let cases = [
         ("0.0.0.0", "127.0.0.1", true),
         ("0.0.0.0", "10.5.0.1", true),
-        // A secondary address of its network.
+        // A secondary address of the same network.
         ("0.0.0.0", "10.5.0.2", true),
         ("0.0.0.0", "10.5.0.3", false),
         ("0.0.0.0", "192.0.2.1", false),
@@ -185,7 +186,7 @@ fn a_target_is_this_hosts_own_only_if_it_is_though_every_address_can_be_bound_to
         assert_eq!(stdout.ends_with("is where this relay itself listens.\n"), own, "{target}: {stdout}");
         assert_eq!(code, Some(if own { 2 } else { 0 }), "{target}: {stdout}");
     }
-    // An address that is only to come is a source, and an address to listen on.
+    // Both options take an address that no interface has yet, because nonlocal binding is allowed.
     let relay = Start::to(([10, 5, 0, 1], 9).into()).options("--bind 10.5.0.9 --source 10.5.0.8").start();
     drop(relay);
     let directed = run(&["--bind", "10.5.0.255", "8080", "10.5.0.1", "80", "ANY", "1", "30", "1", "4000"]);
@@ -210,7 +211,7 @@ fn link_local_addresses_are_used_in_their_zones() {
     let port = free_port();
     let index = if_nametoindex("a0").unwrap();
 
-    // By name and by index; the requester and the target are at the other end of the wire.
+    // The zone by name, then by index. The requester and the target are at the other end of the wire.
     for zone in ["a0", &index.to_string()] {
         let options = format!("--bind fe80::a%{zone} --source fe80::aa%{zone}");
         let target = format!("fe80::b%{zone}");
@@ -231,7 +232,7 @@ fn link_local_addresses_are_used_in_their_zones() {
     let checked = arguments(&["--bind", "fe80::a%a0", "--source", "fe80::aa%a0"], "fe80::b%a0");
     let zoned = format!("--bind fe80::a%{index} --source fe80::aa%{index} 8080 fe80::b%{index} 8080 ANY");
     assert!(checked.stdout.contains(&zoned), "{}", checked.stdout);
-    // Its own listener, and the same address in another zone, which is not.
+    // In zone a0 the address is the relay's own listener. In zone a1 it is not.
     assert_eq!(arguments(&["--bind", "::"], "fe80::a%a0").code, Some(2));
     assert_eq!(arguments(&["--bind", "::"], "fe80::a%a1").code, Some(0));
     for target in ["fe80::b", "fe80::b%", "fe80::b%0", "fe80::b%a2", "::1%a0", "10.0.0.1%a0"] {

@@ -17,7 +17,7 @@ use crate::support::catalogue::{connection_failed, message};
 use crate::support::net::{self, End, Silent};
 use crate::support::{Log, Relay, STARTED, Start, eventually, process, run};
 
-/// A relay to these targets, in this order. Its options stand behind.
+/// Returns the start of a relay to these targets, in this order, and with `options`.
 fn start(targets: &[SocketAddr], options: &str) -> Start {
     let mut all = String::new();
     for backup in &targets[1..] {
@@ -26,14 +26,14 @@ fn start(targets: &[SocketAddr], options: &str) -> Start {
     Start::to(targets[0]).options(&(all + options))
 }
 
-/// Message 122.
+/// Returns the line of a session that goes on to its next target (message 122).
 fn goes_on(serial: u64, from: SocketAddr, why: &str, to: SocketAddr) -> String {
     format!(
         "Session handler serial number {serial} could not connect to {from} ({why}). Connecting to target {to}."
     )
 }
 
-/// Message 123.
+/// Returns the line of a target that begins to rest (message 123).
 fn rests(target: SocketAddr, why: &str) -> String {
     format!(
         "Target {target} could not be reached ({why}). Sessions go to other targets first, until it answers again."
@@ -43,7 +43,7 @@ fn rests(target: SocketAddr, why: &str) -> String {
 const REFUSED: &str = "Connection refused";
 const SILENT: &str = "no answer in time";
 
-/// A requester whose first bytes are sent before any target has answered, and its session with `listener`.
+/// Opens a session whose requester sends its first bytes before any target has answered. Returns both ends.
 #[track_caller]
 fn eager_session(relay: &Relay, listener: &TcpListener) -> (TcpStream, TcpStream) {
     let mut requester = relay.connect();
@@ -82,15 +82,15 @@ fn a_target_that_does_not_answer_is_followed_by_its_backup_after_the_connect_tim
     let allocated = relay.log.wait(26, 1).at;
     relay.log.expect_text(&rests(first, SILENT));
     let gone_on = relay.log.expect_text(&goes_on(1, first, SILENT, backup)).at;
-    assert!(gone_on - allocated >= Duration::from_millis(900), "it goes on too early");
+    assert!(gone_on - allocated >= Duration::from_millis(900), "the session went on too early");
     relay.log.expect_all(&[28, 31, 33, 37], 1);
     drop(session);
     relay.log.line();
-    eventually("no descriptor is left", || process::descriptors(relay.pid) == before);
+    eventually("the descriptors of the session closed", || process::descriptors(relay.pid) == before);
 }
 
 #[test]
-fn each_target_has_the_connect_timeout_anew_and_the_last_one_names_the_end() {
+fn each_target_gets_a_whole_connect_timeout_and_the_last_failure_ends_the_session() {
     let targets = [Silent::new(), Silent::new()];
     let addresses = [targets[0].address(), targets[1].address()];
     let mut relay = start(&addresses, "").connect_timeout(1).start();
@@ -101,11 +101,11 @@ fn each_target_has_the_connect_timeout_anew_and_the_last_one_names_the_end() {
     let gone_on = relay.log.expect_text(&goes_on(1, addresses[0], SILENT, addresses[1])).at;
     relay.log.expect_text(&rests(addresses[1], SILENT));
     let ended = relay.log.expect(25, 1).at;
-    assert!(ended - gone_on >= Duration::from_millis(900), "the last one has less time");
+    assert!(ended - gone_on >= Duration::from_millis(900), "the last target got less time");
 }
 
 #[test]
-fn where_every_target_refuses_the_session_ends_once_and_tries_each_of_them_again_next_time() {
+fn where_every_target_refuses_the_session_ends_once_and_the_next_one_tries_each_again() {
     let targets = [net::refusing(), net::refusing(), net::refusing()];
     let [first, second, third] = targets.each_ref().map(|(_, address)| *address);
     let mut relay = start(&[first, second, third], "").start();
@@ -146,7 +146,7 @@ fn a_target_rests_and_is_tried_again_once_it_listens() {
     drop(eager_session(&relay, &listener));
     drop(eager_session(&relay, &listener));
     relay.log.wait(26, 2);
-    // While it rests it is not asked: the second session goes past it.
+    // While the first target rests, sessions skip it. So the second one connects to the backup at once.
     if began.elapsed() < TARGET_REST_MIN {
         relay.log.expect(28, 2);
     }
@@ -168,7 +168,7 @@ fn a_target_rests_and_is_tried_again_once_it_listens() {
 }
 
 #[test]
-fn without_a_backup_nothing_is_said_of_rests() {
+fn without_a_backup_neither_log_nor_status_mentions_a_rest() {
     let (socket, only) = net::refusing();
     let mut relay = Start::to(only).start();
     assert_eq!(net::read_all(&mut relay.connect()), (Vec::new(), End::Reset));
@@ -198,7 +198,7 @@ fn targets_of_both_families_serve_one_relay() {
     assert_eq!(net::read_exactly(&mut target, header.len()), header.as_bytes());
     net::assert_passes(&mut requester, &mut target, b"hello");
 
-    // The other way round, with a port of its own for each.
+    // The other way round: an IPv6 target, and IPv4 backups that name their ports.
     let four = net::listen();
     let (_socket, refusing) = net::refusing();
     let backups = format!("--backup {refusing} --backup {}", net::address(&four));
@@ -210,7 +210,7 @@ fn targets_of_both_families_serve_one_relay() {
 }
 
 #[test]
-fn a_backup_of_another_family_than_the_source_is_told_at_start_and_passed_over() {
+fn a_backup_of_another_family_than_the_source_is_logged_at_start_and_fails_at_once() {
     let (_socket, first) = net::refusing();
     let listener = net::listen();
     let other = SocketAddr::from((Ipv6Addr::LOCALHOST, 9));
@@ -226,7 +226,7 @@ fn a_backup_of_another_family_than_the_source_is_told_at_start_and_passed_over()
         "{line}"
     );
     relay.log.expect_all(&[28, 31, 33, 37], 1);
-    // The error is this host's own: that target does not rest.
+    // The error is local, so that target does not rest.
     relay.signal(Signal::USR1);
     relay.log.wait_text(&format!(
         "target {other} is up, connects failed: 0 refused, 0 expired, 0 unreachable, 1 "
@@ -247,7 +247,7 @@ fn a_session_that_goes_on_never_has_three_descriptors() {
 }
 
 #[test]
-fn a_lack_of_descriptors_rests_no_target() {
+fn a_lack_of_descriptors_makes_no_target_rest() {
     let listeners = [net::listen(), net::listen()];
     let targets = listeners.each_ref().map(net::address);
     let mut relay = start(&targets, "").start();
@@ -287,13 +287,13 @@ fn as_json_both_targets_and_the_reason_are_fields() {
     ] {
         assert_eq!(object[field], value, "{field} in {line}");
     }
-    // From then on the session is one with the backup.
+    // From here on the backup is the session's target.
     let connected: Value = serde_json::from_str(&log.wait_text("\"connected\"").text).unwrap();
     assert_eq!(connected["target_port"], backup.port());
 }
 
 #[test]
-fn a_backup_has_the_port_of_the_target_unless_it_says_another() {
+fn a_backup_has_the_port_of_the_target_unless_it_names_another() {
     let check = |options: &[&str]| {
         run(&[&["--check"], options, &["8080", "192.0.2.7", "80", "ANY", "1", "30", "0", "100"]].concat())
     };
@@ -318,8 +318,8 @@ fn a_backup_has_the_port_of_the_target_unless_it_says_another() {
     );
 }
 
-/// Answers each requester with its own bytes, until it is told to die. It leaves no connection behind that
-/// the kernel took for it.
+/// Sends each connection its own bytes back at its EOF. Once `lives` is false, empties the backlog, so that no
+/// completed connection is reset. Then shuts the listener down and sets `dead`.
 fn serve(listener: &TcpListener, lives: &AtomicBool, dead: &AtomicBool, served: &AtomicUsize) {
     thread::scope(|sessions| {
         while net::readable_within(listener, Duration::from_millis(20)) || lives.load(Ordering::SeqCst) {
@@ -333,13 +333,13 @@ fn serve(listener: &TcpListener, lives: &AtomicBool, dead: &AtomicBool, served: 
                 served.fetch_add(1, Ordering::SeqCst);
             });
         }
-        // The sessions go on, and no other connection gets in.
+        // The open connections go on. The kernel refuses new ones.
         SockRef::from(listener).shutdown(Shutdown::Both).unwrap();
         dead.store(true, Ordering::SeqCst);
     });
 }
 
-/// One exchange; a requester that is refused fails here.
+/// Makes one exchange through the relay, and panics if it fails.
 fn exchange(relay: SocketAddr) {
     let mut requester = net::connect(relay);
     requester.write_all(b"whole").unwrap();
@@ -348,7 +348,7 @@ fn exchange(relay: SocketAddr) {
 }
 
 #[test]
-fn a_first_target_that_dies_under_load_costs_no_requester_anything() {
+fn no_exchange_fails_when_the_first_target_dies_under_load() {
     const EXCHANGES: usize = 150;
     let listeners = [net::listen(), net::listen()];
     let mut relay = start(&listeners.each_ref().map(net::address), "").start();
@@ -368,8 +368,8 @@ fn a_first_target_that_dies_under_load_costs_no_requester_anything() {
             });
         }
         eventually("the first target serves", || first.2.load(Ordering::SeqCst) >= EXCHANGES);
-        assert_eq!(second.2.load(Ordering::SeqCst), 0, "the backup serves as well");
-        // No connection is under way while it dies: that one would be cut, and not refused.
+        assert_eq!(second.2.load(Ordering::SeqCst), 0, "the backup served beside the first target");
+        // The relay starts no connect while the target dies: that one would be reset instead of refused.
         relay.freeze();
         first.0.store(false, Ordering::SeqCst);
         eventually("the first target is dead", || first.1.load(Ordering::SeqCst));
@@ -379,7 +379,7 @@ fn a_first_target_that_dies_under_load_costs_no_requester_anything() {
         second.0.store(false, Ordering::SeqCst);
     });
     let lines: Vec<_> = relay.log.pending().into_iter().map(|line| line.text).collect();
-    let told = lines.iter().filter(|line| line.contains(" could not be reached (")).count();
-    assert_eq!(told, 1, "the rest is told once");
-    assert!(!lines.iter().any(|line| line.starts_with("The target refused")), "a session ended as 27");
+    let reports = lines.iter().filter(|line| line.contains(" could not be reached (")).count();
+    assert_eq!(reports, 1, "the rest is logged once");
+    assert!(!lines.iter().any(|line| line.starts_with("The target refused")), "message 27 came");
 }

@@ -1,4 +1,4 @@
-//! Time that jumps, that runs out while nobody looks, and that is counted to its bounds.
+//! The clock: suspensions of the process, full turns, timeouts at their bounds, and a clock that began long ago.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use crate::support::catalogue::message;
 use crate::support::net::{self, End, Silent};
 use crate::support::{STARTED, Start, process};
 
-/// What a busy machine may add to a bound.
+/// The lateness that a busy machine may add to a bound.
 const BUSY: Duration = Duration::from_secs(3);
 
 #[test]
@@ -28,7 +28,7 @@ fn a_session_with_bytes_waiting_is_not_idle_after_a_suspension() {
         assert_eq!(net::read_exactly(&mut reader, 19), b"said while it slept");
         net::assert_passes(&mut reader, &mut writer, b"heard");
         let last = Instant::now();
-        // The idle time counts from these.
+        // The idle timeout runs from these last bytes.
         let line = relay.log.expect(24, 1);
         assert!(line.at - last >= Duration::from_millis(900), "{:?}", line.at - last);
     };
@@ -40,7 +40,7 @@ fn a_session_with_bytes_waiting_is_not_idle_after_a_suspension() {
 
 #[test]
 fn of_many_sessions_only_the_silent_ones_are_idle_after_a_suspension() {
-    // More events than the kernel hands over at once: two a session.
+    // At two events a session, that is more than one turn takes from the kernel (`EVENTS_PER_TURN`).
     const SESSIONS: usize = 300;
     let listener = net::listen();
     let mut relay = Start::to(net::address(&listener)).idle_timeout(2).start();
@@ -88,7 +88,7 @@ fn a_target_that_answered_during_the_suspension_is_connected_though_the_time_is_
     relay.log.expect_all(&[16, 18, 26], 1);
     relay.freeze();
     let start = Instant::now();
-    // The kernel knocks again after a second, whatever the relay does.
+    // The kernel sends the SYN again after a second, although the relay is stopped.
     let listener = silent.wake();
     let mut target = net::accept(&listener);
     thread::sleep(Duration::from_millis(1200).saturating_sub(start.elapsed()));
@@ -110,7 +110,7 @@ fn a_suspension_past_the_absolute_timeout_ends_it_at_once() {
     relay.log.expect(23, 0);
     assert!(thawed.elapsed() < BUSY);
     assert_eq!(relay.wait().code(), Some(0));
-    // A reset or an end: the process is gone.
+    // Either a reset or an EOF is right here. No byte may come.
     let mut rest = Vec::new();
     let _ = (&requester).read_to_end(&mut rest);
     assert_eq!(rest, [0_u8; 0]);
@@ -134,7 +134,7 @@ fn suspensions_before_a_deadline_change_nothing() {
     assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(1) + BUSY, "{took:?}");
 }
 
-/// A pair of streams that is busy in both directions until it is cut.
+/// Keeps a session busy in both directions until its connections are cut.
 fn busy(requester: &TcpStream, target: &TcpStream) {
     thread::scope(|scope| {
         for (from, to) in [(requester, target), (target, requester)] {
@@ -151,7 +151,7 @@ fn busy(requester: &TcpStream, target: &TcpStream) {
 }
 
 #[test]
-fn the_absolute_timeout_comes_in_time_though_every_turn_is_full() {
+fn the_absolute_timeout_is_on_time_though_every_turn_is_full() {
     let listener = net::listen();
     let start = Instant::now();
     let mut relay = Start::to(net::address(&listener)).absolute_timeout(1).start();
@@ -165,7 +165,7 @@ fn the_absolute_timeout_comes_in_time_though_every_turn_is_full() {
         let took = start.elapsed();
         assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(1) + BUSY, "{took:?}");
         assert_eq!(relay.wait().code(), Some(0));
-        assert_eq!(relay.log.rest(), [""; 0], "it is the last line");
+        assert_eq!(relay.log.rest(), [""; 0], "message 23 is not the last line");
     });
 }
 
@@ -178,16 +178,16 @@ fn timeouts_at_their_bounds_start_and_are_not_due() {
         let start = Start::to(net::address(&listener));
         let mut relay = start.connect_timeout(connect).idle_timeout(idle).absolute_timeout(absolute).start();
         let session = (idle > 1).then(|| relay.session(&listener));
-        let idle_ends = if session.is_some() { 2 } else { 1 };
+        let first = if session.is_some() { 2 } else { 1 };
         relay.assert_relays(&listener);
         process::settle(relay.pid);
         relay.assert_relays(&listener);
         relay.assert_alive();
-        relay.log.wait(34, idle_ends);
+        relay.log.wait(34, first);
         assert!(relay.log.seen().iter().all(|line| *line != message(23, 0)));
         if idle > 1 {
             // Nothing is due for half an hour.
-            relay.log.wait(34, idle_ends + 1);
+            relay.log.wait(34, first + 1);
             process::settle(relay.pid);
             process::assert_rests(relay.pid, Duration::from_millis(300));
         }
@@ -196,7 +196,7 @@ fn timeouts_at_their_bounds_start_and_are_not_due() {
 
 #[test]
 fn a_clock_that_began_long_ago_makes_no_difference() {
-    // A time namespace moves the monotonic clock, for those that may make one.
+    // A time namespace shifts the monotonic clock by ten years. Not every host lets this process make one.
     let namespace =
         ["--user", "--map-root-user", "--time", "--monotonic", "315360000", "--fork", "--kill-child"];
     let probe = Command::new("unshare")

@@ -1,4 +1,4 @@
-//! The command line: what is accepted, what is refused and how, and what a process says of itself.
+//! The command line: its values, its refusals, the help and the version.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
@@ -12,11 +12,11 @@ use crate::support::catalogue::message;
 use crate::support::net::{self, End};
 use crate::support::{self, Run, Start, TCPRELAY, run};
 
-/// The original's example, which is right in every argument.
+/// The original's example. Every argument is valid.
 const RIGHT: [&str; 8] =
     ["8080", "192.168.200.20", "80", "192.168.100.30/255.255.255.255", "1", "30", "600", "4000"];
 
-/// What no argument can be.
+/// Values that no argument takes.
 const NEVER: [&[u8]; 9] = [
     b"",
     b" ",
@@ -29,10 +29,10 @@ const NEVER: [&[u8]; 9] = [
     b"\x1b[31mred\x07\r\n",
 ];
 
-/// Where the absolute timeout stands; its refusal is not in the original's catalogue.
+/// The position of the absolute timeout. Its refusal is not in the original's catalogue.
 const ABSOLUTE: usize = 6;
 
-/// The one line that refuses the argument at this position, counted from 0.
+/// Returns the line that refuses the argument at this position, counted from 0.
 fn refusal(position: usize) -> String {
     match position {
         ABSOLUTE => "Error: <a t/o> must be between 0 and 4294967295 inclusive.".into(),
@@ -41,7 +41,7 @@ fn refusal(position: usize) -> String {
     }
 }
 
-/// [`RIGHT`], but for one argument.
+/// Returns [`RIGHT`] with one argument replaced.
 fn with(position: usize, argument: &OsStr) -> Vec<OsString> {
     let mut arguments: Vec<_> = RIGHT.iter().map(OsString::from).collect();
     arguments[position] = argument.into();
@@ -55,7 +55,8 @@ fn assert_refused(position: usize, argument: &OsStr) {
     assert_eq!(run.code, Some(2), "for {} as number {position}", argument.display());
 }
 
-/// It says the argument's message, then the value and one that would do, which it really does.
+/// Asserts that the output is the argument's message, then the value given and a valid example, which the parser
+/// accepts.
 #[track_caller]
 fn assert_refuses(run: &Run, position: usize, argument: &OsStr) {
     let (message, reason) = run.stdout.split_once('\n').unwrap();
@@ -69,7 +70,7 @@ fn assert_refuses(run: &Run, position: usize, argument: &OsStr) {
 }
 
 #[test]
-fn what_is_never_right_gets_the_arguments_own_message() {
+fn a_value_that_no_argument_takes_gets_the_arguments_own_message() {
     for position in 0..RIGHT.len() {
         for argument in NEVER {
             assert_refused(position, OsStr::from_bytes(argument));
@@ -137,7 +138,7 @@ fn a_value_out_of_range_gets_the_arguments_own_message() {
 }
 
 #[test]
-fn only_the_first_wrong_argument_is_told() {
+fn only_the_first_wrong_argument_is_reported() {
     for first in 0..RIGHT.len() {
         let mut arguments = RIGHT;
         arguments[first..].fill("-1");
@@ -152,7 +153,7 @@ fn without_arguments_it_prints_the_help() {
     let nothing = run::<&str>(&[]);
     assert_eq!(nothing.code, Some(0));
     assert_eq!(nothing, run(&["--help"]));
-    // The names of the original, in its order.
+    // The original's names, in its order.
     let mut rest = nothing.stdout.as_str();
     for name in ["<fwd port>", "<trg host>", "<trg port>", "<ACL>", "<c t/o>", "<i t/o>", "<a t/o>", "<buf>"]
     {
@@ -164,7 +165,7 @@ fn without_arguments_it_prints_the_help() {
 }
 
 #[test]
-fn it_tells_its_version() {
+fn it_prints_its_version() {
     let version = format!("tcprelay {}\n", env!("CARGO_PKG_VERSION"));
     for option in ["-V", "--version"] {
         let run = run(&[option]);
@@ -173,7 +174,7 @@ fn it_tells_its_version() {
 }
 
 #[test]
-fn a_wrong_number_of_arguments_or_an_unknown_option_is_told_with_the_usage() {
+fn a_wrong_number_of_arguments_or_an_unknown_option_is_reported_with_the_usage() {
     let mut wrong: Vec<Vec<&str>> = (1..8).map(|count| RIGHT[..count].to_vec()).collect();
     wrong.push([&RIGHT[..], &["one more"]].concat());
     wrong.push([&["--no-such-option"], &RIGHT[..]].concat());
@@ -189,7 +190,7 @@ fn a_wrong_number_of_arguments_or_an_unknown_option_is_told_with_the_usage() {
 }
 
 #[test]
-fn what_is_wrong_begins_as_every_error_does_and_steers_no_terminal() {
+fn a_usage_error_begins_as_every_error_does_and_holds_no_control_character() {
     let cases: [&[&str]; 5] = [
         &RIGHT[..7],
         &["--no-such\x1b[2J\r\noption\u{202e}"],
@@ -220,10 +221,10 @@ fn an_option_without_its_value_that_swallows_an_argument_is_named() {
     ];
     for (option, takes) in cases {
         let Run { stdout, code } = run(&[&[option], &RIGHT[..]].concat());
-        let told = format!("Error: {option} cannot be \"8080\". It takes {takes}.\n");
-        assert_eq!((stdout, code), (told, Some(2)));
+        let refused = format!("Error: {option} cannot be \"8080\". It takes {takes}.\n");
+        assert_eq!((stdout, code), (refused, Some(2)));
     }
-    // A value that is right is not the one that is missing.
+    // 8080 is a valid number of sessions, so the error names the argument that is missing.
     let few = run(&[&["--source", "::1", "--sessions"], &RIGHT[..]].concat());
     assert!(few.stdout.starts_with("Error: the following required arguments"), "{}", few.stdout);
     assert!(few.stdout.contains("\n  <buf>\n\nUsage: "), "{}", few.stdout);
@@ -259,7 +260,7 @@ fn a_source_that_cannot_reach_the_target_is_refused_with_the_family_that_can() {
 }
 
 #[test]
-fn a_stdout_that_takes_nothing_changes_no_exit_code() {
+fn a_full_stdout_changes_no_exit_code() {
     let cases: [(&[&str], i32); 4] = [(&[], 0), (&["--version"], 0), (&RIGHT[..3], 2), (&["0"; 8], 2)];
     for (arguments, code) in cases {
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
@@ -283,19 +284,19 @@ fn the_limits_themselves_are_accepted() {
 }
 
 #[test]
-fn the_first_line_tells_a_mapped_target_by_its_own_address() {
+fn message_15_shows_a_mapped_target_as_ipv4() {
     let listener = net::listen();
     let mapped = Ipv4Addr::LOCALHOST.to_ipv6_mapped();
     let target = SocketAddr::from((mapped, net::address(&listener).port()));
-    // That message 15 names 127.0.0.1 is checked at every start.
+    // Every start compares message 15, which must name 127.0.0.1 here.
     let mut relay = Start::to(target).start();
     relay.assert_relays(&listener);
     relay.log.expect_all(&support::STARTED, 1);
 }
 
 #[test]
-fn a_target_of_ipv6_is_reached() {
-    // A machine without IPv6 has nothing to show here.
+fn an_ipv6_target_is_reached() {
+    // A machine without IPv6 cannot run this test.
     let Ok(listener) = std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) else {
         return;
     };
@@ -316,9 +317,9 @@ fn a_relay_to_itself_does_not_start() {
 }
 
 #[test]
-fn a_target_elsewhere_on_the_same_port_is_no_relay_to_itself() {
+fn a_target_elsewhere_with_the_same_port_is_accepted() {
     let port = support::free_port();
-    // Nobody has this address of the documentation's range.
+    // The address is from the range for documentation (RFC 5737). No host has it.
     let target = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), port));
     assert!(Start::to(target).start_on(port).is_some());
 }
@@ -330,7 +331,7 @@ fn a_relay_that_is_started_again_gets_its_port_at_once() {
     let relay = start.start();
     let port = relay.port;
     let (requester, mut target) = relay.session(&listener);
-    // The relay closes first, so its side of the connection lingers in the kernel.
+    // The relay closes first, so its end of the connection goes to TIME_WAIT.
     target.set_nonblocking(false).unwrap();
     drop(relay);
     assert_eq!(net::read_all(&mut target).1, End::Clean);

@@ -6,7 +6,8 @@ use std::process::{Command, Output};
 
 use tcprelay::cli;
 
-/// Returns the example that cargo built for this run, if it did: `cargo test --test dist` alone does not.
+/// Returns the path of the example. Returns None, and prints the path, if cargo did not build it. Cargo
+/// builds it for `cargo test`, but not for `cargo test --test program`.
 fn example() -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_BIN_EXE_tcprelay")).with_file_name("examples").join("dist");
     if !path.exists() {
@@ -15,15 +16,15 @@ fn example() -> Option<PathBuf> {
     path.exists().then_some(path)
 }
 
-/// A folder with what the example wrote, deleted with this value.
+/// The folder of files that the example wrote, deleted with this value.
 struct Written(PathBuf);
 
 impl Written {
-    /// Returns None, and says so, without the example.
+    /// Runs the example. Returns None if cargo did not build it.
     fn new(name: &str) -> Option<Self> {
         let folder =
             Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("dist.{name}.{}", std::process::id()));
-        // Midnight of 1970-01-02: the page's date must come from here.
+        // Midnight of 1970-01-02, which must become the page's date.
         let status =
             Command::new(example()?).arg(&folder).env("SOURCE_DATE_EPOCH", "86400").status().unwrap();
         assert!(status.success());
@@ -45,7 +46,7 @@ impl Drop for Written {
     }
 }
 
-/// Returns what a tool printed, or None, and says so, where it is not installed.
+/// Runs a tool and returns its output. Returns None, and prints the reason, if it cannot be run.
 fn output(command: &mut Command) -> Option<Output> {
     match command.output() {
         Ok(output) => Some(output),
@@ -73,7 +74,7 @@ fn the_page_and_the_completions_name_every_option() {
 }
 
 #[test]
-fn the_page_has_its_sections_its_date_and_every_message_of_the_readme() {
+fn the_page_has_its_sections_its_date_and_the_messages_1_to_39() {
     let Some(written) = Written::new("sections") else { return };
     let page = written.read("tcprelay.1");
     assert!(page.starts_with(".TH TCPRELAY 1 1970-01-02 \"tcprelay "), "{page}");
@@ -88,7 +89,7 @@ fn the_page_has_its_sections_its_date_and_every_message_of_the_readme() {
         );
     }
     assert!(headings.contains(&"\"EXIT STATUS\""), "{headings:?}");
-    assert!(!page.lines().any(|line| line.starts_with('@')), "a place was not filled in\n{page}");
+    assert!(!page.lines().any(|line| line.starts_with('@')), "a placeholder was not filled in\n{page}");
     for number in 1..40 {
         assert!(page.lines().any(|line| line.starts_with(&format!("{number} \\fB"))), "no message {number}");
     }
@@ -101,7 +102,7 @@ fn man_shows_the_page_without_a_warning() {
     man.args(["--warnings", "--local-file"]).arg(written.path("tcprelay.1")).env("LC_ALL", "C.UTF-8");
     let Some(shown) = output(&mut man) else { return };
     if shown.stdout.is_empty() {
-        // Debian's minimal images have a stub in its place.
+        // Debian's minimal images have a stub in place of man.
         eprintln!("skipped: man shows no page here");
         return;
     }
@@ -109,9 +110,9 @@ fn man_shows_the_page_without_a_warning() {
 }
 
 #[test]
-fn bash_completes_values_and_no_names_of_files() {
+fn bash_completes_values_and_no_file_names() {
     let Some(written) = Written::new("bash") else { return };
-    // The words are split as bash does it: the one at the cursor last.
+    // The words are split as bash splits them. The one at the cursor is the last.
     let complete = |words: &str| {
         let script = format!(
             "cd / && source {} && COMP_WORDS=({words}) && COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
@@ -137,7 +138,7 @@ fn bash_completes_values_and_no_names_of_files() {
 }
 
 #[test]
-fn fish_and_zsh_complete_values_and_no_names_of_files() {
+fn fish_and_zsh_complete_values_and_no_file_names() {
     let Some(written) = Written::new("fish") else { return };
     let fish = written.path("tcprelay.fish");
     let complete = |line: &str| {
@@ -153,13 +154,14 @@ fn fish_and_zsh_complete_values_and_no_names_of_files() {
         let Some(reply) = complete(line) else { break };
         assert_eq!(reply.split_whitespace().collect::<Vec<_>>().join(" "), offered, "{line}");
     }
-    // Zsh has no command that completes a line; a name after the last colon would be an action.
+    // Zsh has no command that completes a line, so this checks the script. An action such as `_files`
+    // in it would complete file names.
     let zsh = written.read("_tcprelay");
     assert!(zsh.contains(":v1|v2:(v1 v2)'") && !zsh.contains("_files") && !zsh.contains("_default"), "{zsh}");
 }
 
 #[test]
-fn without_one_folder_that_can_be_written_it_says_so() {
+fn the_example_takes_exactly_one_folder_and_reports_one_that_it_cannot_write() {
     let Some(example) = example() else { return };
     for arguments in [&[][..], &[Path::new("a"), Path::new("b")]] {
         let output = run(&example, arguments);

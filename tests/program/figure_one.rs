@@ -8,11 +8,11 @@ use crate::support::catalogue::filled;
 use crate::support::net::{self, End};
 use crate::support::{self, Relay, Start};
 
-/// A is the relay on 127.0.0.1. Its ports are free ones: 8080 and 80 may be taken, or not to be had.
+/// A is the relay on 127.0.0.1. Free ports stand in for 8080 and 80, which may be taken or privileged.
 const B: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const C: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 
-/// `tcprelay 8080 B 80 C/255.255.255.255 1 30 600 4000`
+/// Starts the relay of `tcprelay 8080 B 80 C/255.255.255.255 1 30 600 4000`.
 fn figure_one(web_server: &TcpListener) -> Relay {
     let target = net::address(web_server);
     Start::to(target)
@@ -24,7 +24,7 @@ fn figure_one(web_server: &TcpListener) -> Relay {
         .start()
 }
 
-/// Serves one request over HTTP/1.1 and closes; returns the request's head.
+/// Serves one request over HTTP/1.1 and closes. Returns the head of the request.
 fn serve(mut stream: TcpStream, body: &[u8]) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -37,7 +37,7 @@ fn serve(mut stream: TcpStream, body: &[u8]) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// What an HTTP client makes of an answer: its body.
+/// Returns the body of an answer, as an HTTP client finds it.
 fn body_of(answer: &[u8]) -> &[u8] {
     let split = answer.windows(4).position(|four| four == b"\r\n\r\n");
     let (head, body) = answer.split_at(split.unwrap() + 4);
@@ -48,7 +48,7 @@ fn body_of(answer: &[u8]) -> &[u8] {
     body
 }
 
-/// A message about C, served by B.
+/// Returns a message of the first session, from C to B.
 fn of_c(number: u8) -> String {
     filled(number, &[("<ser num>", "1"), ("<rqst IP addr>", &C.to_string()), ("<trg host>", &B.to_string())])
 }
@@ -75,7 +75,7 @@ fn c_gets_the_page_of_bs_web_server_through_a() {
     assert_eq!(end, End::Clean);
     let (seen_by_b, head) = server.join().unwrap();
     assert_eq!(head, request);
-    assert_ne!(seen_by_b, C, "B has to see A's address");
+    assert_ne!(seen_by_b, C, "B sees C's address instead of A's");
     for number in support::STARTED {
         relay.log.expect_text(&of_c(number));
     }
@@ -83,13 +83,13 @@ fn c_gets_the_page_of_bs_web_server_through_a() {
 }
 
 #[test]
-fn nobody_but_c_gets_through() {
+fn only_c_gets_through() {
     let web_server = net::listen_on(SocketAddr::from((B, 0)), 16);
     let mut relay = figure_one(&web_server);
 
     let mut stranger = relay.connect();
     let mut answer = Vec::new();
-    // Whether the stranger sees an end or a reset is nobody's promise; an answer it does not get.
+    // The read fails, because a rejected requester is reset. `acl` and `edges` test the reset itself.
     let _ = stranger.read_to_end(&mut answer);
     assert!(answer.is_empty());
     relay.log.expect(16, 0);
@@ -100,6 +100,6 @@ fn nobody_but_c_gets_through() {
     net::assert_passes(&mut requester, &mut target, b"GET / HTTP/1.1\r\n\r\n");
     relay.log.expect_text(&of_c(16));
     relay.log.expect_text(&of_c(18));
-    // The stranger has cost no serial number: C's is the first.
+    // The stranger took no serial number, so C's session has the first.
     relay.log.expect_text(&of_c(26));
 }

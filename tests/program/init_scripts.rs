@@ -1,4 +1,4 @@
-//! The init scripts of OpenWrt and OpenRC, run in the shell of such systems with stubs for the rest of them.
+//! The init scripts for OpenWrt and OpenRC, run in BusyBox's shell, with stubs for the rest of the system.
 #![allow(clippy::doc_markdown)]
 
 use std::fs;
@@ -12,8 +12,8 @@ fn dist(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/dist").join(path)
 }
 
-/// Returns every option that an init script must know: all but those that print and end, and those whose work the
-/// init system does before the start.
+/// Returns every option that an init script must know. That leaves out the options that print and exit, and those
+/// whose work the init system does.
 fn configurable() -> Vec<String> {
     let command = cli::command();
     let options = command.get_arguments().filter_map(|argument| argument.get_long());
@@ -23,8 +23,8 @@ fn configurable() -> Vec<String> {
         .collect()
 }
 
-/// Runs an init script of OpenWrt or OpenRC through its stubs in the shell of such systems, with the
-/// files of the system under `root`.
+/// Runs an init script through its stubs in BusyBox's shell, with the system's files under `root`. Returns None,
+/// and prints the reason, without BusyBox.
 fn ash(stubs: &str, argument: &str, root: &Path, input: &str) -> Option<Output> {
     let mut command = Command::new("busybox");
     command.arg("ash").arg(dist(stubs)).arg(env!("CARGO_BIN_EXE_tcprelay")).arg(argument);
@@ -45,7 +45,7 @@ fn lines(output: &Output) -> Vec<&str> {
     std::str::from_utf8(&output.stdout).unwrap().lines().collect()
 }
 
-/// Checks that the program takes the command line that a script has made.
+/// Asserts that the program accepts the command line that a script made.
 fn assert_accepted<'a>(arguments: impl Iterator<Item = &'a str>) {
     let output =
         Command::new(env!("CARGO_BIN_EXE_tcprelay")).arg("--check").args(arguments).output().unwrap();
@@ -129,7 +129,7 @@ impl Drop for OpenWrt {
 }
 
 #[test]
-fn each_section_of_openwrt_becomes_an_instance_of_procd() {
+fn each_openwrt_section_becomes_a_procd_instance() {
     let root = OpenWrt::new("sections");
     let Some(output) = ash("openwrt/stubs.sh", "start_service", &root.0, OPENWRT_SECTIONS) else { return };
     let program = env!("CARGO_BIN_EXE_tcprelay");
@@ -170,7 +170,7 @@ fn each_section_of_openwrt_becomes_an_instance_of_procd() {
 }
 
 #[test]
-fn a_jail_of_openwrt_leaves_the_privilege_for_low_ports() {
+fn an_openwrt_jail_keeps_the_capability_for_low_ports() {
     let root = OpenWrt::new("jail");
     fs::create_dir(root.0.join("sbin")).unwrap();
     std::os::unix::fs::symlink("/bin/sh", root.0.join("sbin/ujail")).unwrap();
@@ -188,7 +188,7 @@ fn a_jail_of_openwrt_leaves_the_privilege_for_low_ports() {
 }
 
 #[test]
-fn without_a_jail_of_openwrt_the_program_keeps_what_it_needs_and_becomes_the_user_itself() {
+fn without_an_openwrt_jail_a_relay_that_needs_capabilities_changes_its_user_itself() {
     for (option, user) in
         [("", false), ("mark 7", true), ("source requester", true), ("source 127.0.0.1", false)]
     {
@@ -219,7 +219,7 @@ fn openwrt_reloads_a_relay_when_its_file_or_its_interface_changes() {
 }
 
 #[test]
-fn a_file_of_openrc_becomes_a_command_line() {
+fn an_openrc_file_becomes_a_command_line() {
     let file = fs::read_to_string(dist("openrc/tcprelay.confd")).unwrap();
     let knows_log_level = configurable().iter().any(|option| option == "log-level");
     // The example's lines without their comment signs.
@@ -228,7 +228,7 @@ fn a_file_of_openrc_becomes_a_command_line() {
         .filter_map(|line| line.strip_prefix('#'))
         .filter(|line| line.split_once('=').is_some_and(|(name, _)| !name.contains(' ')))
         .filter(|line| knows_log_level || !line.starts_with("log_level"))
-        // The program takes only an address of this machine.
+        // The program accepts only an address and an interface of this machine.
         .map(|line| line.replace("source=192.168.1.1", "source=127.0.0.1").replace("=eth0", "=lo"))
         .collect::<Vec<_>>()
         .join("\n");
@@ -257,7 +257,7 @@ fn a_file_of_openrc_becomes_a_command_line() {
 }
 
 #[test]
-fn openrc_refuses_a_wrong_file_and_leaves_a_relay_alone_that_ends_by_itself() {
+fn openrc_refuses_a_wrong_file_and_does_not_supervise_a_relay_with_an_absolute_timeout() {
     let Some(output) =
         ash("openrc/stubs.sh", "tcprelay", Path::new("/"), "forward_port=80 absolute_timeout=600")
     else {
@@ -270,7 +270,7 @@ fn openrc_refuses_a_wrong_file_and_leaves_a_relay_alone_that_ends_by_itself() {
 }
 
 #[test]
-fn openrc_leaves_a_relay_the_privileges_that_it_needs_and_no_other() {
+fn openrc_gives_a_relay_only_the_capabilities_that_it_needs() {
     for (file, capabilities) in [
         ("forward_port=8080 source=192.0.2.1", ""),
         ("forward_port=80", "^cap_net_bind_service"),

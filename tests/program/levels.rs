@@ -1,4 +1,4 @@
-//! `--log-level`, the lines that it keeps, and their priorities in the journal.
+//! `--log-level`, the lines that each level keeps, and the priorities of lines in the journal.
 
 use std::io::pipe;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -9,11 +9,11 @@ use serde_json::Value;
 use crate::support::catalogue::{STOPPED, message};
 use crate::support::{self, Log, Relay, Start, eventually, net, process};
 
-/// Starts the relay as it is.
+/// A script that starts the relay and sets nothing.
 const PLAIN: &str = "exec \"$0\" \"$@\"";
-/// Tells the relay that its STDOUT is the journal, as a service manager does.
+/// Sets `JOURNAL_STREAM` to the relay's STDOUT, as systemd does where STDOUT is the journal.
 const JOURNAL: &str = "export JOURNAL_STREAM=$(stat -L -c %d:%i /proc/$$/fd/1); exec \"$0\" \"$@\"";
-/// Tells it that the journal is something else.
+/// Sets `JOURNAL_STREAM` to another file.
 const ELSEWHERE: &str = "export JOURNAL_STREAM=$(stat -L -c %d:%i /); exec \"$0\" \"$@\"";
 
 #[track_caller]
@@ -23,8 +23,7 @@ fn start(target: SocketAddr, options: &str, script: &str) -> (Relay, Log) {
     (start.stdout(writer).start(), Log::of(reader))
 }
 
-/// The lines of a relay with a requester that the ACL rejects, a session that goes well, a report, and a
-/// stop.
+/// Returns the log of a relay that rejects a requester, serves a session, logs its status, and is stopped.
 #[track_caller]
 fn lines(options: &str, script: &str) -> Vec<String> {
     let listener = net::listen();
@@ -40,7 +39,7 @@ fn lines(options: &str, script: &str) -> Vec<String> {
     [log.seen().to_vec(), log.rest()].concat()
 }
 
-/// The lines of a relay with a session that its target refuses, and a stop.
+/// Returns the log of a relay whose target refuses a session, and that is then stopped.
 #[track_caller]
 fn lines_of_refused(options: &str, script: &str) -> Vec<String> {
     let (_socket, target) = net::refusing();
@@ -61,7 +60,7 @@ const ACTIVE: &str = "The relayer is now active. ";
 const STATUS: &str = "Status: 0 sessions, 1 accepted, 1 rejected, ";
 
 #[test]
-fn ends_keeps_the_start_the_end_of_each_connection_and_what_is_asked_for() {
+fn level_ends_keeps_the_start_the_end_of_each_connection_and_the_status() {
     let (end, refused) = (message(34, 1), message(27, 1));
     let rejected = "Connection from 127.0.0.9 rejected due to ACL mismatch.";
     assert_begin(&lines("--log-level ends", PLAIN), &[ACTIVE, rejected, &end, STATUS, STOPPED]);
@@ -69,13 +68,13 @@ fn ends_keeps_the_start_the_end_of_each_connection_and_what_is_asked_for() {
 }
 
 #[test]
-fn problems_keeps_what_went_wrong_and_what_is_asked_for() {
+fn level_problems_keeps_failures_and_the_status() {
     assert_begin(&lines("--log-level problems", PLAIN), &[STATUS]);
     assert_begin(&lines_of_refused("--log-level problems", PLAIN), &[&message(27, 1)]);
 }
 
 #[test]
-fn a_relay_that_cannot_start_says_so_at_every_level() {
+fn a_relay_that_cannot_start_logs_the_error_at_every_level() {
     for level in ["all", "ends", "problems"] {
         let arguments = ["--log-level", level, "--bind", "192.0.2.1"];
         let run = support::run(
@@ -95,7 +94,7 @@ fn in_the_journal_lines_carry_their_priority() {
 }
 
 #[test]
-fn in_the_journal_the_time_and_an_object_come_behind_the_priority() {
+fn in_the_journal_the_time_and_a_json_object_follow_the_priority() {
     let lines = lines_of_refused("--log-level problems --log-format json --timestamps", JOURNAL);
     assert_begin(&lines, &["<4>{\"time\":"]);
     let object: Value = serde_json::from_str(&lines[0]["<4>".len()..]).unwrap();
@@ -104,7 +103,7 @@ fn in_the_journal_the_time_and_an_object_come_behind_the_priority() {
 }
 
 #[test]
-fn in_the_journal_a_start_that_fails_is_an_error_with_its_reason() {
+fn in_the_journal_a_failed_start_has_the_priority_of_an_error() {
     let script = format!("{JOURNAL} --bind 192.0.2.1 8080 127.0.0.1 9 ANY 1 30 0 100");
     let output = std::process::Command::new("sh").args(["-c", &script, support::TCPRELAY]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();

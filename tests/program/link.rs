@@ -1,7 +1,7 @@
 //! A link with a round trip of 100 ms, between two hosts that each test makes for itself.
 //!
-//! Its ends are TUN devices, and a Python process carries packets between them: few kernels have netem. This takes
-//! root; without it, or without Python, a test says so and proves nothing.
+//! Its ends are TUN devices, and a Python process carries packets between them, because few kernels have netem. This
+//! needs root and Python. Without them a test prints the reason and checks nothing.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
@@ -12,12 +12,13 @@ use crate::support::{Start, net};
 use crate::ways::Neighbour;
 
 const ONE_WAY: Duration = Duration::from_millis(50);
-/// An idle machine takes 50 ms at most; a busy one may hold back the relay, the link or this test.
+/// The lateness that is allowed here. An idle machine adds 50 ms at most. A busy one may delay the relay, the link or
+/// this test.
 const BUSY: Duration = Duration::from_secs(1);
 const IDLE: &str = "Session handler serial number 1 connecting 127.0.0.1 to 10.9.0.2 exceeded the idle timeout \
                     and has been terminated.";
 
-/// Carries packets between the devices `near` and `far`, each 50 ms late. Ends with its standard input.
+/// Carries packets between the devices `near` and `far`, each 50 ms late, until the EOF of its STDIN.
 const CARRY: &str = r#"
 import collections, fcntl, os, select, struct, sys, time
 def tun(name):
@@ -43,14 +44,14 @@ while True:
             pass
 "#;
 
-/// The link, up while this lives, from this network to a neighbour's.
+/// The link from this network to a neighbour's. It is up until this value is dropped.
 struct Link {
     carrier: Child,
     neighbour: Neighbour,
 }
 
 impl Link {
-    /// Returns None, and says so, where no such link can be made.
+    /// Sets the link up. Returns None, and prints the reason, where that is impossible.
     fn new() -> Option<Self> {
         if !own_network("true") {
             return None;
@@ -88,7 +89,7 @@ impl Drop for Link {
 fn an_idle_timeout_is_punctual_over_a_link_of_100_ms() {
     let Some(link) = Link::new() else { return };
     let listener = link.neighbour.run(|| net::listen_on(([10, 9, 0, 2], 9000).into(), 16));
-    // A few bytes move as they are written, more once they are acknowledged.
+    // A few bytes count as moved once they are written, and many once they are acknowledged.
     for (port, count, acknowledged, seconds) in
         [(8001, 4, Duration::ZERO, 1), (8005, 200_000, ONE_WAY, 5), (8030, 200_000, ONE_WAY, 30)]
     {
@@ -98,7 +99,7 @@ fn an_idle_timeout_is_punctual_over_a_link_of_100_ms() {
         let written = Instant::now();
         requester.write_all(&vec![7; count]).unwrap();
         net::read_exactly(&mut target, count);
-        assert!(written.elapsed() >= ONE_WAY, "the link is too short");
+        assert!(written.elapsed() >= ONE_WAY, "the link is too fast");
         let start = if acknowledged.is_zero() { written } else { Instant::now() };
         let took = relay.log.wait_text(IDLE).at - start;
         let timeout = Duration::from_secs(seconds.into());

@@ -1,4 +1,5 @@
-//! Whatever becomes of the log, the traffic goes on; what could not be told is counted and told later.
+//! Traffic goes on, whatever happens to the log. Lines that cannot be written are counted, and the count is logged
+//! later.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Write as _, pipe};
@@ -15,14 +16,14 @@ use crate::support::siege::{LINES_OF_A_SESSION, count, goes_on, goes_on_unread, 
 use crate::support::{self, Log, STARTED, Start, net, process, run_with};
 
 #[test]
-fn a_pipe_that_nobody_reads_stops_nothing() {
+fn an_unread_pipe_stops_nothing() {
     let (reader, writer) = pipe().unwrap();
     rustix::pipe::fcntl_setpipe_size(&writer, 4096).unwrap();
     goes_on_unread(writer.into(), reader);
 }
 
 #[test]
-fn a_socket_that_nobody_reads_stops_nothing() {
+fn an_unread_socket_stops_nothing() {
     let (reader, writer) = UnixStream::pair().unwrap();
     socket2::SockRef::from(&writer).set_send_buffer_size(4096).unwrap();
     goes_on_unread(writer.into(), reader);
@@ -42,7 +43,7 @@ fn a_tcp_socket_takes_the_log() {
     log.expect(34, 1);
 }
 
-/// The log cannot be written, and the relay neither minds nor tries for ever.
+/// Asserts that a relay which cannot write its log serves on, and does not retry for ever.
 #[track_caller]
 fn goes_on_without(stdout: OwnedFd) {
     let listener = net::listen();
@@ -81,12 +82,12 @@ fn a_full_disk_stops_nothing() {
 }
 
 #[test]
-fn a_log_that_cannot_be_written_stops_nothing() {
+fn a_read_only_stdout_stops_nothing() {
     goes_on_without(File::open("/dev/null").unwrap().into());
 }
 
 #[test]
-fn what_is_neither_file_nor_pipe_nor_terminal_stops_nothing() {
+fn a_stdout_that_is_a_directory_stops_nothing() {
     goes_on_without(File::open("/").unwrap().into());
 }
 
@@ -95,19 +96,19 @@ fn without_a_descriptor_for_its_log_it_does_not_start() {
     const F_DUPFD_CLOEXEC: u32 = 1030;
     let faults = Faults::new().fail(Call::FileControl, Errno::MFILE, &[When::Is(1, F_DUPFD_CLOEXEC)]);
     let run = run_with(faults, &["8080", "127.0.0.1", "9", "ANY", "1", "30", "1", "4000"]);
-    // There is nothing to say it with.
+    // Without STDOUT the relay cannot print the reason.
     assert_eq!((run.stdout.as_str(), run.code), ("", Some(1)));
 }
 
 #[test]
-fn a_closed_stdout_stops_nothing_and_no_line_strays_into_a_stream() {
+fn a_closed_stdout_stops_nothing_and_no_line_enters_a_stream() {
     let listener = net::listen();
     let mut relay = Start::to(net::address(&listener))
         .shell("exec \"$0\" \"$@\" >&-")
         .stdout(File::open("/dev/null").unwrap())
         .start();
     let (mut requester, mut target) = relay.session(&listener);
-    // Were descriptor 1 a socket of the relay's, the log would be sent to somebody.
+    // If descriptor 1 were a socket of a session, the log would go to its peer.
     let stdout = process::descriptor_is(relay.pid, 1);
     assert!(stdout.as_deref().is_none_or(|is| is == "/dev/null"), "descriptor 1 is {stdout:?}");
     net::assert_passes(&mut requester, &mut target, b"this and nothing else");
@@ -118,7 +119,7 @@ fn a_closed_stdout_stops_nothing_and_no_line_strays_into_a_stream() {
     goes_on(&mut relay, &listener);
 }
 
-/// A file of a test's own, which goes with it.
+/// A file of a test's own, deleted with this value.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -129,7 +130,7 @@ impl Scratch {
         Self(path)
     }
 
-    /// Opened as `>>` does in a shell.
+    /// Opens the file as `>>` does in a shell.
     fn append(&self) -> File {
         OpenOptions::new().append(true).open(&self.0).unwrap()
     }
@@ -141,7 +142,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Nobody is hurt by a file that stays.
+        // A file that stays does no harm.
         let _ = fs::remove_file(&self.0);
     }
 }
@@ -165,23 +166,23 @@ fn a_file_takes_every_line_in_order() {
 }
 
 #[test]
-fn a_file_that_may_not_grow_stops_nothing_and_is_used_again_when_it_is_emptied() {
-    const MOST_BYTES: u64 = 32 * 1024;
-    const UNTOLD: usize = 200;
+fn a_file_at_its_size_limit_stops_nothing_and_is_written_again_once_emptied() {
+    const FILE_BYTES_MAX: u64 = 32 * 1024;
+    const SESSIONS: usize = 200;
     let file = Scratch::new("limited");
     let listener = net::listen();
     let relay = Start::to(net::address(&listener))
-        .faults(Faults::new().file_size(MOST_BYTES))
+        .faults(Faults::new().file_size(FILE_BYTES_MAX))
         .stdout(file.append())
         .start();
-    serve(&relay, &listener, UNTOLD);
-    assert!(file.read().len() as u64 <= MOST_BYTES);
+    serve(&relay, &listener, SESSIONS);
+    assert!(file.read().len() as u64 <= FILE_BYTES_MAX);
 
-    // What was held back may be more than the file takes at once.
+    // The lines that the relay holds back may be more than the file takes at once.
     let mut text = String::new();
-    let mut sessions = UNTOLD;
+    let mut sessions = SESSIONS;
     while text.lines().last() != Some(&*message(34, sessions as u64)) {
-        assert!(sessions < UNTOLD + 20, "the log does not come back");
+        assert!(sessions < SESSIONS + 20, "the relay does not write its log again");
         text += &file.read();
         file.append().set_len(0).unwrap();
         serve(&relay, &listener, 1);
@@ -195,9 +196,9 @@ fn a_file_that_may_not_grow_stops_nothing_and_is_used_again_when_it_is_emptied()
 }
 
 #[test]
-fn relays_that_share_a_pipe_tear_no_line_of_each_other() {
+fn relays_that_share_a_pipe_write_whole_lines() {
     const RELAYS: usize = 2;
-    // More than the pipe and the relays hold back, so that both write all they can when it is read.
+    // More lines than the pipe and the relays hold, so that both write as much as they can once it is read.
     const SESSIONS: usize = 100;
     let (reader, writer) = pipe().unwrap();
     rustix::pipe::fcntl_setpipe_size(&writer, 4096).unwrap();
@@ -208,7 +209,7 @@ fn relays_that_share_a_pipe_tear_no_line_of_each_other() {
         serve(relay, &listener, SESSIONS);
     }
     let mut log = Log::of(reader);
-    // They go on while it is read.
+    // Both go on logging while the pipe is read.
     for relay in &relays {
         serve(relay, &listener, SESSIONS);
     }
@@ -224,7 +225,7 @@ fn relays_that_share_a_pipe_tear_no_line_of_each_other() {
 }
 
 #[test]
-fn lines_that_are_not_read_before_the_end_are_counted_in_the_last_one() {
+fn lines_that_do_not_fit_before_the_relay_ends_are_counted_in_its_last_line() {
     const PIPE_BYTES: usize = 4096;
     const SESSIONS: usize = 50;
     let listener = net::listen();
@@ -234,7 +235,8 @@ fn lines_that_are_not_read_before_the_end_are_counted_in_the_last_one() {
     let target = net::address(&listener).port().to_string();
     let values = [("<fwd port>", &*port.to_string()), ("<trg host>", "127.0.0.1"), ("<trg port>", &target)];
     let active = filled(15, &values).len() + "\n".len();
-    // Room for the first line and for a count, but not for the lines of a session's start.
+    // Room for message 15 and for a count of dropped lines, but not for the lines of a session's start, which are
+    // written together.
     let room = active + 80;
     writer.write_all(&[b'-'; PIPE_BYTES][room..]).unwrap();
     let mut relay = Start::to(net::address(&listener)).stdout(writer).start_on(port).unwrap();

@@ -1,9 +1,10 @@
 //! The real binary over real sockets, a module for each behaviour.
 //!
-//! The tests run side by side in one process: none changes what belongs to the process, such as its limits,
-//! its environment or its descriptors. A test that must belongs in `exhaustion`.
+//! The tests run side by side in one process, so none changes the state of that process, such as its limits, its
+//! environment or its standard streams. There is one exception: each start of a relay raises the descriptor limit
+//! to its maximum. A test that must change more belongs in `exhaustion`.
 
-// A test that cannot go on says so by panicking, and one that is skipped says why.
+// A test that cannot go on panics, and one that is skipped prints the reason.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, missing_docs)]
 #![allow(unreachable_pub)]
 

@@ -1,9 +1,9 @@
-//! What a running relay says when the system calls under it fail, and that it goes on where it can.
+//! The messages of a running relay whose system calls fail. It goes on where it can.
 //!
 //! The other messages are provoked where their subject is tested: 2 to 8 in `command_line`, 11 to 14 in
-//! `starts`, 16 to 18 in `acl`, 21 in `pool`, 23 to 25 in `timers`, 27, 34 and 38 in `endings`, and the
-//! course of a session that goes well everywhere. Messages 9 and 10 belong to Windows, and no Linux has a
-//! clock so coarse that it needs message 1.
+//! `starts`, 16 to 18 in `acl`, 21 in `exhaustion`, 23 to 25 in `timers`, and 27, 34 and 38 in `endings`. Most
+//! tests see those of a session that goes well. Messages 9 and 10 belong to Windows, and the relay never logs 30.
+//! No Linux has a clock so coarse that it needs message 1.
 
 use std::io::Write;
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -18,7 +18,9 @@ use crate::support::faults::{Call, Faults, WRITES, When};
 use crate::support::net::{self, End};
 use crate::support::{Relay, STARTED, Start, eventually, process};
 
-/// The session ends with the message that `number` is and is over for its requester; nothing of it stays.
+/// Opens a session, which must log the messages `before` and end with message `number`. Its requester's connection
+/// must end, and its descriptors must be closed. `reason` is the error in the line that follows, None if there is no
+/// such line.
 #[track_caller]
 fn assert_given_up(relay: &mut Relay, before: &[u8], number: u8, serial: u64, reason: Option<Errno>) {
     let idle = process::descriptors(relay.pid);
@@ -35,7 +37,7 @@ fn assert_given_up(relay: &mut Relay, before: &[u8], number: u8, serial: u64, re
 #[test]
 fn without_a_socket_for_the_target_the_request_is_aborted() {
     const AF_INET6: u32 = 10;
-    // The listener's own socket is one of IPv4.
+    // The listener's socket is IPv4, so only the target's fails.
     let faults = Faults::new().fail(Call::Socket, Errno::NFILE, &[When::Is(0, AF_INET6)]);
     let target = SocketAddr::from((Ipv6Addr::LOCALHOST, 9));
     let mut relay = Start::to(target).faults(faults).start();
@@ -55,17 +57,16 @@ fn without_a_descriptor_for_the_target_the_request_is_aborted() {
     let listener = net::listen();
     let mut relay = Start::to(net::address(&listener)).start();
     let next = process::next_descriptors(relay.pid).next().unwrap();
-    // Room for the requester's, and for no other.
+    // Room for the requester's descriptor and no other.
     let limit = process::limit(relay.pid, Resource::Nofile, Some(u64::from(next) + 1));
     assert_given_up(&mut relay, &[16, 18], 19, 0, Some(Errno::MFILE));
     process::limit(relay.pid, Resource::Nofile, limit);
     relay.assert_relays(&listener);
-    // It has cost no serial number.
+    // The aborted request took no serial number.
     relay.log.expect_all(&STARTED, 1);
 }
 
-/// A relay whose second session meets faults on its descriptors, made from the requester's and the target's,
-/// while the first session is well.
+/// A relay whose second session meets faults on its descriptors, and whose first session meets none.
 struct SecondSession {
     relay: Relay,
     listener: TcpListener,
@@ -73,11 +74,13 @@ struct SecondSession {
 }
 
 impl SecondSession {
+    /// Starts the relay and opens the first session. `faults` gets the descriptors of the second session: the
+    /// requester's and the target's.
     #[track_caller]
     fn meets(faults: impl FnOnce(u32, u32) -> Faults) -> Self {
         let listener = net::listen();
         let start = Start::to(net::address(&listener));
-        // The numbers of descriptors are the same in every run, so another one tells them.
+        // The descriptor numbers are the same in every run, so a twin of the relay shows them.
         let twin = start.start();
         process::settle(twin.pid);
         let mut next = process::next_descriptors(twin.pid).skip(2);
@@ -90,7 +93,7 @@ impl SecondSession {
         Self { relay, listener, first }
     }
 
-    /// The first session is none the worse for it, and when it ends, its place serves another.
+    /// Asserts that the first session still works, and that another is served after its end.
     #[track_caller]
     fn assert_first_is_well(self) {
         let (mut requester, mut target) = self.first;
@@ -118,7 +121,7 @@ fn a_target_that_cannot_be_registered_while_it_connects_drops_the_requester() {
 }
 
 #[test]
-fn a_connect_that_cannot_be_started_is_told() {
+fn a_connect_that_cannot_be_started_is_logged() {
     let mut second = SecondSession::meets(|_, target| {
         Faults::new().fail(Call::Connect, Errno::ADDRNOTAVAIL, &[When::Is(0, target)])
     });
@@ -126,8 +129,8 @@ fn a_connect_that_cannot_be_started_is_told() {
     let mut requester = second.relay.connect();
     second.relay.log.expect_all(&[16, 18, 26], 2);
     let line = second.relay.log.line().text;
-    // Message 20 is for a connect that does not start, 27 for one that fails: here it is both.
-    assert!([message(20, 2), message(27, 2)].contains(&line), "it says: {line}");
+    // Message 20 is for a connect that does not start, 27 for one that fails. Either is right here.
+    assert!([message(20, 2), message(27, 2)].contains(&line), "neither message 20 nor 27: {line}");
     second.relay.log.expect_text(&connection_failed(Errno::ADDRNOTAVAIL));
     assert_eq!(net::read_all(&mut requester).0, [0_u8; 0]);
     eventually("all sockets closed", || process::descriptors(second.relay.pid) == idle);
@@ -146,7 +149,7 @@ fn a_requester_that_cannot_be_registered_ends_its_session() {
     second.assert_first_is_well();
 }
 
-/// Every way to write to this descriptor fails.
+/// Returns faults that make every write to this descriptor fail.
 fn no_writing_to(descriptor: u32) -> Faults {
     WRITES
         .iter()
@@ -180,7 +183,8 @@ fn a_failed_write_to_the_requester_ends_the_session() {
     second.assert_first_is_well();
 }
 
-/// A relay with a session and no descriptor left, and two requesters at its door.
+/// Returns a relay with one session and no free descriptor. With it come the target's listener, both ends of the
+/// session, two requesters in the backlog, and the descriptor limit to restore.
 fn out_of_descriptors() -> (Relay, TcpListener, [TcpStream; 2], [TcpStream; 2], u64) {
     let listener = net::listen();
     let mut relay = Start::to(net::address(&listener)).start();
@@ -189,26 +193,26 @@ fn out_of_descriptors() -> (Relay, TcpListener, [TcpStream; 2], [TcpStream; 2], 
     let next = process::next_descriptors(relay.pid).next().unwrap();
     let limit = process::limit(relay.pid, Resource::Nofile, Some(u64::from(next)));
     let waiting = [relay.connect(), relay.connect()];
-    let told = filled(22, &[("<err num>", &Errno::MFILE.raw_os_error().to_string())]);
-    relay.log.expect_text(&told);
+    let failed = filled(22, &[("<err num>", &Errno::MFILE.raw_os_error().to_string())]);
+    relay.log.expect_text(&failed);
     let session = [session.0, session.1];
     (relay, listener, session, waiting, limit.unwrap())
 }
 
 #[test]
-fn a_lack_of_descriptors_is_told_once_and_service_is_back_with_them() {
+fn a_lack_of_descriptors_is_logged_once_and_accepting_resumes_with_them() {
     let (mut relay, listener, [mut requester, mut target], waiting, limit) = out_of_descriptors();
     let before = process::processor_time(relay.pid);
     // Long enough for many retries.
     thread::sleep(Duration::from_millis(1500));
-    let told = relay.log.pending();
-    assert!(told.is_empty(), "told again: {told:?}");
+    let again = relay.log.pending();
+    assert!(again.is_empty(), "logged again: {again:?}");
     let spent = process::processor_time(relay.pid).saturating_sub(before);
     assert!(spent <= Duration::from_millis(50), "waiting for descriptors took {spent:?}");
     net::assert_passes(&mut requester, &mut target, b"those inside notice nothing");
 
     process::limit(relay.pid, Resource::Nofile, Some(limit));
-    // They stay: a session that ends gives descriptors back, and the next lack would be none.
+    // These sessions stay open: descriptors that they freed would postpone the next lack.
     let _served = waiting.map(|mut requester| {
         let mut target = net::accept(&listener);
         net::assert_passes(&mut requester, &mut target, b"at last");
@@ -216,19 +220,19 @@ fn a_lack_of_descriptors_is_told_once_and_service_is_back_with_them() {
     });
     relay.log.wait(37, 3);
 
-    // The next lack is a new one, and is told.
+    // The next lack is a new one, so it is logged again.
     let next = process::next_descriptors(relay.pid).next().unwrap();
     process::limit(relay.pid, Resource::Nofile, Some(next.into()));
     let waiting = relay.connect();
-    let told = filled(22, &[("<err num>", "24")]);
-    while relay.log.line().text != told {}
+    let failed = filled(22, &[("<err num>", "24")]);
+    while relay.log.line().text != failed {}
     process::limit(relay.pid, Resource::Nofile, Some(limit));
     relay.log.wait(37, 4);
     drop(waiting);
 }
 
 #[test]
-fn a_session_that_ends_gives_its_descriptors_to_those_at_the_door() {
+fn a_session_that_ends_frees_its_descriptors_for_a_requester_in_the_backlog() {
     let (mut relay, listener, [requester, target], [mut waiting, _other], _) = out_of_descriptors();
     net::reset(requester);
     assert_eq!(net::read_all(&mut &target), (Vec::new(), End::Reset));
@@ -239,7 +243,7 @@ fn a_session_that_ends_gives_its_descriptors_to_those_at_the_door() {
 }
 
 #[test]
-fn a_descriptor_limit_too_low_for_the_pool_is_told_at_start() {
+fn a_descriptor_limit_too_low_for_the_pool_is_logged_at_start() {
     let listener = net::listen();
     let faults = Faults::new().descriptors(60);
     let mut relay = Start::to(net::address(&listener)).faults(faults).start();
@@ -250,18 +254,18 @@ fn a_descriptor_limit_too_low_for_the_pool_is_told_at_start() {
 }
 
 #[test]
-fn a_soft_descriptor_limit_that_cannot_be_raised_is_told_at_start() {
+fn a_soft_descriptor_limit_that_cannot_be_raised_is_logged_at_start() {
     const NOFILE: u32 = 7;
     const NO_OLD_LIMIT: u32 = 0;
     let listener = net::listen();
-    // Asking for the limit is the same call, with a place for the answer.
+    // Reading the limit is the same call, prlimit64, with a place for the old limit. Let it succeed.
     let set = [When::Is(1, NOFILE), When::Is(3, NO_OLD_LIMIT)];
     let faults = Faults::new().soft_descriptors(60).fail(Call::ProcessLimit, Errno::PERM, &set);
     let mut relay = Start::to(net::address(&listener)).faults(faults).start();
     relay.assert_relays(&listener);
     relay.log.wait(34, 1);
-    let told = "The limit of 60 descriptors is enough for 22 sessions, not for all 500 of the pool.";
-    assert!(relay.log.seen().iter().any(|line| line == told), "{:#?}", relay.log.seen());
+    let limit = "The limit of 60 descriptors is enough for 22 sessions, not for all 500 of the pool.";
+    assert!(relay.log.seen().iter().any(|line| line == limit), "{:#?}", relay.log.seen());
 }
 
 #[test]
@@ -277,7 +281,8 @@ fn a_soft_descriptor_limit_is_raised_at_start() {
     assert!(!seen.iter().any(|line| line.contains("descriptor")));
 }
 
-/// Opens sessions until the relay has no memory for another's buffers; which of the two it was short of.
+/// Opens sessions until the relay lacks the memory for a buffer. Returns the message that reports it: 32 for the
+/// requester's buffer, 36 for the target's.
 fn short_of_memory(buf: usize) -> u8 {
     let listener = net::listen();
     let mut relay = Start::to(net::address(&listener)).buf(buf).start();
@@ -286,12 +291,12 @@ fn short_of_memory(buf: usize) -> u8 {
     let mut sessions = Vec::new();
     let number = loop {
         let serial = sessions.len() as u64 + 1;
-        assert!(serial <= 500, "its memory does not end");
+        assert!(serial <= 500, "the relay does not run out of memory");
         let (requester, target) = relay.session(&listener);
         relay.log.expect_all(&STARTED[..5], serial);
         let line = relay.log.line().text;
         if line == message(33, serial) {
-            // The channel's message comes before the other's buffer is asked for, or after: both will do.
+            // Message 33 may come before or after the allocation of the other channel's buffer.
             let line = relay.log.line().text;
             if line == message(37, serial) {
                 sessions.push((requester, target));
@@ -315,13 +320,13 @@ fn short_of_memory(buf: usize) -> u8 {
 
 #[test]
 fn a_lack_of_memory_for_a_buffer_ends_only_the_session_that_asks() {
-    // Which buffer meets the end of memory depends on their size.
-    let mut told = Vec::new();
+    // The buffer that finds no memory depends on the size of both.
+    let mut numbers = Vec::new();
     for buf in [4000, 3700, 3400, 3100, 2800, 2500, 2200, 1900, 1600, 1300] {
-        told.push(short_of_memory(buf));
-        if told.contains(&32) && told.contains(&36) {
+        numbers.push(short_of_memory(buf));
+        if numbers.contains(&32) && numbers.contains(&36) {
             return;
         }
     }
-    panic!("only one of both buffers was ever refused: {told:?}");
+    panic!("only one of messages 32 and 36 ever came: {numbers:?}");
 }

@@ -1,4 +1,4 @@
-//! Which addresses of a name sessions go to, and in which order.
+//! The addresses of a name that sessions go to, and their order.
 
 use rustix::process::Signal;
 
@@ -45,7 +45,7 @@ fn an_address_that_leads_back_here_or_is_of_another_family_is_not_used() {
     relay.signal(Signal::HUP);
     expect_resolved(&mut relay.log, "127.41.11.1");
     assert_eq!(reached(&relay), b'a');
-    // An address that was usable goes on to serve.
+    // The last usable address stays in use.
     server.set(Zone::of(&["127.0.0.1"], LONG));
     relay.signal(Signal::HUP);
     relay.log.wait_text("or not of the family of --source. Its last addresses stay: 127.41.11.1.");
@@ -53,9 +53,9 @@ fn an_address_that_leads_back_here_or_is_of_another_family_is_not_used() {
 }
 
 #[test]
-fn addresses_of_a_family_that_this_host_has_no_way_for_come_last() {
+fn addresses_of_a_family_without_a_route_come_last() {
     let hosts = format!("2001:db8::1 {NAME}\n127.41.13.1 {NAME}\n127.41.13.2 {NAME}\n");
-    // Without a route, and without the family, as in many containers.
+    // Without a route, then without IPv6 at all, as in many containers.
     for script in ["", "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6"] {
         if !own_network(script) {
             return;

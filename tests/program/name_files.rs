@@ -1,4 +1,4 @@
-//! A relay with an /etc/hosts and an /etc/resolv.conf of the test's own, in a mount namespace.
+//! Relays with an /etc/hosts and an /etc/resolv.conf of their own, in a mount namespace.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,11 +11,11 @@ use crate::support::Start;
 /// The name of the target.
 pub const NAME: &str = "db.example";
 
-/// The two files of one relay.
+/// The folder of one relay's two files, deleted with this value.
 pub struct Files(PathBuf);
 
 impl Files {
-    /// `None`, with a word on why, where a relay cannot be given files of its own.
+    /// Writes the files. Returns None, and prints the reason, where no mount namespace can be made.
     pub fn new(hosts: &str, conf: &str) -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let probe = Command::new("unshare")
@@ -35,17 +35,17 @@ impl Files {
         Some(files)
     }
 
-    /// Files that send every question to this server.
+    /// Writes files with which a relay sends its queries to `server` only.
     pub fn asking(server: &NameServer) -> Option<Self> {
         Self::new("", &format!("nameserver {}\noptions timeout:1 attempts:1\n", server.address))
     }
 
-    /// The file stays the same one: the relay has it mounted.
+    /// Rewrites the hosts file in place, because the relay has this very file mounted.
     pub fn set_hosts(&self, text: &str) {
         fs::write(self.0.join("hosts"), text).unwrap();
     }
 
-    /// A relay to the name, on this port of its addresses.
+    /// Returns the start of a relay to this port of [`NAME`].
     pub fn start(&self, port: u16) -> Start {
         self.start_to(NAME, port)
     }

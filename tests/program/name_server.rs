@@ -1,6 +1,6 @@
-//! A name server of the tests' own, on port 53 of a loopback address, that misbehaves on demand.
+//! A name server for the tests, on port 53 of a loopback address. It misbehaves on demand.
 //!
-//! Its answers are written by the crate `domain`.
+//! The crate `domain` encodes its answers.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream, UdpSocket};
@@ -15,19 +15,20 @@ use domain::rdata::{A, Aaaa};
 
 /// The port of name servers.
 const PORT: u16 = 53;
-/// How soon a server that was closed is gone.
+/// Interval at which the server's threads check whether it was dropped.
 const CLOSES_WITHIN: Duration = Duration::from_millis(20);
 
-/// A running name server. It ends with this value.
+/// A running name server. It stops when this value is dropped.
 pub struct NameServer {
     pub address: Ipv4Addr,
     zone: Arc<Mutex<Zone>>,
     queries: Arc<AtomicUsize>,
     threads: Vec<thread::JoinHandle<()>>,
+    /// Held by this value alone, so that the threads see its drop.
     open: Arc<()>,
 }
 
-/// The answer to every question.
+/// The answer to every query.
 #[derive(Clone, Debug)]
 pub struct Zone {
     pub addresses: Vec<IpAddr>,
@@ -40,13 +41,14 @@ pub struct Zone {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
     Honest,
-    /// Every answer comes after lies: from another port, with another id, about another name.
+    /// Forged answers with this address precede each real one: from another port, with another ID, about another
+    /// name.
     AfterLies(IpAddr),
-    /// UDP answers are cut, so that they are asked for over TCP.
+    /// UDP answers have the TC bit set, so that the relay asks again over TCP.
     Truncated,
     Late(Duration),
     Silent,
-    /// With this code and no address.
+    /// Answers have this code and no address.
     Refusing(Rcode),
 }
 
@@ -63,7 +65,7 @@ impl Zone {
 }
 
 impl NameServer {
-    /// Starts a server; `None`, with a word on why, where port 53 may not be bound.
+    /// Starts a server on a free loopback address. Returns None, and prints the reason, where port 53 cannot be bound.
     pub fn start(zone: Zone) -> Option<Self> {
         match Self::start_on(free_address(), zone) {
             Ok(server) => Some(server),
@@ -74,7 +76,7 @@ impl NameServer {
         }
     }
 
-    /// Starts a server on an address.
+    /// Starts a server on port 53 of `address`.
     pub fn start_on(address: Ipv4Addr, zone: Zone) -> io::Result<Self> {
         let datagrams = UdpSocket::bind((address, PORT))?;
         datagrams.set_read_timeout(Some(CLOSES_WITHIN))?;
@@ -82,25 +84,25 @@ impl NameServer {
         listener.set_nonblocking(true)?;
         let (zone, queries, open) = (Arc::new(Mutex::new(zone)), Arc::default(), Arc::new(()));
         let mut server = Self { address, zone, queries, threads: Vec::new(), open };
-        let (udp, tcp) = (server.desk(), server.desk());
+        let (udp, tcp) = (server.worker(), server.worker());
         server.threads.push(thread::spawn(move || udp.serve_datagrams(&datagrams)));
         server.threads.push(thread::spawn(move || tcp.serve_streams(&listener)));
         Ok(server)
     }
 
-    /// Lets it answer otherwise from now on.
+    /// Replaces the answer and the manner from now on.
     pub fn set(&self, zone: Zone) {
         *self.zone.lock().unwrap() = zone;
     }
 
-    /// The queries that have come so far.
+    /// Returns the number of queries that have come so far.
     pub fn queries(&self) -> usize {
         self.queries.load(Ordering::SeqCst)
     }
 
-    fn desk(&self) -> Desk {
+    fn worker(&self) -> Worker {
         let open = Arc::downgrade(&self.open);
-        Desk { zone: Arc::clone(&self.zone), queries: Arc::clone(&self.queries), open }
+        Worker { zone: Arc::clone(&self.zone), queries: Arc::clone(&self.queries), open }
     }
 }
 
@@ -113,26 +115,27 @@ impl Drop for NameServer {
     }
 }
 
-/// A loopback address that no other test has, nor another process of tests.
+/// Returns a loopback address that no other test uses, in this process or in one that runs beside it.
 fn free_address() -> Ipv4Addr {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let [low, high, ..] = std::process::id().to_le_bytes();
     Ipv4Addr::new(127, 128 | high, low, NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Where one of the server's threads works.
-struct Desk {
+/// The state that one of the server's threads works with.
+struct Worker {
     zone: Arc<Mutex<Zone>>,
     queries: Arc<AtomicUsize>,
-    /// The server's value; it is gone when the server ends.
+    /// Dead once the server is dropped.
     open: std::sync::Weak<()>,
 }
 
-impl Desk {
+impl Worker {
     fn is_open(&self) -> bool {
         self.open.strong_count() > 0
     }
 
+    /// Counts a query, and returns the zone to answer it from.
     fn zone(&self) -> Zone {
         self.queries.fetch_add(1, Ordering::SeqCst);
         self.zone.lock().unwrap().clone()
@@ -152,7 +155,7 @@ impl Desk {
                     let other_port = UdpSocket::bind((socket.local_addr().unwrap().ip(), 0)).unwrap();
                     let lie = self::answer(query, &Zone { addresses: vec![lie], ..zone });
                     let _ = other_port.send_to(&lie, from);
-                    // A wrong id, and a question in which the first letter is another one.
+                    // A wrong ID, then a question about a name with another first letter.
                     for place in [0, 13] {
                         let mut lie = lie.clone();
                         lie[place] ^= 1;
@@ -174,7 +177,7 @@ impl Desk {
         }
     }
 
-    /// Answers one query. The answer comes in two pieces.
+    /// Answers one query, in two pieces.
     fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
         stream.set_nonblocking(false)?;
         stream.set_read_timeout(Some(crate::support::PATIENCE))?;
@@ -189,7 +192,7 @@ impl Desk {
     }
 }
 
-/// Writes the answer to a query: the addresses of the family that it asks for.
+/// Returns the answer to a query, with the zone's addresses of the family that the query asks for.
 fn answer(query: &[u8], zone: &Zone) -> Vec<u8> {
     let query = Message::from_octets(query).unwrap();
     let question = query.sole_question().unwrap();

@@ -1,7 +1,7 @@
 //! Targets by name: /etc/hosts, name servers that change, lie, truncate, delay and die, and sessions meanwhile.
 //!
-//! A relay gets an /etc/hosts and an /etc/resolv.conf of the test's own, in a mount namespace, and asks a server
-//! on port 53 of a loopback address. Both take root. Without it a test says so and proves nothing.
+//! A relay gets an /etc/hosts and an /etc/resolv.conf of its own, in a mount namespace, and asks a server on port
+//! 53 of a loopback address. Both need root. Without it a test prints the reason and checks nothing.
 
 use std::io::{Read as _, Write as _};
 use std::net::Ipv4Addr;
@@ -19,12 +19,12 @@ use crate::support::catalogue::filled;
 use crate::support::net::{self, End};
 use crate::support::{Log, PATIENCE, Relay, eventually, free_port, process, run};
 
-/// Longer than any test takes, in seconds.
+/// A time to live that is longer than any test, in seconds.
 pub const LONG: u32 = 3000;
-/// The time for which an answer serves at least.
+/// The shortest time for which the relay uses an answer, whatever its time to live.
 const TTL_MIN: Duration = Duration::from_secs(5);
 
-/// A target on a loopback address of its own that sends this byte to each connection, and then echoes.
+/// Starts a target that sends `byte` to each connection and then echoes.
 pub fn target(ip: &str, port: u16, byte: u8) {
     let listener = net::listen_on((ip.parse::<Ipv4Addr>().unwrap(), port).into(), 1024);
     thread::spawn(move || {
@@ -50,7 +50,7 @@ pub fn expect_resolved(log: &mut Log, addresses: &str) {
 }
 
 #[test]
-fn a_name_is_refused_without_the_option_and_a_wrong_one_with_it() {
+fn a_name_is_refused_without_resolve_and_a_malformed_one_with_it() {
     let refused = |options: &[&str], host: &str| {
         let arguments = [options, &["8080", host, "80", "ANY", "1", "30", "0", "4000"]].concat();
         let run = run(&arguments);
@@ -82,7 +82,7 @@ fn a_name_is_refused_without_the_option_and_a_wrong_one_with_it() {
 }
 
 #[test]
-fn the_hosts_file_names_the_target() {
+fn the_hosts_file_resolves_the_target_and_sighup_reads_it_again() {
     let Some(files) = Files::new(&format!("127.41.1.1 {NAME}\n"), "") else { return };
     let port = free_port();
     target("127.41.1.1", port, b'a');
@@ -103,7 +103,7 @@ fn the_hosts_file_names_the_target() {
 }
 
 #[test]
-fn a_server_names_the_target_however_it_answers() {
+fn a_name_is_resolved_despite_forged_truncated_and_late_answers() {
     let port = free_port();
     target("127.41.2.1", port, b'a');
     for manner in [
@@ -117,9 +117,9 @@ fn a_server_names_the_target_however_it_answers() {
         let Some(files) = Files::asking(&server) else { return };
         let mut relay = files.start(port).start();
         let asked = server.queries();
-        assert_eq!(asked, 0, "nobody has connected yet");
+        assert_eq!(asked, 0, "the relay asks before a requester connects");
         let mut first = relay.connect();
-        // What comes before the name is known waits.
+        // Bytes that come before the name is resolved wait.
         first.write_all(b"early").unwrap();
         assert_eq!(net::read_exactly(&mut first, 6), b"aearly", "{manner:?}");
         expect_resolved(&mut relay.log, "127.41.2.1");
@@ -128,7 +128,7 @@ fn a_server_names_the_target_however_it_answers() {
 }
 
 #[test]
-fn a_session_waits_for_its_name_and_expires_without_it() {
+fn a_session_waits_for_an_address_and_expires_without_one() {
     let Some(server) = NameServer::start(Zone::of(&[], LONG).manner(Manner::Silent)) else { return };
     let Some(files) = Files::asking(&server) else { return };
     let port = free_port();
@@ -144,10 +144,10 @@ fn a_session_waits_for_its_name_and_expires_without_it() {
         "The target name {NAME} could not be resolved: no answer in time. No address of it is known."
     ));
     relay.log.expect_text(&filled(25, &values));
-    assert!(begun.elapsed() >= Duration::from_secs(2), "it ended early");
+    assert!(begun.elapsed() >= Duration::from_secs(2), "the session ended early");
     assert_eq!(net::read_all(&mut requester), (Vec::new(), End::Reset));
 
-    // A server that comes back serves the session that waits.
+    // Once the server answers again, the session that waits goes on.
     let mut relay = files.start(port).connect_timeout(3).start();
     let mut waiting = relay.connect();
     relay.log.wait_text("could not be resolved");
@@ -177,7 +177,7 @@ fn the_last_addresses_stay_while_no_server_answers() {
         ));
         assert_eq!(reached(&relay), b'a');
     }
-    // Its port is closed now.
+    // Without the server its port is closed.
     drop(server);
     relay.signal(Signal::HUP);
     relay.log.wait_text(": server unreachable: connection refused. Its last addresses stay: 127.41.4.1.");
@@ -185,7 +185,7 @@ fn the_last_addresses_stay_while_no_server_answers() {
 }
 
 #[test]
-fn an_address_that_changes_while_sessions_pass_loses_none_and_is_used_in_time() {
+fn a_changed_address_cuts_no_session_and_is_used_in_time() {
     const SESSIONS: usize = 200;
     let Some(server) = NameServer::start(Zone::of(&["127.41.5.1"], 1)) else { return };
     let Some(files) = Files::asking(&server) else { return };
@@ -206,7 +206,7 @@ fn an_address_that_changes_while_sessions_pass_loses_none_and_is_used_in_time() 
     server.set(Zone::of(&["127.41.5.2"], 1));
     let changed = Instant::now();
     while session(&mut kept) == b'a' {
-        // The old address serves the session that finds it too old, and the next one has the new one.
+        // The session that finds the answer expired still goes to the old address. A later one gets the new address.
         assert!(changed.elapsed() < TTL_MIN + PATIENCE / 4, "the new address is not used");
         if kept.len() > SESSIONS {
             kept.truncate(SESSIONS);
@@ -222,7 +222,7 @@ fn an_address_that_changes_while_sessions_pass_loses_none_and_is_used_in_time() 
 }
 
 #[test]
-fn an_idle_relay_asks_nothing_and_does_not_wake() {
+fn an_idle_relay_sends_no_query_and_does_not_wake() {
     let Some(server) = NameServer::start(Zone::of(&["127.41.6.1"], 1)) else { return };
     let Some(files) = Files::asking(&server) else { return };
     let port = free_port();
@@ -240,7 +240,7 @@ fn an_idle_relay_asks_nothing_and_does_not_wake() {
 }
 
 #[test]
-fn connects_that_fail_ask_at_once_but_not_each_of_them() {
+fn failed_connects_start_a_lookup_at_once_but_not_one_each() {
     let Some(server) = NameServer::start(Zone::of(&["127.41.7.1"], LONG)) else { return };
     let Some(files) = Files::asking(&server) else { return };
     let port = free_port();
@@ -263,8 +263,8 @@ fn connects_that_fail_ask_at_once_but_not_each_of_them() {
 }
 
 #[test]
-fn all_sessions_that_wait_go_on_when_the_name_is_known() {
-    // More than look for a target in one turn.
+fn all_sessions_that_wait_go_on_once_the_name_is_resolved() {
+    // More sessions than look for a target in one turn (`WAITING_SLOTS_PER_TURN`).
     const SESSIONS: usize = 200;
     let zone = Zone::of(&["127.41.8.1"], LONG).manner(Manner::Late(Duration::from_millis(300)));
     let Some(server) = NameServer::start(zone) else { return };
@@ -281,13 +281,13 @@ fn all_sessions_that_wait_go_on_when_the_name_is_known() {
     let mut connected = 0;
     while connected < SESSIONS {
         let line = relay.log.line().text;
-        assert!(!line.contains("could not connect"), "its wait has expired: {line}");
+        assert!(!line.contains("could not connect"), "the wait of a session has expired: {line}");
         connected += usize::from(line.contains("made a successful connection"));
     }
 }
 
 #[test]
-fn a_backup_serves_at_once_where_the_name_is_not_known_and_may_be_a_name_itself() {
+fn a_backup_serves_at_once_while_the_target_is_unresolved_and_may_be_a_name_itself() {
     let refusing = Manner::Refusing(Rcode::NXDOMAIN);
     let Some(server) = NameServer::start(Zone::of(&[], LONG).manner(refusing)) else { return };
     let conf = format!("nameserver {}\noptions timeout:1 attempts:1\n", server.address);
@@ -306,7 +306,7 @@ fn a_backup_serves_at_once_where_the_name_is_not_known_and_may_be_a_name_itself(
 }
 
 #[test]
-fn a_real_server_names_the_target_through_an_alias_in_a_search_domain() {
+fn a_real_server_resolves_the_target_through_an_alias_in_a_search_domain() {
     let Some(server) = NameServer::start(Zone::of(&[], LONG)) else { return };
     let address = server.address;
     drop(server);
@@ -342,7 +342,7 @@ fn a_real_server_names_the_target_through_an_alias_in_a_search_domain() {
     });
 }
 
-/// A server that does not outlive the test.
+/// A child process that does not outlive the test.
 struct Kill(std::process::Child);
 
 impl Drop for Kill {

@@ -1,6 +1,6 @@
 //! The relay as a gateway between two networks: the target sees the requester's own address.
 //!
-//! A network namespace takes root. Without it a test says so and proves nothing.
+//! A network namespace needs root. Without one, a test prints why it is skipped, and proves nothing.
 
 use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -16,13 +16,14 @@ use crate::support::{Start, free_port, run};
 use crate::ways::{Neighbour, set_up, twins};
 
 /// The networks of a requester, at `10.1.0.2` and `2001:db8:1::2`, and of a target, at `10.2.0.2` and
-/// `2001:db8:2::2`. This host is between them.
+/// `2001:db8:2::2`. This host connects them.
 struct Gateway {
     requester: Neighbour,
     target: Neighbour,
 }
 
-/// Sets up the routing on this host as the README says, for either family.
+/// Sets up the routing on this host as the README says, for both families. Prints a message and returns false
+/// where that is impossible.
 fn route_as_the_readme_says() -> bool {
     let readme = include_str!("../../README.md");
     let lines = readme.lines().filter_map(|line| line.strip_prefix("ip ")?.strip_suffix("# here"));
@@ -61,12 +62,12 @@ impl Gateway {
         Some(Self { requester: neighbour("wan", 1)?, target: neighbour("lan", 2)? })
     }
 
-    /// A listener of the target.
+    /// Returns a listener on the target's network.
     fn listen(&self, address: &str) -> TcpListener {
         self.target.run(|| net::listen_on(address.parse().unwrap(), 16))
     }
 
-    /// A connection of the requester.
+    /// Connects from the requester's network.
     fn connect(&self, to: &str) -> TcpStream {
         self.requester.run(|| net::connect(to.parse().unwrap()))
     }
@@ -103,7 +104,7 @@ fn the_target_sees_the_requesters_own_address() {
 }
 
 #[test]
-fn without_the_way_back_a_session_ends_as_one_whose_target_does_not_answer() {
+fn without_a_route_back_a_session_ends_as_one_whose_target_does_not_answer() {
     let Some(gateway) = Gateway::new() else { return };
     let listener = gateway.listen("10.2.0.2:9000");
     let start = Start::to(net::address(&listener)).connect_timeout(1).options("--source requester");
@@ -114,7 +115,7 @@ fn without_the_way_back_a_session_ends_as_one_whose_target_does_not_answer() {
 }
 
 #[test]
-fn a_requester_whose_address_cannot_be_the_source_is_told_and_the_next_is_served() {
+fn a_requester_whose_address_cannot_be_the_source_is_logged_and_reset_and_the_next_is_served() {
     let Some(gateway) = Gateway::new() else { return };
     if !route_as_the_readme_says() {
         return;
@@ -125,7 +126,7 @@ fn a_requester_whose_address_cannot_be_the_source_is_told_and_the_next_is_served
     for (listener, to, reason) in [
         (&four, "[2001:db8:1::1]:8000", "2001:db8:1::2 failed: Address family not supported"),
         (&six, "10.1.0.1:8000", "10.1.0.2 failed: Address family not supported"),
-        // Its link has no way to the target.
+        // The target is not on the link of this address.
         (&six, &link_local, "fe80::2 failed: Cannot assign requested address"),
     ] {
         let target = net::address(listener);
@@ -140,7 +141,7 @@ fn a_requester_whose_address_cannot_be_the_source_is_told_and_the_next_is_served
 }
 
 #[test]
-fn requesters_of_each_family_get_the_first_target_of_theirs() {
+fn requesters_of_each_family_get_the_first_target_of_their_family() {
     let Some(gateway) = Gateway::new() else { return };
     if !route_as_the_readme_says() {
         return;
@@ -148,7 +149,7 @@ fn requesters_of_each_family_get_the_first_target_of_theirs() {
     let (four, six) = (gateway.listen("10.2.0.2:9000"), gateway.listen("[2001:db8:2::2]:9000"));
     let options = "--bind :: --source requester --backup [2001:db8:2::2]";
     let _relay = Start::to(net::address(&four)).options(options).start_on(8000).unwrap();
-    // A target rests after a failure of its own, and not because a requester cannot be its source.
+    // A target rests after a failure of its own, not because a requester's address cannot be the source.
     for _ in 0..2 {
         for (to, listener) in [("[2001:db8:1::1]:8000", &six), ("10.1.0.1:8000", &four)] {
             let mut requester = gateway.connect(to);
@@ -160,7 +161,7 @@ fn requesters_of_each_family_get_the_first_target_of_theirs() {
 }
 
 #[test]
-fn a_backup_of_the_family_that_no_requester_has_is_told_at_start() {
+fn a_backup_of_a_family_that_no_requester_has_is_logged_at_start() {
     let Some(gateway) = Gateway::new() else { return };
     if !route_as_the_readme_says() {
         return;
@@ -175,21 +176,21 @@ fn a_backup_of_the_family_that_no_requester_has_is_told_at_start() {
     let four = gateway.listen("10.2.0.2:9000");
     net::assert_passes(&mut gateway.connect("10.1.0.1:8000"), &mut net::accept(&four), b"served");
 
-    // Where requesters of both families may come, each has a target.
+    // Where requesters of both families can connect, each has a target.
     let options = format!("--bind :: {options}");
     let mut relay = Start::to("10.2.0.2:9000".parse().unwrap()).options(&options).start_on(8001).unwrap();
     drop(four);
     let six = gateway.listen("[2001:db8:2::2]:9000");
     assert_eq!(net::read_all(&mut gateway.connect("10.1.0.1:8001")), (Vec::new(), End::Reset));
-    let seen = relay.log.wait(27, 1);
+    relay.log.wait(27, 1);
     relay.log.expect_text(
         "The connection from 10.1.0.2 failed: Address family not supported by protocol (error \
                            number 97).",
     );
     let six_requester = &mut gateway.connect("[2001:db8:1::1]:8001");
     net::assert_passes(six_requester, &mut net::accept(&six), b"served");
-    let told = |line: &String| line.contains("cannot be tried");
-    assert!(!relay.log.seen().iter().any(told), "{seen:?}");
+    let is_excluded = |line: &String| line.contains("cannot be tried");
+    assert!(!relay.log.seen().iter().any(is_excluded), "{:?}", relay.log.seen());
 }
 
 #[test]
@@ -213,7 +214,7 @@ fn a_requester_whose_address_reaches_no_target_makes_none_rest() {
 }
 
 #[test]
-fn a_listener_that_no_fitting_requester_can_reach_is_refused() {
+fn a_listener_that_no_requester_of_the_targets_family_can_reach_is_refused() {
     let cases =
         [("0.0.0.0", "2001:db8::7", "IPv6"), ("::1", "192.0.2.7", "IPv4"), ("127.0.0.1", "::1", "IPv6")];
     for (bind, host, family) in cases {
@@ -226,8 +227,9 @@ fn a_listener_that_no_fitting_requester_can_reach_is_refused() {
     }
 }
 
-/// A listener of the target, and one on this host that the requester's connections to it are led to.
-fn in_the_way(gateway: &Gateway) -> Option<(TcpListener, TcpListener)> {
+/// Returns a listener of the target, and one on this host that intercepts the requester's connections to it.
+/// Prints a message and returns None where that is impossible.
+fn intercepting(gateway: &Gateway) -> Option<(TcpListener, TcpListener)> {
     let script = "nft 'table ip t { chain prerouting { type filter hook prerouting priority mangle;
                       socket transparent 1 meta mark set 1;
                       iif wan0 tcp dport 9000 tproxy to 127.0.0.1:8000 meta mark set 1; }; }'
@@ -236,16 +238,16 @@ fn in_the_way(gateway: &Gateway) -> Option<(TcpListener, TcpListener)> {
     if !set_up(script) {
         return None;
     }
-    // As a unit with Transparent=yes passes it in.
+    // A socket unit with Transparent=yes passes in such a socket.
     let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 8000)).unwrap();
     SockRef::from(&socket).set_ip_transparent_v4(true).unwrap();
     Some((gateway.listen("10.2.0.2:9000"), socket))
 }
 
 #[test]
-fn a_gateway_that_takes_connections_on_their_way_is_seen_by_neither_side() {
+fn a_gateway_that_intercepts_connections_is_seen_by_neither_side() {
     let Some(gateway) = Gateway::new() else { return };
-    let Some((listener, socket)) = in_the_way(&gateway) else { return };
+    let Some((listener, socket)) = intercepting(&gateway) else { return };
     let mut config = Config::new(net::address(&socket), net::address(&listener)).unwrap();
     config.set_acl(Entry::Any).set_source(Some(Source::Requester)).unwrap();
     let relay = Relay::with_listener(config, |_: &Message| (), socket).unwrap();
@@ -262,9 +264,9 @@ fn a_gateway_that_takes_connections_on_their_way_is_seen_by_neither_side() {
 }
 
 #[test]
-fn a_requester_that_uses_the_port_of_the_relays_own_connection_is_a_requester() {
+fn a_requester_on_the_port_of_the_relays_own_connection_is_not_taken_for_a_loop() {
     let Some(gateway) = Gateway::new() else { return };
-    let Some((listener, transparent)) = in_the_way(&gateway) else { return };
+    let Some((listener, transparent)) = intercepting(&gateway) else { return };
     let mut config = Config::new(net::address(&transparent), net::address(&listener)).unwrap();
     // The relay looks for its own connections once half of the pool is taken.
     config.set_acl(Entry::Any).set_source(Some(Source::Requester)).unwrap().set_sessions(4).unwrap();
@@ -285,7 +287,7 @@ fn a_requester_that_uses_the_port_of_the_relays_own_connection_is_a_requester() 
     };
     let (_first, _) = session(0);
     let (_second, port) = session(0);
-    // The system chose this port for the relay, and knows nothing of those that the requester uses.
+    // The kernel chose this port for the relay, without knowing which ones the requester uses.
     let (_third, _) = session(port);
     handle.stop();
     assert_eq!(running.join().unwrap().unwrap(), Outcome::Stopped);
@@ -309,7 +311,7 @@ fn a_mark_chooses_the_route() {
 }
 
 #[test]
-fn a_capture_sees_the_class_of_service_in_every_packet_to_either_side() {
+fn a_capture_sees_the_dscp_in_every_packet_to_either_side() {
     let Some(gateway) = Gateway::new() else { return };
     let listener = gateway.listen("10.2.0.2:9000");
     let raw = || Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP)).unwrap();
@@ -322,15 +324,15 @@ fn a_capture_sees_the_class_of_service_in_every_packet_to_either_side() {
     net::assert_passes(&mut far, &mut requester, b"and back");
     for capture in captures {
         capture.set_nonblocking(true).unwrap();
-        let classes: Vec<_> = iter::from_fn(|| class_of_service(&capture)).collect();
-        // A handshake, bytes and their acknowledgements.
-        assert!(classes.len() > 2, "{classes:?}");
-        assert!(classes.iter().all(|&class| class == 46), "{classes:?}");
+        let codes: Vec<_> = iter::from_fn(|| next_dscp(&capture)).collect();
+        // At least a handshake, bytes and their acknowledgements.
+        assert!(codes.len() > 2, "{codes:?}");
+        assert!(codes.iter().all(|&code| code == 46), "{codes:?}");
     }
 }
 
-/// The code point of the next packet, which begins with its IPv4 header.
-fn class_of_service(mut capture: &Socket) -> Option<u8> {
+/// Returns the DSCP of the next packet, which begins with its IPv4 header. None if no packet is left.
+fn next_dscp(mut capture: &Socket) -> Option<u8> {
     let mut packet = [0; 2048];
     let length = capture.read(&mut packet).ok()?;
     Some(packet[..length][1] >> 2)

@@ -1,6 +1,6 @@
-//! The privileges that a relay gives up once its port is bound: before and after, and all that goes on working.
+//! The privileges that a relay gives up once its port is bound: those before and after, and all that still works.
 //!
-//! Giving up takes having. Where the tests do not run as root, they say so and prove nothing.
+//! Only root has privileges to give up. Without root, a test prints that it is skipped, and proves nothing.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -27,7 +27,7 @@ fn is_root() -> bool {
     getuid().is_root()
 }
 
-/// A folder of this test's own, deleted with this value.
+/// A folder for one test, deleted with this value.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -48,7 +48,7 @@ impl Drop for Folder {
     }
 }
 
-/// The lines of `/proc/<pid>/status` about privileges, with single spaces.
+/// Returns the lines of `/proc/<pid>/status` about privileges, with single spaces.
 fn status(pid: Pid) -> BTreeMap<String, String> {
     let text = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap();
     let names = ["Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs"];
@@ -75,12 +75,12 @@ fn expected(capabilities: u64) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn before_a_user_is_given_it_has_all_privileges_and_then_only_the_one_that_it_needs() {
+fn without_a_user_it_keeps_all_privileges_and_with_one_only_those_that_it_needs() {
     const NET_ADMIN: u64 = 1 << 12;
     if !is_root() {
         return;
     }
-    // With a group more than its own, and inheritable capabilities.
+    // Starts the relay with an extra group, and with inheritable capabilities.
     let script = "exec setpriv --groups 0,4 --inh-caps=+net_raw \"$0\" \"$@\"";
     let listener = net::listen();
     let start = |options: &str| Start::to(net::address(&listener)).options(options).shell(script).start();
@@ -106,7 +106,7 @@ fn before_a_user_is_given_it_has_all_privileges_and_then_only_the_one_that_it_ne
 }
 
 #[test]
-fn the_port_below_1024_the_log_and_the_signals_stay() {
+fn a_port_below_1024_the_log_and_the_signals_still_work() {
     if !is_root() || !own_network("") {
         return;
     }
@@ -114,7 +114,7 @@ fn the_port_below_1024_the_log_and_the_signals_stay() {
     fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o700)).unwrap();
     let root = folder.0.join("empty");
     fs::create_dir(&root).unwrap();
-    // Only root may open it.
+    // Only root may open the log.
     let path = folder.0.join("log");
     let log = OpenOptions::new().append(true).create(true).mode(0o600).open(&path).unwrap();
     let listener = net::listen();
@@ -135,7 +135,7 @@ fn the_port_below_1024_the_log_and_the_signals_stay() {
 }
 
 #[test]
-fn bulk_data_passes_without_privileges() {
+fn bulk_traffic_passes_without_privileges() {
     if !is_root() {
         return;
     }
@@ -147,7 +147,7 @@ fn bulk_data_passes_without_privileges() {
 }
 
 #[test]
-fn the_service_manager_hears_that_it_is_ready_though_its_socket_is_out_of_sight() {
+fn the_service_manager_is_notified_although_its_socket_is_outside_the_root_directory() {
     if !is_root() {
         return;
     }
@@ -161,12 +161,12 @@ fn the_service_manager_hears_that_it_is_ready_though_its_socket_is_out_of_sight(
     let options = format!("--user {NOBODY}:{NOBODY} --chroot {}", root.display());
     let _relay = Start::to(([192, 0, 2, 7], 80).into()).options(&options).shell(&script).start();
     let mut bytes = [0; 64];
-    let told = manager.recv(&mut bytes).unwrap();
-    assert_eq!(&bytes[..told], b"READY=1\n");
+    let length = manager.recv(&mut bytes).unwrap();
+    assert_eq!(&bytes[..length], b"READY=1\n");
 }
 
 #[test]
-fn a_check_gives_up_the_same_privileges_and_says_so() {
+fn a_check_gives_up_the_same_privileges_and_prints_them() {
     if !is_root() {
         return;
     }
@@ -183,7 +183,7 @@ fn a_check_gives_up_the_same_privileges_and_says_so() {
 }
 
 #[test]
-fn a_root_directory_alone_takes_the_capabilities_as_well() {
+fn with_a_root_directory_alone_it_gives_up_its_capabilities_as_well() {
     if !is_root() {
         return;
     }
@@ -217,7 +217,7 @@ fn no_open_folder_leads_out_of_the_root_directory_and_the_status_is_served() {
 }
 
 #[test]
-fn without_the_privilege_to_give_them_up_it_does_not_start() {
+fn without_the_privilege_to_change_user_or_root_directory_it_does_not_start() {
     for (option, value, cure) in [
         ("--user", "65534:65534", "CAP_SETUID and CAP_SETGID: start as root."),
         ("--chroot", "/", "CAP_SYS_CHROOT: start as root."),
@@ -226,7 +226,6 @@ fn without_the_privilege_to_give_them_up_it_does_not_start() {
     }
 }
 
-/// A relay to a name, at a target on a loopback address, in a root directory whose etc/hosts has the name.
 #[test]
 fn in_a_root_directory_names_are_looked_up_in_its_own_files() {
     if !is_root() {
@@ -242,14 +241,14 @@ fn in_a_root_directory_names_are_looked_up_in_its_own_files() {
     let mut relay = Start::to_host("only-in-there", &port).options(&options).start();
     relay.assert_relays(&listener);
     relay.log.wait_text("The target name only-in-there has the addresses 127.0.0.1.");
-    // A change is seen there as well.
+    // The relay sees a change of that file as well.
     fs::write(&hosts, "127.42.0.1 only-in-there\n").unwrap();
     relay.signal(Signal::HUP);
     relay.log.wait_text("The target name only-in-there has the addresses 127.42.0.1.");
 }
 
 #[test]
-fn a_root_directory_without_the_files_of_names_is_refused_where_they_are_needed() {
+fn a_root_directory_without_resolver_files_is_refused_where_names_are_looked_up() {
     if !is_root() {
         return;
     }
@@ -275,10 +274,10 @@ fn a_root_directory_without_the_files_of_names_is_refused_where_they_are_needed(
     };
     refused(&["--check"]);
     refused(&[]);
-    // It leads out of the folder, to a file that is not there any more.
+    // The link leads out of the folder, to a file that does not exist in the new root directory.
     std::os::unix::fs::symlink("/etc/hosts", etc.join("hosts")).unwrap();
     refused(&["--check"]);
-    // Only root may read it.
+    // Only root may read this file.
     fs::write(etc.join("resolv.conf"), "").unwrap();
     fs::set_permissions(etc.join("resolv.conf"), fs::Permissions::from_mode(0o600)).unwrap();
     refused(&["--check"]);

@@ -1,4 +1,4 @@
-//! What the README says of the program is what the program says.
+//! The README agrees with the program: the table of messages, the help, a limit, and the form of its blocks.
 
 use std::fmt::Write as _;
 use std::io::{Read as _, pipe};
@@ -15,7 +15,7 @@ use tcprelay::{Log, LogFormat, LogStyle, Progress, Sink as _, StatusAddress};
 
 const README: &str = include_str!("../../README.md");
 
-/// The messages with values that stand for placeholders, in the order of their numbers.
+/// Returns the messages in the order of their numbers. Their values stand for placeholders.
 fn catalogue() -> Vec<Message> {
     let requester: SocketAddr = "192.0.2.1:50001".parse().unwrap();
     let target: SocketAddr = "198.51.100.2:60002".parse().unwrap();
@@ -71,7 +71,7 @@ fn catalogue() -> Vec<Message> {
     messages
 }
 
-/// The messages from 100 on about the process, its limits and its options.
+/// Returns the messages from 100 on about the process, its limits and its options.
 fn catalogue_of_process(session: Identity) -> Vec<Message> {
     let Identity { requester, target, .. } = session;
     let errno = Errno(80004);
@@ -106,7 +106,7 @@ fn catalogue_of_process(session: Identity) -> Vec<Message> {
     ]
 }
 
-/// The messages about targets, the status, privileges and addresses, which follow those of the process.
+/// Returns the messages about targets, the status, privileges and addresses, which follow those of the process.
 fn catalogue_of_targets(session: Identity) -> [Message; 13] {
     let target = session.target;
     let addresses = Addresses(target.address().map(|target| target.ip()).into_iter().collect());
@@ -157,7 +157,7 @@ fn live(identity: Identity) -> Live {
 }
 
 #[test]
-fn the_table_of_messages_is_the_catalogue() {
+fn the_readmes_table_of_messages_is_the_catalogue() {
     let mut table = String::new();
     for message in catalogue() {
         let text = message
@@ -177,7 +177,7 @@ fn the_table_of_messages_is_the_catalogue() {
     assert!(README.contains(&table), "the README lacks this table:\n{table}");
 }
 
-/// All values of an object, at any depth.
+/// Returns how many fields of an object have the value `wanted`. It does not look into nested objects.
 fn count_of(object: &Value, wanted: &Value) -> usize {
     object.as_object().unwrap().values().filter(|value| *value == wanted).count()
 }
@@ -204,7 +204,7 @@ fn as_json_every_message_is_one_object_with_the_values_of_its_text() {
             ("192.0.2.1", "requester", Value::from("192.0.2.1")),
             ("70003", "serial", 70003.into()),
             ("80004", "errno", 80004.into()),
-            // Those of a name.
+            // A message about a name has its addresses, and no target.
             if object.get("addresses").is_some() {
                 ("198.51.100.2", "addresses", "198.51.100.2".into())
             } else {
@@ -215,13 +215,13 @@ fn as_json_every_message_is_one_object_with_the_values_of_its_text() {
                 assert_eq!(object[field], expected, "{line}");
             }
         }
-        // What keeps a relay from starting is told by its text alone.
+        // An error at the start has its figures in the text alone.
         if !text.starts_with("Error: ") {
             let figures = text.matches("90005").count();
             let found = count_of(&object, &90005.into()) + count_of(&object, &90_005_000.into());
             assert_eq!(found, figures, "{line}");
         }
-        // Only what ends a session has a cause.
+        // Only a message that ends a session has a cause.
         let ends = object.get("duration_ms").is_some() && object.get("phase").is_none();
         assert_eq!(object.get("cause"), ends.then_some(&object["event"]), "{line}");
         assert_eq!(message.session_end().is_some(), ends, "{line}");
@@ -229,7 +229,7 @@ fn as_json_every_message_is_one_object_with_the_values_of_its_text() {
 }
 
 #[test]
-fn every_message_of_the_catalogue_is_in_its_place() {
+fn the_catalogue_has_each_number_once_and_in_order() {
     let numbers: Vec<_> = catalogue().iter().map(Message::number).collect();
     let own = (100..=126).chain(130..=132).chain(135..=137);
     let expected: Vec<_> = (1..=39).chain(own).collect();
@@ -241,13 +241,13 @@ fn every_message_of_the_catalogue_is_in_its_place() {
 }
 
 #[test]
-fn the_help_is_the_help() {
+fn the_readmes_help_is_the_programs() {
     let Ok(Request::Print(help)) = parse([]) else { panic!("no arguments are not the help") };
     assert!(README.contains(&help), "the README lacks this help:\n{help}");
 }
 
 #[test]
-fn the_limits_are_the_limits() {
+fn the_readmes_bound_on_pipes_is_the_programs() {
     use tcprelay::internal::limits::{PIPE_BYTES_MAX, PIPES_MAX};
 
     let bound = format!("{PIPES_MAX} pipes of {} MiB", PIPE_BYTES_MAX >> 20);
@@ -255,7 +255,7 @@ fn the_limits_are_the_limits() {
 }
 
 #[test]
-fn its_blocks_are_fenced_as_the_documentation_takes_an_indented_one_for_rust() {
+fn the_readmes_blocks_are_fenced_because_rustdoc_takes_indented_ones_for_rust() {
     let (mut is_fenced, mut before) = (false, "");
     for line in README.lines() {
         is_fenced ^= line.starts_with("```");

@@ -1,4 +1,4 @@
-//! Signals that ask the relay to end do so at once, and SIGUSR1 has it log its status; none ends it by accident.
+//! Stop signals end the relay at once, SIGUSR1 makes it log its status, and the signals of a broken log do not end it.
 
 use std::io::{Read, Write, pipe};
 use std::thread;
@@ -11,7 +11,7 @@ use crate::support::net::{self, End};
 use crate::support::{PATIENCE, STARTED, Start, process};
 
 #[test]
-fn asked_to_stop_it_says_so_last_and_ends_well() {
+fn a_stop_signal_is_logged_last_and_ends_the_relay_with_status_0() {
     for signal in [Signal::TERM, Signal::INT] {
         let listener = net::listen();
         let mut relay = Start::to(net::address(&listener)).start();
@@ -27,7 +27,7 @@ fn asked_to_stop_it_says_so_last_and_ends_well() {
 }
 
 #[test]
-fn asked_to_stop_as_soon_as_it_is_active_it_stops_as_well() {
+fn a_stop_signal_right_after_the_start_ends_the_relay() {
     let listener = net::listen();
     for _ in 0..20 {
         let mut relay = Start::to(net::address(&listener)).start();
@@ -38,13 +38,13 @@ fn asked_to_stop_as_soon_as_it_is_active_it_stops_as_well() {
 }
 
 #[test]
-fn asked_twice_it_stops_once() {
+fn two_stop_signals_at_once_are_logged_once() {
     for (first, second) in
         [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::INT), (Signal::TERM, Signal::INT)]
     {
         let listener = net::listen();
         let mut relay = Start::to(net::address(&listener)).start();
-        // Both are there when it looks.
+        // Both signals are pending when the relay continues.
         relay.freeze();
         relay.signal(first);
         relay.signal(second);
@@ -56,14 +56,14 @@ fn asked_twice_it_stops_once() {
 }
 
 #[test]
-fn asked_to_stop_in_the_middle_of_a_stream_it_stops() {
+fn a_stop_signal_in_the_middle_of_a_stream_ends_the_relay() {
     let listener = net::listen();
     let mut relay = Start::to(net::address(&listener)).start();
     let (requester, mut target) = relay.session(&listener);
     thread::scope(|scope| {
         scope.spawn(move || while (&requester).write_all(&[7; 4096]).is_ok() {});
         net::read_exactly(&mut target, 1_000_000);
-        // To the end, whichever end that is.
+        // Reads to the end, be it an EOF or a reset.
         let reader = scope.spawn(move || {
             while net::uninterrupted(|| target.read(&mut [0; 4096])).is_ok_and(|count| count > 0) {}
         });
@@ -76,7 +76,7 @@ fn asked_to_stop_in_the_middle_of_a_stream_it_stops() {
 }
 
 #[test]
-fn it_stops_though_nobody_reads_its_log() {
+fn a_stop_signal_ends_the_relay_though_its_log_is_not_read() {
     let (_reader, writer) = pipe().unwrap();
     rustix::pipe::fcntl_setpipe_size(&writer, 4096).unwrap();
     let listener = net::listen();
@@ -91,7 +91,7 @@ fn it_stops_though_nobody_reads_its_log() {
 }
 
 #[test]
-fn the_signals_of_a_broken_log_do_not_end_it() {
+fn the_signals_of_a_broken_log_do_not_end_the_relay() {
     let listener = net::listen();
     let mut relay = Start::to(net::address(&listener)).start();
     for signal in [Signal::PIPE, Signal::XFSZ] {
@@ -102,7 +102,7 @@ fn the_signals_of_a_broken_log_do_not_end_it() {
 }
 
 #[test]
-fn stopped_and_continued_it_goes_on() {
+fn a_relay_that_was_stopped_and_continued_goes_on() {
     let listener = net::listen();
     let mut relay = Start::to(net::address(&listener)).idle_timeout(1).start();
     let (mut requester, mut target) = relay.session(&listener);
@@ -112,7 +112,7 @@ fn stopped_and_continued_it_goes_on() {
         requester.write_all(b"while it sleeps").unwrap();
         relay.thaw();
         assert_eq!(net::read_exactly(&mut target, 15), b"while it sleeps");
-        // Stopped and continued in its sleep, with nothing to do.
+        // The same while the relay sleeps, with nothing to do.
         process::settle(relay.pid);
         relay.freeze();
         relay.thaw();
@@ -161,7 +161,7 @@ fn the_status_of_many_sessions_comes_whole_through_a_small_pipe_that_is_read_lat
     let sessions: Vec<_> = (0..SESSIONS).map(|_| relay.session(&listener)).collect();
 
     relay.signal(Signal::USR1);
-    // It goes on though nobody reads.
+    // The relay goes on although its log is not read.
     relay.assert_relays(&listener);
     let mut text = String::new();
     let mut bytes = [0; 4096];

@@ -1,4 +1,4 @@
-//! What the relay says when it cannot start: messages 11 to 14, each with its reason.
+//! A relay that cannot start logs why: one of messages 11 to 14, with its reason.
 
 use std::net::TcpListener;
 
@@ -9,7 +9,7 @@ use crate::support::catalogue::{message, reason};
 use crate::support::faults::{Call, Faults};
 use crate::support::{self, Run, net};
 
-/// A command line without a fault in it.
+/// Returns a valid command line.
 fn arguments(port: u16) -> [String; 8] {
     [
         port.to_string(),
@@ -23,7 +23,7 @@ fn arguments(port: u16) -> [String; 8] {
     ]
 }
 
-/// It did not start, and says this message, and the reason, and nothing else.
+/// Asserts that the relay did not start, and that it logged this message, its reason, and nothing else.
 #[track_caller]
 fn assert_not_started(run: &Run, number: u8, address: &str, errno: Errno) {
     let failed = format!("Listening on {address} failed: {}.", reason(errno));
@@ -33,7 +33,7 @@ fn assert_not_started(run: &Run, number: u8, address: &str, errno: Errno) {
     assert_eq!(run.code, Some(1));
 }
 
-/// Under these faults, which have this errno, it does not start.
+/// Asserts that the relay does not start under these faults, which have this errno. Returns the run.
 #[track_caller]
 fn assert_cannot_start(faults: Faults, number: u8, errno: Errno) -> Run {
     let port = support::free_port();
@@ -43,7 +43,7 @@ fn assert_cannot_start(faults: Faults, number: u8, errno: Errno) -> Run {
 }
 
 #[test]
-fn without_a_socket_to_listen_on_it_says_so() {
+fn a_failed_listener_socket_is_reported() {
     let run = assert_cannot_start(Faults::new().fail(Call::Socket, Errno::MFILE, &[]), 11, Errno::MFILE);
     assert!(run.stdout.contains("ulimit -n"), "{}", run.stdout);
 }
@@ -65,7 +65,7 @@ fn a_port_that_is_not_permitted_cannot_be_bound() {
     let run = support::run_with(faults.clone(), &arguments(80));
     assert_not_started(&run, 12, "0.0.0.0:80", Errno::ACCESS);
     assert!(run.stdout.contains(" Ports below 1024 need CAP_NET_BIND_SERVICE: "), "{}", run.stdout);
-    // A port that anybody may bind has another reason.
+    // An unprivileged port must have failed for another reason.
     let run = assert_cannot_start(faults, 12, Errno::ACCESS);
     assert!(!run.stdout.contains("CAP_NET_BIND_SERVICE"), "{}", run.stdout);
 }
@@ -92,16 +92,16 @@ fn as_json_the_reason_is_in_the_fields_of_the_message() {
 }
 
 #[test]
-fn a_listener_that_cannot_listen_is_told() {
+fn a_listener_that_cannot_listen_is_reported() {
     assert_cannot_start(Faults::new().fail(Call::Listen, Errno::OPNOTSUPP, &[]), 13, Errno::OPNOTSUPP);
 }
 
 #[test]
-fn without_a_poll_instance_it_says_so() {
+fn a_failed_poll_instance_is_reported() {
     assert_cannot_start(Faults::new().fail(Call::EpollCreate, Errno::MFILE, &[]), 14, Errno::MFILE);
 }
 
 #[test]
-fn a_listener_that_cannot_be_polled_is_told() {
+fn a_listener_that_cannot_be_polled_is_reported() {
     assert_cannot_start(Faults::new().fail(Call::EpollControl, Errno::NOMEM, &[]), 14, Errno::NOMEM);
 }

@@ -18,7 +18,7 @@ fn send(mut stream: &TcpStream, bytes: &[u8]) {
     stream.shutdown(Shutdown::Write).unwrap();
 }
 
-/// Both sides send and receive at the same time, each to the end.
+/// Sends and receives on both sides at the same time, each to the end.
 fn exchange(requester: &TcpStream, upload: &[u8], target: &TcpStream, download: &[u8]) {
     thread::scope(|scope| {
         scope.spawn(|| send(requester, upload));
@@ -79,8 +79,8 @@ fn forty_streams_at_once_do_not_mix() {
 }
 
 #[test]
-fn messages_of_every_size_come_back_at_once() {
-    // No message may wait for the next to push it out: a request and its reply take turns.
+fn requests_of_every_size_are_echoed_at_once() {
+    // Requests and replies take turns, so no request may wait for the next one to push it out.
     let relay = Start::to(net::echo()).buf(100).start();
     let mut requester = relay.connect();
     for size in (1..=64).chain([99, 100, 101, 199, 200, 201, 1460, 4000, 65_536, 100_000]) {
@@ -90,13 +90,13 @@ fn messages_of_every_size_come_back_at_once() {
     }
 }
 
-/// Far more than the kernel's buffers hold on the way from a writer to a reader that stopped.
+/// Bytes, far more than the kernel's buffers hold between a writer and a reader that has stopped.
 const MORE_THAN_QUEUES: usize = 256 * MIB;
 
-/// `writer` sends until it is stopped by a reader that does nothing. All that time the relay rests, and every
-/// byte arrives when the reader goes on.
+/// Asserts that a reader that stops also stops its writer, and that waiting costs the relay next to nothing. Every
+/// byte must arrive once the reader goes on.
 fn stops_and_goes_on(relay: &support::Relay, writer: &TcpStream, reader: &mut TcpStream) {
-    // A length that is no multiple of anything, so that a piece lost or doubled shifts what follows.
+    // The length is a prime, so that a piece lost or doubled shifts all that follows.
     let pattern = net::random(3, 1_000_003);
     let sent = AtomicUsize::new(0);
     let stop = AtomicUsize::new(MORE_THAN_QUEUES);
@@ -124,16 +124,16 @@ fn stops_and_goes_on(relay: &support::Relay, writer: &TcpStream, reader: &mut Tc
         });
         let stopped_at = sent.load(Ordering::Acquire);
         assert!(stopped_at < MORE_THAN_QUEUES, "nothing stops the writer");
-        // It looks at its send queues now and then: at most 36 times a second, and soon less often.
+        // The relay looks at its send queues at most 36 times a second, and soon less often.
         let woken = process::sleeps(relay.pid);
         let worked = process::processor_time(relay.pid);
         thread::sleep(Duration::from_secs(1));
-        assert!(process::sleeps(relay.pid) - woken <= 36, "it wakes up more often than it looks");
-        assert!(process::processor_time(relay.pid) <= worked + Duration::from_millis(10), "it works");
+        assert!(process::sleeps(relay.pid) - woken <= 36, "it wakes up more often than it may look");
+        assert!(process::processor_time(relay.pid) <= worked + Duration::from_millis(10), "it is busy");
         let grown = process::memory_kib(relay.pid).saturating_sub(memory);
         assert!(grown <= 256, "waiting took {grown} KiB");
 
-        // A few MiB more, so that the stream is seen to move on before it ends.
+        // A few MiB more, so that the stream moves on before it ends.
         stop.store(stopped_at + 8 * MIB, Ordering::Release);
         let mut received = 0;
         let mut chunk = vec![0; 128 * 1024];
@@ -160,7 +160,7 @@ fn a_requester_that_stops_reading_stops_the_target_and_can_go_on() {
     let listener = net::listen();
     let relay = Start::to(net::address(&listener)).start();
     let (mut requester, mut target) = relay.session(&listener);
-    // The other direction does not care.
+    // The other direction is not affected.
     net::assert_passes(&mut requester, &mut target, b"before");
     stops_and_goes_on(&relay, &target, &mut requester);
     net::assert_passes(&mut requester, &mut target, b"after");
@@ -177,14 +177,14 @@ fn a_target_that_stops_reading_stops_the_requester_and_can_go_on() {
 }
 
 #[test]
-fn what_a_turn_has_no_time_for_is_served_without_another_event() {
+fn bytes_left_over_from_a_turn_are_served_without_another_event() {
     // More than the relay takes from one stream in a turn.
     const PLENTY: usize = 3 * MIB;
     let listener = net::listen();
     let relay = Start::to(net::address(&listener)).start();
     let (mut requester, mut target) = relay.session(&listener);
     let bytes = net::random(4, PLENTY);
-    // A stream that flows makes the kernel grow the queues on its way.
+    // A stream that flows makes the kernel enlarge the queues on its path.
     for _ in 0..10 {
         thread::scope(|scope| {
             scope.spawn(|| target.write_all(&bytes).unwrap());
@@ -199,8 +199,8 @@ fn what_a_turn_has_no_time_for_is_served_without_another_event() {
         queued += count;
     }
     target.set_nonblocking(false).unwrap();
-    // Nothing should wait on this side: it would be another event when it moves on. A kernel with smaller
-    // queues makes this test weaker, not wrong.
+    // No byte should wait on this side, because its arrival at the relay would be another event. A kernel with
+    // smaller queues makes this test weaker, not wrong.
     let deadline = Instant::now() + Duration::from_millis(500);
     while process::unread_by_peer(&target) < queued && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(50));
@@ -235,9 +235,9 @@ fn one_greedy_stream_does_not_starve_a_small_one() {
             net::assert_passes(&mut requester, &mut target, b"ping");
             net::assert_passes(&mut target, &mut requester, b"pong");
         }
-        // 200 messages: a relay that lets one stream have its way for long is far slower than this.
+        // A relay that serves one stream for long at a time takes far more time for 200 messages.
         let took = start.elapsed();
-        // Ends the greedy session; the second of these may come too late to do anything.
+        // Ends the greedy session. The second shutdown may be too late, and fail.
         let _ = greedy_requester.shutdown(Shutdown::Both);
         let _ = greedy_target.shutdown(Shutdown::Both);
         assert!(took < PATIENCE / 4, "200 small messages took {took:?}");

@@ -1,4 +1,4 @@
-//! A terminal as the log: one that nobody reads, and one that its user has stopped.
+//! A terminal as the log: one that is not read, and one that its user has stopped.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -10,7 +10,7 @@ use crate::support::catalogue::message;
 use crate::support::siege::{LINES_OF_A_SESSION, count, goes_on_unread, serve};
 use crate::support::{self, Log, Start, net};
 
-/// A terminal: the side that shows it, and the side that programs write to.
+/// Opens a pseudo-terminal. Returns the side that shows the output, and the side that programs write to.
 fn terminal() -> (File, OwnedFd) {
     let shown = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&shown).unwrap();
@@ -21,13 +21,13 @@ fn terminal() -> (File, OwnedFd) {
 }
 
 #[test]
-fn a_terminal_that_nobody_reads_stops_nothing() {
+fn a_terminal_that_is_not_read_does_not_stop_the_relay() {
     let (shown, written) = terminal();
     goes_on_unread(written, shown);
 }
 
 #[test]
-fn a_terminal_that_is_stopped_by_its_user_stops_nothing_and_goes_on_when_he_likes() {
+fn a_terminal_stopped_by_its_user_does_not_stop_the_relay_and_shows_the_log_once_resumed() {
     const STOP: u8 = 0x13;
     const START: u8 = 0x11;
     const SESSIONS: usize = 30;
@@ -49,7 +49,7 @@ fn a_terminal_that_is_stopped_by_its_user_stops_nothing_and_goes_on_when_he_like
 
 #[test]
 #[cfg(target_arch = "x86_64")]
-fn a_terminal_that_cannot_be_opened_again_takes_the_log() {
+fn a_terminal_that_cannot_be_reopened_takes_the_log() {
     use support::STARTED;
     use support::faults::{Call, Faults};
 
@@ -68,7 +68,7 @@ fn a_terminal_that_cannot_be_opened_again_takes_the_log() {
 
 #[test]
 #[cfg(target_arch = "x86_64")]
-fn a_terminal_that_cannot_be_opened_again_and_that_nobody_reads_stops_nothing() {
+fn a_terminal_that_cannot_be_reopened_and_is_not_read_does_not_stop_the_relay() {
     use support::faults::{Call, Faults};
     use support::siege::goes_on_unread_as;
 

@@ -1,5 +1,5 @@
-//! Timeouts come never early and hardly late, of a session that really is idle, and cost nothing until they
-//! come.
+//! Timeouts are never early and at most slightly late. They end only sessions that really are idle, and cost nothing
+//! until they fire.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use crate::support::net::{self, End, Silent};
 use crate::support::{self, Line, Start, process};
 
-/// A busy machine may hold back the relay, or the test that reads its log, this long. On an idle one it is 50
-/// ms.
+/// The longest time that a busy machine may delay the relay, or the test that reads its log. On an idle one, the bound
+/// is 50 ms.
 const BUSY: Duration = Duration::from_secs(1);
 
-/// A timeout of this many seconds, counted from `start` on, came when it should.
+/// Asserts that a timeout of this many seconds, counted from `start`, was on time.
 #[track_caller]
 fn assert_on_time(line: &Line, start: Instant, seconds: u32) {
     let timeout = Duration::from_secs(seconds.into());
@@ -35,7 +35,7 @@ fn a_target_that_does_not_answer_is_given_up_after_the_connect_timeout() {
                 relay.log.expect_all(&[16, 18, 26], 1);
                 let line = relay.log.expect(25, 1);
                 assert_on_time(&line, start, seconds);
-                // What it never had was no stream that could end.
+                // No stream to the requester ever began, so it must not see one end cleanly.
                 assert_eq!(net::read_all(&mut requester), (Vec::new(), End::Reset));
             });
         }
@@ -62,7 +62,7 @@ fn a_session_without_a_byte_ends_after_the_idle_timeout() {
     });
 }
 
-/// Exchanges bytes for longer than `i t/o`, then rests; the idle time counts from the last byte.
+/// Exchanges bytes for longer than `i t/o`, and asserts that the idle time counts from the last one.
 fn idles_only_after_the_last_byte(mut say: impl FnMut(&mut TcpStream, &mut TcpStream, u8)) {
     let listener = net::listen();
     let mut relay = Start::to(net::address(&listener)).idle_timeout(1).start();
@@ -131,8 +131,7 @@ fn an_idle_session_that_is_half_closed_ends_after_the_idle_timeout() {
                 let before = process::descriptors(relay.pid).len();
                 let start = Instant::now();
                 half_close(&requester, &target).unwrap();
-                // An end of stream is no byte, so the idle time may as well count from the start of the
-                // session.
+                // An EOF is not a byte, so the idle time may as well count from the start of the session.
                 let line = relay.log.expect(24, 1);
                 assert!(line.at - start < Duration::from_secs(1) + BUSY);
                 support::eventually("both sockets closed", || {
@@ -143,8 +142,8 @@ fn an_idle_session_that_is_half_closed_ends_after_the_idle_timeout() {
     });
 }
 
-/// `writer` says all of it at once, `reader` takes 300 KB a second. The kernel's buffers keep the relay's
-/// sockets quiet for seconds between, and yet this session is not idle.
+/// Asserts that a session with a slow reader is not idle. `writer` sends everything at once, and `reader` takes
+/// 300 KB a second. Between them, the kernel's buffers keep the relay's sockets quiet for seconds.
 fn slow_but_live(listener: &std::net::TcpListener, from_target: bool) {
     let mut relay = Start::to(net::address(listener)).idle_timeout(1).start();
     let (requester, target) = relay.session(listener);
@@ -186,7 +185,7 @@ fn a_slow_but_live_reader_is_not_idle() {
 }
 
 #[test]
-fn a_reader_that_stops_is_idle_and_its_stream_is_cut_not_ended() {
+fn a_session_whose_reader_stops_is_idle_and_its_stream_is_reset() {
     let listener = net::listen();
     let mut relay = Start::to(net::address(&listener)).idle_timeout(1).start();
     let (mut requester, target) = relay.session(&listener);
@@ -232,7 +231,7 @@ fn the_absolute_timeout_ends_the_process_and_cuts_its_sessions() {
 }
 
 #[test]
-fn the_longest_timeouts_are_no_timeouts_yet() {
+fn the_longest_timeouts_do_not_fire_at_once() {
     let listener = net::listen();
     let relay = Start::to(net::address(&listener)).idle_timeout(1800).absolute_timeout(u32::MAX).start();
     relay.assert_relays(&listener);

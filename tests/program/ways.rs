@@ -1,7 +1,7 @@
-//! The way that packets take: marks, classes of service, interfaces, on networks that each test makes
-//! for itself.
+//! The path of packets: marks, DSCP, interfaces and VRFs, on networks that each test makes for itself.
 //!
-//! A network namespace takes root, and nft a package. Without them a test says so and proves nothing.
+//! A network namespace needs root, and nft its package. Without them, a test prints why it is skipped, and proves
+//! nothing.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -21,7 +21,8 @@ use crate::support::{STARTED, Start, free_port, run};
 pub struct Neighbour(File);
 
 impl Neighbour {
-    /// A neighbour that has this end of a wire. The script sets it up over there.
+    /// Returns a neighbour that has this end of a veth pair, set up by the script. Prints a message and returns None
+    /// where that is impossible.
     pub fn at(device: &str, script: &str) -> Option<Self> {
         let network = thread::spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).unwrap();
@@ -39,7 +40,7 @@ impl Neighbour {
         is_set_up.then_some(neighbour)
     }
 
-    /// Runs `work` over there.
+    /// Runs `work` in the neighbour's network.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
             let there = scope.spawn(|| {
@@ -51,7 +52,7 @@ impl Neighbour {
     }
 }
 
-/// The packets that the rule with this comment has counted.
+/// Returns the number of packets that the rule with this comment has counted.
 fn counted(comment: &str) -> u64 {
     let output = Command::new("nft").args(["list", "ruleset"]).output().unwrap();
     let rules = String::from_utf8(output.stdout).unwrap();
@@ -59,6 +60,7 @@ fn counted(comment: &str) -> u64 {
     rule.split_once("packets ").unwrap().1.split(' ').next().unwrap().parse().unwrap()
 }
 
+/// Returns a command that sets up these rules for outgoing packets.
 fn count_rules(rules: &str) -> String {
     let rules = rules.trim().replace('\n', ";");
     format!("nft 'table inet t {{ chain output {{ type filter hook output priority 0; {rules}; }}; }}'")
@@ -87,7 +89,7 @@ fn packets_to_the_target_have_the_mark_and_those_to_the_requester_have_none() {
 }
 
 #[test]
-fn packets_to_both_sides_have_the_class_of_service() {
+fn packets_to_both_sides_have_the_dscp() {
     let script = count_rules(
         "tcp dport 9000 ip dscp 10 counter comment to4
          tcp dport 9000 ip dscp != 10 counter comment not_to4
@@ -160,7 +162,7 @@ fn a_relay_on_an_interface_listens_nowhere_else() {
 }
 
 #[test]
-fn on_an_interface_the_own_port_is_a_loop_at_the_addresses_of_that_interface() {
+fn on_an_interface_the_relays_own_port_is_a_loop_only_at_addresses_of_that_interface() {
     if !own_network(INTERFACES) {
         return;
     }
@@ -189,7 +191,7 @@ fn an_inherited_socket_is_on_the_interface_or_is_refused() {
     if !own_network("") {
         return;
     }
-    // A port for each: a process that another test is starting may hold a closed socket for a moment.
+    // Each call has its own port, because a child that another test forks may hold a closed socket for a moment.
     let listen = |port: u16, interface: Option<&[u8]>| {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
         socket2::SockRef::from(&listener).bind_device(interface).unwrap();
@@ -204,7 +206,8 @@ fn an_inherited_socket_is_on_the_interface_or_is_refused() {
     assert!(listen(8001, Some(b"lo")).is_ok());
 }
 
-/// Two neighbours with the same address, at the wires a0 and b0.
+/// Returns two neighbours with the same address, behind the interfaces a0 and b0. Prints a message and returns None
+/// where that is impossible.
 pub fn twins() -> Option<[(Neighbour, TcpListener); 2]> {
     let script = "for wire in a b; do
                       ip link add ${wire}0 type veth peer name ${wire}1
@@ -222,7 +225,7 @@ pub fn twins() -> Option<[(Neighbour, TcpListener); 2]> {
     Some([twin("a")?, twin("b")?])
 }
 
-/// Runs a script in this test's own network.
+/// Runs a script in this test's own network. Prints a message and returns false if it fails.
 pub fn set_up(script: &str) -> bool {
     let done = Command::new("sh").args(["-ec", script]).status().unwrap().success();
     if !done {
@@ -243,7 +246,7 @@ fn the_target_is_reached_through_the_interface_that_was_chosen() {
         let mut requester = relay.connect();
         let mut target = net::accept(listener);
         net::assert_passes(&mut requester, &mut target, b"through");
-        // An interface that is gone ends a session, and is told.
+        // Without its interface, a session ends, and the log has the reason.
         drop((requester, target));
         if *interface == "b0" {
             assert!(set_up("ip link del b0"));
@@ -258,7 +261,7 @@ fn the_target_is_reached_through_the_interface_that_was_chosen() {
 }
 
 #[test]
-fn a_virtual_router_has_its_own_target() {
+fn a_vrf_has_its_own_target() {
     let Some(twins) = twins() else { return };
     let script = "ip link add red type vrf table 10
                   ip link set red up
@@ -273,7 +276,7 @@ fn a_virtual_router_has_its_own_target() {
         let mut requester = relay.connect();
         net::assert_passes(&mut requester, &mut net::accept(listener), b"through");
     }
-    // Requesters from there alone.
+    // This relay serves requesters of the VRF alone.
     let _relay =
         Start::to(([10, 9, 0, 2], 9000).into()).options("--bind-interface red").start_on(8000).unwrap();
     let try_from =
@@ -299,7 +302,7 @@ fn an_option_that_is_not_permitted_is_refused_with_the_cure() {
     assert_not_permitted("--source", "requester", cure);
 }
 
-/// Checks that without privileges the command line is refused with those that the option needs.
+/// Asserts that the option is refused without privileges, and that the refusal names the ones that it needs.
 #[track_caller]
 pub fn assert_not_permitted(option: &str, value: &str, needs: &str) {
     let program = crate::support::TCPRELAY;
@@ -320,7 +323,7 @@ pub fn assert_not_permitted(option: &str, value: &str, needs: &str) {
 }
 
 #[test]
-fn the_options_of_the_way_cost_a_session_nothing_it_can_see() {
+fn with_a_dscp_and_a_source_interface_a_session_relays_as_usual() {
     let listener = net::listen();
     let mut relay = Start::to(net::address(&listener)).options("--dscp 46 --source-interface lo").start();
     relay.assert_relays(&listener);

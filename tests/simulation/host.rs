@@ -26,18 +26,18 @@ pub struct Edge {
     pub stage: Rc<Stage>,
     pub cases: BTreeMap<u64, Case>,
     pub random: Random,
-    /// The start of the time.
+    /// The instant at which the virtual clock shows 0.
     pub origin: Instant,
     pub choice: Choice,
-    /// Of this number of connects one cannot begin, and of this number of registrations one fails; 0: none.
+    /// One in this many connects cannot begin, and one in this many registrations fails; 0: none.
     pub faults: u64,
-    /// Sessions that have ended, with those that were stopped.
+    /// Sessions that have ended, including those that the stop ended.
     pub ended: u64,
-    /// The sums over the sessions that have ended.
+    /// The sums over these sessions.
     pub sums: Sums,
 }
 
-/// What the sessions add up to.
+/// Sums over sessions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sums {
     pub refused: u64,
@@ -52,54 +52,57 @@ pub struct Case {
     pub history: History,
     /// The targets that the relay has tried, in their order.
     pub tried: Vec<Destination>,
-    /// Its slot, while it has one.
+    /// Its slot; `None`: it has none yet, or has ended.
     pub key: Option<usize>,
-    /// It is among the sessions to be polled.
+    /// It waits in the queue of sessions to poll.
     pub is_ready: bool,
-    /// How it ended.
+    /// How it ended; `None`: it has not.
     pub end: Option<End>,
 }
 
-/// What the relay has done for a session, and when.
+/// The times of what the relay has done for a session.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct History {
-    /// The first connect began.
+    /// When the first connect began.
     pub began: Duration,
-    /// The last connect began.
+    /// When the last connect began.
     pub connecting: Duration,
-    /// The relaying has begun.
+    /// The session has begun to relay.
     pub relays: bool,
-    /// A byte moved through the relay, or the relaying began.
+    /// When a byte last moved through the relay, or the session began to relay.
     pub moved: Duration,
-    /// A byte was written to each side.
+    /// When a byte was last written to each side.
     pub written: [Duration; 2],
-    /// An EOF was passed on.
+    /// When an EOF was last passed on.
     pub passed_eof: Duration,
-    /// One side's connection was seen to be dead.
+    /// When the session began to abort; `None`: it has not.
     pub aborted: Option<Duration>,
-    /// Figures of the last look.
+    /// The figures of the last look.
     pub seen: Seen,
 }
 
+/// The figures of a session that show what the relay has done for it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seen {
     pub movement: u64,
     pub written: [u64; 2],
+    /// EOFs passed on.
     pub ends: usize,
 }
 
 /// How a session ended.
 #[derive(Debug)]
 pub struct End {
-    /// Why; `None`: the relay was stopped.
+    /// Why it ended; `None`: the relay stopped.
     pub cause: Option<Cause>,
+    /// What it had done; `None`: the relay stopped.
     pub summary: Option<Summary>,
     pub at: Duration,
-    /// For each side, whether something had happened that had not been reported yet.
+    /// For each side, whether the kernel had something left to report.
     pub unreported: [bool; 2],
-    /// For each side, whether bytes without an EOF stood still in its send queue, and the kernel said so.
+    /// For each side, whether its send queue held bytes and no FIN, and the kernel reports its length.
     pub stuck: [bool; 2],
-    /// Bytes could be moved: they had arrived before the turn, and nothing was in their way.
+    /// A side whose bytes had arrived before the turn and could have been moved; `None`: neither.
     pub left_behind: Option<Side>,
 }
 
@@ -109,7 +112,7 @@ impl Case {
         Self { world, history: History::default(), tried: Vec::new(), key: None, is_ready: false, end: None }
     }
 
-    /// Notes the end.
+    /// Notes the end. Without `ended`, the stop of the relay is the reason.
     pub fn end(&mut self, ended: Option<&Ended>, now: Duration) {
         let mut world = self.world.borrow_mut();
         world.touch();
@@ -130,7 +133,7 @@ impl Case {
         self.end = Some(End { cause, summary, at: now, unreported, stuck, left_behind });
     }
 
-    /// Notes what the relay has done in a turn.
+    /// Notes what the relay has done since the last look.
     pub fn look(&mut self, now: Duration) {
         let world = self.world.borrow();
         let History { seen, moved, written, passed_eof, .. } = &mut self.history;
@@ -162,7 +165,7 @@ impl Edge {
         self.faults > 0 && self.random.once_in(self.faults)
     }
 
-    /// Begins to connect a session, after it has chosen a target.
+    /// Begins to connect a session to this target.
     pub fn begin_connect(&mut self, serial: u64, target: Destination) -> Result<(), Unreached> {
         let (now, has_fault) = (self.now(), self.has_fault());
         let case = self.cases.get_mut(&serial).expect("the session is known");
@@ -186,23 +189,23 @@ impl Edge {
         Ok(())
     }
 
-    /// Bytes that the relay has moved for a session.
+    /// Returns the bytes that the relay has moved for a session, in and out.
     pub fn movement_of(&self, serial: u64) -> u64 {
         self.cases[&serial].world.borrow().movement()
     }
 
-    /// Bytes that the relay has taken from each side of a session.
+    /// Returns the bytes that the relay has taken from each side of a session.
     pub fn taken_of(&self, serial: u64) -> [u64; 2] {
         let world = self.cases[&serial].world.borrow();
         SIDES.map(|side| world.connection(side).taken())
     }
 
-    /// Calls that the relay has made for a session.
+    /// Returns the number of calls that the relay has made for a session.
     pub fn calls_of(&self, serial: u64) -> u64 {
         self.cases[&serial].world.borrow().calls()
     }
 
-    /// Adds up what a session has done that is over.
+    /// Adds a session that has ended to the sums.
     pub fn sum_up(&mut self, cause: Option<Cause>, world: &World) {
         self.ended += 1;
         self.sums.refused += u64::from(cause == Some(Cause::TargetRefused));
@@ -223,7 +226,7 @@ impl Host<Socket> for Edge {
     }
 
     fn own_end(&mut self, target: &Socket) -> Option<SocketAddr> {
-        // Each connect has another one, and some connections have the same.
+        // Each connect of a session has another port. Some connections of different sessions share one.
         let serial = target.sockets().borrow().serial;
         let port = 1 + (serial + self.cases[&serial].tried.len() as u64) % 20;
         Some(SocketAddr::from(([10, 9, 9, 9], port as u16)))
@@ -245,10 +248,10 @@ impl Host<Socket> for Edge {
             match self.begin_connect(serial, target) {
                 Ok(()) => {
                     world.borrow_mut().touch();
-                    let address = target.address().expect("it has one");
+                    let address = target.address().expect("every target has an address");
                     return Ok(Next::Connecting(Socket::new(&world, Side::Target), address));
                 }
-                // Such a session ends.
+                // A connect that cannot even begin ends its session.
                 Err(unreached) if unreached.cause == Cause::ConnectNotStarted => return Err(unreached),
                 Err(failure) => (session.target, unreached) = (target, failure),
             }

@@ -6,10 +6,10 @@ use tcprelay::internal::idle::IdleClock;
 use tcprelay::internal::limits::{DELAYED_ACK_MAX, LATE_MAX, TICK, WATCH_BYTES};
 use tcprelay_model::random::Random;
 
-/// epoll waits whole milliseconds, rounded up.
+/// The unit of epoll's timeout, which is rounded up.
 const EPOLL: Duration = Duration::from_millis(1);
 
-/// What happens to a send queue.
+/// An event at a send queue.
 #[derive(Clone, Copy, Debug)]
 enum Event {
     /// The relay writes bytes, and the queue takes them.
@@ -22,35 +22,35 @@ enum Event {
 
 use Event::{Acknowledge, Fin, Write};
 
-/// What has become of a session.
+/// The life of a session, as times since its start.
 #[derive(Debug)]
 struct Outcome {
-    /// When it was found idle, from the start.
+    /// When it was found idle.
     ended: Duration,
     /// When a byte last moved.
     moved: Duration,
     /// When the relay last wrote.
     written: Duration,
-    /// Each look at the queue.
+    /// When it looked at the queue.
     looks: Vec<Duration>,
 }
 
 impl Outcome {
-    /// How much later than the timeout after the last movement; an early end is a failure.
+    /// Returns how late the session was found idle, after asserting that it was not early.
     fn late(&self, timeout: Duration) -> Duration {
         let due = self.moved + timeout;
         assert!(self.ended >= due, "{:?} early: {self:?}", due - self.ended);
         self.ended - due
     }
 
-    /// The most that it may be late.
+    /// Returns how late it may be found idle.
     fn late_max(&self) -> Duration {
         LATE_MAX.max((self.moved - self.written) / 20)
     }
 }
 
-/// Lets the events happen, each so long after the start, and the timer fire as the wheel and epoll
-/// make it: up to a tick and a millisecond late.
+/// Makes each event happen at its time after the start. The timer fires as the wheel and epoll make it,
+/// up to a tick and a millisecond late. The kernel reports the length of the queue if `is_known`.
 fn run(timeout: Duration, events: &[(Duration, Event)], is_known: bool) -> Outcome {
     let origin = Instant::now();
     let mut clock = IdleClock::new(origin);
@@ -77,7 +77,7 @@ fn run(timeout: Duration, events: &[(Duration, Event)], is_known: bool) -> Outco
             continue;
         }
         let now = origin + fires_at;
-        assert!(fires_at > fired, "the timer fires_at again and again");
+        assert!(fires_at > fired, "the timer fires twice at the same time");
         fired = fires_at;
         if clock.wants_look() {
             outcome.looks.push(fires_at);
@@ -95,7 +95,7 @@ fn millis(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
-/// Any history of writes of at least `least` bytes, and of acknowledgements.
+/// Returns a random history of writes of at least `least` bytes, and of acknowledgements.
 fn history(random: &mut Random, least: u32) -> Vec<(Duration, Event)> {
     let (mut at, mut queued) = (Duration::ZERO, 0);
     let mut events = Vec::new();
@@ -116,10 +116,10 @@ fn history(random: &mut Random, least: u32) -> Vec<(Duration, Event)> {
 }
 
 #[test]
-fn after_bulk_the_clock_is_never_early_and_late_by_a_twentieth_at_most() {
+fn after_bulk_the_clock_is_never_early_and_at_most_a_twentieth_late() {
     for seed in 0..20_000 {
         let mut random = Random(seed);
-        // So long that no history has an end in it.
+        // Longer than every pause in a history, so that the session ends after it.
         let timeout = 5 * SECOND;
         let outcome = run(timeout, &history(&mut random, WATCH_BYTES), true);
         let (late, most) = (outcome.late(timeout), outcome.late_max());
@@ -140,7 +140,7 @@ fn a_few_bytes_that_are_acknowledged_soon_count_as_having_arrived_at_once() {
 }
 
 #[test]
-fn a_late_acknowledgement_is_movement_after_bulk_and_none_after_a_few_bytes() {
+fn a_late_acknowledgement_is_movement_after_bulk_but_not_after_a_few_bytes() {
     let run = |count| run(5 * SECOND, &[(SECOND, Write(count)), (millis(1_200), Acknowledge(count))], true);
     let few = run(WATCH_BYTES - 1);
     assert!(few.ended <= few.written + 5 * SECOND + LATE_MAX, "{few:?}");
@@ -149,7 +149,7 @@ fn a_late_acknowledgement_is_movement_after_bulk_and_none_after_a_few_bytes() {
 }
 
 #[test]
-fn bytes_that_stand_still_at_the_first_look_have_not_moved_since_they_were_written() {
+fn bytes_that_are_still_queued_at_the_first_look_have_not_moved_since_they_were_written() {
     let written_at = Instant::now();
     for (queued, idle_for) in [(5_000, millis(15)), (4_999, Duration::ZERO)] {
         let mut clock = IdleClock::new(written_at);
@@ -160,7 +160,7 @@ fn bytes_that_stand_still_at_the_first_look_have_not_moved_since_they_were_writt
 }
 
 #[test]
-fn after_a_part_of_a_few_bytes_the_clock_is_as_punctual_as_after_bulk() {
+fn when_only_a_part_of_a_few_bytes_arrives_the_clock_is_as_punctual_as_after_bulk() {
     for (arrives_after, count) in [(millis(20), 60), (millis(240), 99), (millis(2000), 1)] {
         let events = [(SECOND, Write(100)), (SECOND + arrives_after, Acknowledge(count))];
         let outcome = run(5 * SECOND, &events, true);
@@ -173,13 +173,13 @@ fn after_a_part_of_a_few_bytes_the_clock_is_as_punctual_as_after_bulk() {
 fn where_the_queue_is_unknown_the_timeout_runs_from_the_last_write() {
     let events = [(SECOND, Write(100_000)), (2 * SECOND, Acknowledge(100_000))];
     let outcome = run(3 * SECOND, &events, false);
-    assert_eq!(outcome.looks.len(), 1, "it asks again and again");
+    assert_eq!(outcome.looks.len(), 1, "the clock looks again at a queue that is unknown");
     let late = outcome.ended - outcome.written - 3 * SECOND;
     assert!(late <= LATE_MAX, "{outcome:?}");
 }
 
 #[test]
-fn a_session_whose_bytes_stand_still_looks_at_most_36_times_a_second_and_250_times_in_half_an_hour() {
+fn a_session_with_stalled_bytes_looks_at_most_36_times_a_second_and_250_times_in_half_an_hour() {
     for written in [100, 1_000_000] {
         let outcome = run(1800 * SECOND, &[(SECOND, Write(written))], true);
         assert!(outcome.looks.len() < 250, "{} looks", outcome.looks.len());
@@ -201,7 +201,7 @@ fn a_session_with_empty_queues_looks_once() {
 }
 
 #[test]
-fn an_eof_that_is_passed_on_behind_bytes_that_stand_still_is_no_movement() {
+fn an_eof_that_is_passed_on_behind_stalled_bytes_is_not_movement() {
     for written in [100, 1_000_000] {
         let events = [(SECOND, Write(written)), (3 * SECOND, Fin)];
         let outcome = run(4 * SECOND, &events, true);

@@ -1,4 +1,4 @@
-//! What a socket remembers of the kernel's words, where no real kernel says them on demand.
+//! The latches of a socket, over fake streams whose answers no real kernel gives on demand.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -12,26 +12,29 @@ use tcprelay::internal::session::{Session, Side, Timeouts, Turn, Verdict};
 use tcprelay::internal::splice::{Pipe, Pipes};
 use tcprelay::internal::stream::{Connect, Readiness, Socket, Stream, Transfer};
 
-/// A stream of which every answer is set beforehand, and that counts the calls that move bytes.
+/// A stream whose answers are set beforehand. It counts the calls that move bytes.
 #[derive(Default)]
 struct Fake {
     has_peer: bool,
+    /// The pending error; `None`: there is none.
     error: Option<Errno>,
+    /// The error of each write and of each splice into the stream; `None`: they succeed.
     written: Option<Errno>,
-    /// Bytes left to read; `Some` takes every write whole.
+    /// Bytes left to read, while a write takes all it is offered; `None`: nothing to read, no room to write.
     left: Option<usize>,
-    /// Bytes that each splice into it moves.
+    /// Bytes that each splice into the stream moves.
     drained: usize,
-    /// Bytes that it takes for certain.
+    /// Bytes that the stream certainly has room for.
     room: usize,
     /// For each write, whether EOF was to follow.
     eof_follows: Vec<bool>,
+    /// Calls that move bytes.
     calls: usize,
-    /// How often it was told to send at once.
+    /// Calls of `send_at_once`.
     at_once: usize,
-    /// What was said of its unsent bytes.
+    /// The argument of each `limit_unsent`.
     limited: Vec<bool>,
-    /// How often its stream was ended.
+    /// Calls of `shutdown_write`.
     ends: usize,
 }
 
@@ -103,7 +106,7 @@ fn ready(stream: Fake) -> Socket<Fake> {
 
 const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
-/// A session with buffers of 100 bytes.
+/// Returns a session that relays, with buffers of 100 bytes.
 fn relaying(requester: Fake, target: Fake, now: Instant) -> Session<Fake> {
     let mut session = Session::new(
         Identity { serial: Serial::MIN, requester: ADDRESS, target: ADDRESS.into() },
@@ -126,10 +129,10 @@ fn pipe() -> Pipe {
 }
 
 #[test]
-fn a_report_of_a_connect_that_has_neither_a_peer_nor_an_error_is_waited_out() {
+fn a_connect_that_is_reported_without_a_peer_or_an_error_is_still_pending() {
     let mut socket = ready(Fake::default());
     assert_eq!(socket.connect_state(), Connect::Pending);
-    // The next report is a new one.
+    // The latch is cleared, so the socket waits for another report.
     assert!(!socket.is_writable());
     socket.stream_mut().has_peer = true;
     socket.note(READY);
@@ -137,7 +140,7 @@ fn a_report_of_a_connect_that_has_neither_a_peer_nor_an_error_is_waited_out() {
 }
 
 #[test]
-fn a_connect_failed_unless_its_error_says_that_there_was_a_connection() {
+fn a_connect_has_failed_unless_its_error_shows_that_there_was_a_connection() {
     for (error, there_was) in [(Errno::CONNRESET, true), (Errno::PIPE, true), (Errno::CONNREFUSED, false)] {
         let failed = Connect::Failed(error.raw_os_error());
         let expected = if there_was { Connect::Done } else { failed };
@@ -154,7 +157,7 @@ fn a_refused_splice_into_a_socket_is_no_error_of_its_connection() {
 }
 
 #[test]
-fn half_of_the_cap_of_unsent_bytes_has_room_for_certain() {
+fn the_certain_room_is_at_most_half_of_the_cap_on_unsent_bytes() {
     let mut socket = Socket::connecting(Fake { room: usize::MAX, ..Fake::default() });
     assert_eq!(socket.certain_room(), 0);
     socket.note(READY);
@@ -174,7 +177,7 @@ fn a_write_that_takes_nothing_waits_for_room() {
 }
 
 #[test]
-fn what_is_not_ready_is_not_called() {
+fn no_call_is_made_on_a_socket_that_is_not_ready() {
     let mut socket = Socket::connecting(Fake::default());
     assert_eq!(socket.read(&mut [0]), Transfer::Blocked);
     assert_eq!(socket.fill(&pipe(), 1), Transfer::Blocked);
@@ -184,7 +187,7 @@ fn what_is_not_ready_is_not_called() {
 }
 
 #[test]
-fn the_first_error_is_told_again_and_again_and_nothing_is_called() {
+fn the_first_error_is_returned_again_and_again_without_another_call() {
     let mut socket = ready(Fake { written: Some(Errno::TIMEDOUT), ..Fake::default() });
     let failed = Transfer::Failed(Errno::TIMEDOUT.raw_os_error());
     assert_eq!(socket.write(b"bytes", false), failed);
@@ -196,18 +199,18 @@ fn the_first_error_is_told_again_and_again_and_nothing_is_called() {
 }
 
 #[test]
-fn a_short_read_after_the_end_has_arrived_is_the_last_one() {
+fn a_short_read_after_a_reported_eof_is_the_last_one() {
     let eof = Readiness { eof: true, ..READY };
     let mut socket = Socket::connecting(Fake { left: Some(15), ..Fake::default() });
     socket.note(eof);
     assert_eq!((socket.read(&mut [0; 10]), socket.eof_is_next()), (Transfer::Bytes(10), false));
     assert_eq!((socket.read(&mut [0; 10]), socket.eof_is_next()), (Transfer::Bytes(5), true));
 
-    // Without that report more may come.
+    // Without a reported EOF, more bytes may come.
     let mut socket = ready(Fake { left: Some(5), ..Fake::default() });
     assert_eq!((socket.read(&mut [0; 10]), socket.eof_is_next()), (Transfer::Bytes(5), false));
 
-    // A socket that has met an error reads on.
+    // After an error, a short read proves no EOF.
     let mut socket = ready(Fake { left: Some(5), written: Some(Errno::CONNRESET), ..Fake::default() });
     socket.note(eof);
     assert_eq!(socket.write(b"bytes", false), Transfer::Failed(Errno::CONNRESET.raw_os_error()));
@@ -215,7 +218,7 @@ fn a_short_read_after_the_end_has_arrived_is_the_last_one() {
 }
 
 #[test]
-fn an_eof_that_came_before_a_broken_pipe_is_read_as_an_eof_and_one_after_a_reset_is_not() {
+fn a_read_of_0_is_an_eof_after_a_broken_pipe_but_not_after_a_reset() {
     for (error, is_eof) in [(Errno::PIPE, true), (Errno::CONNRESET, false)] {
         let mut socket = ready(Fake { written: Some(error), ..Fake::default() });
         let failed = Transfer::Failed(error.raw_os_error());
@@ -224,7 +227,7 @@ fn an_eof_that_came_before_a_broken_pipe_is_read_as_an_eof_and_one_after_a_reset
     }
 }
 
-/// A socket into which a splice of 10 bytes has moved `drained`, and that has 5 bytes to read.
+/// Returns a socket with 5 bytes to read. A splice of 10 bytes into it has moved `drained` of them.
 fn spliced_into(drained: usize, has_peer: bool) -> Socket<Fake> {
     let mut socket = Socket::connecting(Fake { left: Some(5), drained, has_peer, ..Fake::default() });
     socket.note(Readiness { eof: true, ..READY });
@@ -233,7 +236,7 @@ fn spliced_into(drained: usize, has_peer: bool) -> Socket<Fake> {
 }
 
 #[test]
-fn after_a_short_splice_a_short_read_does_not_prove_the_end() {
+fn after_a_short_splice_a_short_read_does_not_prove_the_eof() {
     let mut room = [0; 10];
     let mut socket = spliced_into(10, true);
     assert_eq!((socket.read(&mut room), socket.eof_is_next()), (Transfer::Bytes(5), true));
@@ -253,14 +256,14 @@ fn after_a_short_splice_a_read_of_0_is_an_eof_only_if_there_is_a_peer() {
     assert_eq!(read_of_0(spliced_into(9, true)), Transfer::Eof);
     assert_eq!(read_of_0(spliced_into(10, false)), Transfer::Eof);
     assert_eq!(read_of_0(spliced_into(9, false)), Transfer::Failed(Errno::CONNRESET.raw_os_error()));
-    // Once both have sent their FIN, a socket has no peer any more.
+    // Once both sides have sent their FIN, a socket has no peer any more.
     let mut socket = spliced_into(9, false);
     socket.shutdown_write().unwrap();
     assert_eq!(read_of_0(socket), Transfer::Eof);
 }
 
 #[test]
-fn an_error_that_is_asked_for_and_not_there_does_not_end_the_doubt_after_a_short_splice() {
+fn the_doubt_after_a_short_splice_outlasts_a_check_that_finds_no_pending_error() {
     let mut socket = spliced_into(9, false);
     assert_eq!(socket.pending_error(), None);
     socket.stream_mut().left = Some(0);
@@ -268,7 +271,7 @@ fn an_error_that_is_asked_for_and_not_there_does_not_end_the_doubt_after_a_short
 }
 
 #[test]
-fn the_last_bytes_and_the_end_go_out_together() {
+fn the_last_bytes_and_the_eof_go_out_together() {
     let now = Instant::now();
     let requester = Fake { left: Some(250), ..Fake::default() };
     let mut session = relaying(requester, Fake { left: Some(0), ..Fake::default() }, now);
@@ -277,20 +280,20 @@ fn the_last_bytes_and_the_end_go_out_together() {
     assert_eq!(work(&mut session, now, false), Verdict::Wait);
     let target = session.socket(Side::Target).unwrap().stream();
     assert_eq!((target.eof_follows.as_slice(), target.ends), ([false, false, true].as_slice(), 1));
-    // Three reads, and none for the end alone.
+    // Three reads, none of them for the EOF alone.
     assert_eq!(session.socket(Side::Requester).unwrap().stream().calls, 3);
 }
 
 #[test]
-fn a_socket_is_told_to_send_at_once_with_its_second_write_unless_it_was_accepted() {
+fn the_second_write_of_a_socket_switches_nagle_off_unless_the_socket_was_accepted() {
     let taker = || Fake { left: Some(0), ..Fake::default() };
-    // An accepted one has the option from the listener.
-    for (mut socket, told) in [(Socket::accepted(taker()), [0; 3]), (Socket::connecting(taker()), [0, 1, 1])]
+    // An accepted socket has the option from the listener.
+    for (mut socket, calls) in [(Socket::accepted(taker()), [0; 3]), (Socket::connecting(taker()), [0, 1, 1])]
     {
         socket.note(READY);
-        for told in told {
+        for calls in calls {
             assert_eq!(socket.write(b"bytes", false), Transfer::Bytes(5));
-            assert_eq!(socket.stream().at_once, told);
+            assert_eq!(socket.stream().at_once, calls);
         }
     }
 }
@@ -310,12 +313,12 @@ fn little_of_a_bulk_stream_waits_unsent_beside_interactive_traffic() {
         assert_eq!(work(&mut session, now, false), Verdict::Again);
     }
     assert_eq!(session.socket(Side::Target).unwrap().stream().limited, [true, false]);
-    // Nothing bulky goes to the requester.
+    // No bulk goes to the requester.
     assert_eq!(session.socket(Side::Requester).unwrap().stream().limited, [false; 0]);
 }
 
 #[test]
-fn the_limit_of_unsent_bytes_is_the_sockets_own() {
+fn the_cap_on_unsent_bytes_is_set_on_the_socket_and_lifted_again() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let mut stream = mio::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     stream.limit_unsent(true);
@@ -325,7 +328,7 @@ fn the_limit_of_unsent_bytes_is_the_sockets_own() {
 }
 
 #[test]
-fn pipes_that_are_not_wanted_are_not_made() {
+fn without_bytes_for_pipes_no_pipe_is_made() {
     let mut pipes = Pipes::new(0);
     assert!(pipes.take().is_none());
     assert_eq!(pipes.held(), 0);

@@ -1,19 +1,25 @@
-//! The real pool with whole sessions on simulated connections and a virtual clock: thousands of seeded
-//! relays, each another mixture of arrivals, short reads and writes, full buffers, interruptions,
-//! pauses, urgent bytes, refused splices, EOFs, resets, timeouts, drains and stops, in another order.
+//! The real pool, with whole sessions on simulated connections and a virtual clock.
 //!
-//! `model/src/kernel` is the connections, `model/src/world` the peers of a session; `plan.rs` says
-//! what a relay is like, `gateway.rs` is the loop around the pool, `host.rs` its host. `turns.rs` judges
-//! each turn: who is served, how soon, for how many bytes. `verdict.rs` judges each session: bytes
-//! arrive whole and in order, ends and aborts travel and are never taken for each other, nothing waits
-//! that could go on, the right cause is named, no timer is early or late.
+//! Each seed makes another relay: another mixture of arrivals, short reads and writes, full buffers,
+//! interruptions, pauses, urgent bytes, refused splices, EOFs, resets, timeouts, drains and stops, in
+//! another order.
 //!
-//! A run that fails prints its seed. `SIMULATION_SEED=<seed> cargo test --test simulation seeds` runs that one
-//! again, and prints every turn of it. `cargo test --release --test simulation -- --ignored` runs many more:
-//! `SIMULATION_SEEDS` relays, and a week of `SIMULATION_SESSIONS` sessions.
+//! `model/src/kernel` simulates the connections, and `model/src/world` the peers of a session. `plan.rs`
+//! draws a relay's settings and its load, `gateway/` is the loop around the pool, and `host.rs` is the pool's
+//! host. `turns.rs` judges each turn: which sessions are served, how soon, and for how many bytes.
+//! `verdict.rs` judges each session: bytes arrive whole and in order, EOFs and aborts travel and are never
+//! mistaken for each other, nothing waits that could go on, the cause is right, and no timer is early or late.
+//!
+//! The other modules test one part each: `sessions.rs` a session, `pace.rs` a channel, `latches.rs` a socket,
+//! and `idle.rs` the idle clock.
+//!
+//! A failing run prints its seed. `SIMULATION_SEED=<seed> cargo test --test simulation seeds` repeats a run of
+//! the tests with `seeds` in their names, and prints every turn of it. It cannot repeat a run of the busy week.
+//! `cargo test --release --test simulation -- --ignored` runs many more: `SIMULATION_SEEDS` relays, and a week
+//! of `SIMULATION_SESSIONS` sessions.
 
-// A test that cannot go on says so by panicking, and so does a time before the start; counts of bytes fit
-// every integer here.
+// A test that cannot go on panics, and so does the subtraction of a later time. Byte counts fit every integer
+// type here.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 #![allow(clippy::cast_possible_truncation, clippy::unchecked_time_subtraction, missing_docs, unreachable_pub)]
 #![cfg(target_os = "linux")]
@@ -39,14 +45,14 @@ use gateway::{Gateway, Life};
 use plan::Plan;
 use tcprelay_model::random::{Random, number};
 
-/// Relays of a `cargo test`: a few seconds' worth.
+/// Relays in a plain `cargo test`, which take a few seconds.
 const SEEDS: u64 = 400;
-/// Relays of the long test: about half an hour on two processors, and minutes in a debug build.
+/// Relays in the long test, which takes half an hour on two processors, and minutes in a debug build.
 const MANY_SEEDS: u64 = if cfg!(debug_assertions) { 8_000 } else { 1_000_000 };
-/// Sessions of the busy week: ten minutes.
+/// Sessions in the busy week, which takes about ten minutes.
 const SESSIONS: u64 = if cfg!(debug_assertions) { 200_000 } else { 10_000_000 };
 
-/// Runs one relay; where it fails, its seed is named.
+/// Runs one relay, and prints its seed if it fails.
 fn run(seed: u64, plan: impl FnOnce(&mut Random) -> Plan) -> Life {
     let traced = number("SIMULATION_SEED").is_some();
     let attempt = catch_unwind(AssertUnwindSafe(|| {
@@ -67,15 +73,15 @@ fn run(seed: u64, plan: impl FnOnce(&mut Random) -> Plan) -> Life {
     })
 }
 
-/// The tests that run at a time have a relay's pipes each. More would be a leak.
+/// Asserts that no descriptors leak, beyond the pipes of the relays that run at the same time.
 fn judge_descriptors() {
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
     let open = std::fs::read_dir("/proc/self/fd").unwrap().count();
     assert!(open <= 64 * (threads + 1), "{open} descriptors are open");
 }
 
-/// Runs relays for these seeds on all processors, until they have had so many sessions; in all: the
-/// relays, their sessions, their time.
+/// Runs a relay for each seed on all processors, until `sessions_max` sessions have ended. Returns the
+/// numbers of relays and sessions, and the sum of the relays' virtual time.
 fn run_all(seeds: Range<u64>, sessions_max: u64, plan: fn(&mut Random) -> Plan) -> (u64, u64, Duration) {
     let next = AtomicU64::new(seeds.start);
     let all = Mutex::new((0, 0, Duration::ZERO));
@@ -100,7 +106,7 @@ fn run_all(seeds: Range<u64>, sessions_max: u64, plan: fn(&mut Random) -> Plan) 
     all.into_inner().unwrap()
 }
 
-/// Runs a relay for each seed, or for the one that the environment asks for.
+/// Runs a relay for each seed, or only for the seed in `SIMULATION_SEED`.
 fn run_seeds(seeds: Range<u64>) {
     let seeds = number("SIMULATION_SEED").map_or(seeds, |seed| seed..seed + 1);
     let (relays, sessions, _) = run_all(seeds, u64::MAX, Plan::any);
@@ -108,13 +114,13 @@ fn run_seeds(seeds: Range<u64>) {
 }
 
 #[test]
-fn seeds_of_every_order_of_events_keep_every_promise() {
+fn random_relays_of_some_seeds_keep_every_promise() {
     run_seeds(0..SEEDS);
 }
 
 #[test]
 #[ignore = "takes minutes"]
-fn seeds_of_every_order_of_events_keep_every_promise_for_long() {
+fn random_relays_of_many_seeds_keep_every_promise() {
     run_seeds(SEEDS..SEEDS + number("SIMULATION_SEEDS").unwrap_or(MANY_SEEDS));
 }
 

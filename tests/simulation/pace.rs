@@ -1,4 +1,4 @@
-//! When a channel copies and when it splices, and what it tells of itself meanwhile.
+//! The choice of a channel between copying and splicing, and the bulk and movement that it reports.
 
 use std::cell::RefCell;
 use std::io;
@@ -24,7 +24,7 @@ struct Bench {
     from: Connection,
     to: Connection,
     calls: Vec<Call>,
-    /// What every splice from the socket comes to.
+    /// The error of every splice from the socket; `None`: it succeeds.
     fill_error: Option<Errno>,
 }
 
@@ -58,7 +58,7 @@ struct Run {
 }
 
 impl Run {
-    /// A channel to a connection that has room for so many bytes.
+    /// Returns a channel to a connection with room for `room` bytes.
     fn new(pipes: Pipes, room: u64) -> Self {
         let bench = Rc::new(RefCell::new(Bench {
             from: Connection::new(Side::Requester, false, PLENTY, PLENTY, 0),
@@ -75,7 +75,7 @@ impl Run {
         }
     }
 
-    /// A channel that has come to splice.
+    /// Returns a channel that has gone over to splicing.
     fn splicing() -> Self {
         let mut run = Self::new(Pipes::new(PIPES_BYTES_MAX), PLENTY);
         for _ in 0..FULL_READS_BEFORE_SPLICING {
@@ -100,7 +100,7 @@ impl Run {
         })
     }
 
-    /// Lets so many bytes arrive and pass; whether they were spliced.
+    /// Makes `count` bytes arrive, and has the channel deliver them. Returns whether it spliced them.
     fn carries(&mut self, count: u64) -> bool {
         let delivered = self.channel.delivered();
         {
@@ -144,7 +144,7 @@ fn only_thin_splices_in_a_row_lead_back_to_copying() {
 }
 
 #[test]
-fn a_channel_is_known_for_bulk_from_the_last_full_read_before_splicing_until_it_thins_out() {
+fn a_channel_is_bulk_from_the_last_full_read_before_splicing_until_it_thins_out() {
     let mut run = Run::new(Pipes::new(PIPES_BYTES_MAX), PLENTY);
     for _ in 1..FULL_READS_BEFORE_SPLICING {
         assert!(!run.channel.is_bulk());
@@ -160,7 +160,7 @@ fn a_channel_is_known_for_bulk_from_the_last_full_read_before_splicing_until_it_
 }
 
 #[test]
-fn without_pipes_bulk_is_copied_and_still_known_for_bulk() {
+fn without_pipes_bulk_is_copied_and_still_counts_as_bulk() {
     let mut run = Run::new(Pipes::new(0), PLENTY);
     for _ in 0..=u8::MAX {
         assert!(!run.carries(BUF));
@@ -180,7 +180,7 @@ fn after_a_refused_splice_every_channel_copies_for_a_while() {
 }
 
 #[test]
-fn a_splice_that_fails_is_told_at_once_and_what_is_left_comes_after_the_cut() {
+fn a_failed_splice_is_reported_at_once_and_the_bytes_left_behind_come_after_the_cut() {
     let mut run = Run::splicing();
     let before = run.channel.delivered();
     {

@@ -1,4 +1,4 @@
-//! What one simulated relay is like: its pool, who comes, and how it ends.
+//! The plan of one simulated relay: its pool, its load and its end.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tcprelay::internal::session::Timeouts;
 use tcprelay_model::random::Random;
 use tcprelay_model::world::Load;
 
-/// The sessions of a busy gateway.
+/// The kinds of sessions on a busy gateway.
 const BUSY: [Load; 32] = {
     let mut loads = [Load::Light; 32];
     loads[0] = Load::Interactive;
@@ -16,33 +16,33 @@ const BUSY: [Load; 32] = {
     loads
 };
 
-/// The sessions of a jammed one.
+/// The kinds of sessions on a jammed gateway.
 const CROWDED: [Load; 4] = [Load::Bulk, Load::Bulk, Load::Interactive, Load::Any];
 
-/// A relay's life.
+/// The plan of a relay's life.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub settings: Settings,
-    /// Connections that are made to it.
+    /// Requesters that connect.
     pub arrivals: u64,
-    /// The longest time between two of them, in microseconds; at least 1.
+    /// The longest time between two arrivals, in microseconds; at least 1.
     pub gap: u64,
-    /// The kinds of sessions.
+    /// The kinds of sessions, each as likely as its share of the list.
     pub loads: &'static [Load],
     /// Targets beside the first one.
     pub backups: u8,
-    /// Different sources of connections.
+    /// Addresses that requesters connect from.
     pub sources: u64,
-    /// Reports that one turn takes.
+    /// Reports that one turn takes from the kernel.
     pub events_per_turn: usize,
     pub accepts_per_turn: usize,
-    /// Descriptors for sockets.
+    /// Descriptors for sockets; a session takes two.
     pub descriptors: usize,
-    /// The longest time that a turn takes beside moving bytes, in microseconds; at least 1.
+    /// The longest time that a turn takes besides moving bytes, in microseconds; at least 1.
     pub turn: u64,
-    /// Whether all that comes at a time is reported at a time.
+    /// All events that are due at a time are reported in the same turn.
     pub in_batches: bool,
-    /// Of this number of connects one cannot begin, and of this number of registrations one fails; 0: none.
+    /// One in this many connects cannot begin, and one in this many registrations fails; 0: none.
     pub faults: u64,
     pub finish: Finish,
 }
@@ -50,21 +50,21 @@ pub struct Plan {
 /// How the relay ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finish {
-    /// It drains when all have come.
+    /// It drains once all requesters were accepted.
     Late,
     /// It drains at this time.
     Drain(Duration),
-    /// It stops at this time, drained or not.
+    /// It stops at this time, with or without sessions.
     Stop(Duration),
 }
 
 impl Plan {
-    /// Any relay.
+    /// Returns a random relay, and now and then a jammed one.
     pub fn any(random: &mut Random) -> Self {
         if random.once_in(50) { Self::jam(random) } else { Self::random(random) }
     }
 
-    /// A small relay.
+    /// Returns a random relay, mostly a small one.
     fn random(random: &mut Random) -> Self {
         use Load::{Any, Bulk, Interactive, Light};
         let mixtures: [&[Load]; 6] =
@@ -105,7 +105,7 @@ impl Plan {
         }
     }
 
-    /// A relay with more to do than its turns can hold: sessions come due while they wait for theirs.
+    /// Returns a relay with more to do than its turns can hold. Sessions expire while they wait to be served.
     fn jam(random: &mut Random) -> Self {
         let calm = Self::random(random);
         let sessions = 30;
@@ -128,10 +128,10 @@ impl Plan {
         }
     }
 
-    /// A busy gateway of the usual size.
+    /// Returns a busy gateway of the usual size.
     pub fn busy(random: &mut Random) -> Self {
         let arrivals = 10_000;
-        // By day and by night.
+        // Two gaps of the day, and one of the night.
         let gap = random.pick(&[3_000, 6_000, 400_000]);
         let end = Duration::from_micros(arrivals * gap * 3 / 8);
         Self {

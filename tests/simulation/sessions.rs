@@ -1,4 +1,4 @@
-//! How one session ends: an abort with its grace, a stop, the idle timeout.
+//! One session by itself: the grace of its abort, its stop, its idle timeout, and its use of scarce pipes.
 
 use std::cell::RefCell;
 use std::io;
@@ -17,7 +17,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const PLENTY: u64 = 1_000_000;
 const BUF: usize = 100;
 
-/// Both connections of a session, to which nothing happens by itself.
+/// Both connections of a session. Only the test makes something happen to them.
 struct Pair([Connection; 2]);
 
 impl Sockets for Pair {
@@ -44,7 +44,7 @@ struct Run {
 }
 
 impl Run {
-    /// A session that relays, between connections with room for so many bytes.
+    /// Returns a session that relays between connections with room for `room` bytes each.
     fn new(idle: Duration, room: u64) -> Self {
         let mut run = Self::connecting(idle, room);
         let now = run.origin;
@@ -65,14 +65,14 @@ impl Run {
     }
 
     fn session(&mut self) -> &mut Session<Scripted<Pair>> {
-        self.session.as_mut().expect("it lives")
+        self.session.as_mut().expect("the session lives")
     }
 
     fn connection<T>(&self, side: Side, act: impl FnOnce(&mut Connection) -> T) -> T {
         act(self.pair.borrow_mut().connection_of(side))
     }
 
-    /// Lets the session work, with all that is reported of its sockets.
+    /// Notes all that is reported of the sockets, and lets the session work.
     fn work(&mut self) -> Verdict {
         for side in Side::BOTH {
             let report = self.connection(side, Connection::report);
@@ -82,7 +82,7 @@ impl Run {
     }
 
     fn call(&mut self, call: impl FnOnce(&mut Session<Scripted<Pair>>, &mut Turn<'_>) -> Verdict) -> Verdict {
-        let session = self.session.as_mut().expect("it lives");
+        let session = self.session.as_mut().expect("the session lives");
         let mut turn = Turn::new(self.origin + self.now, self.timeouts, &mut self.pipes, false);
         let verdict = call(session, &mut turn);
         if verdict == Verdict::End
@@ -93,7 +93,7 @@ impl Run {
         verdict
     }
 
-    /// Lets time pass until then, and the timer fire; false if the session ends before.
+    /// Advances the clock to `then`, and fires the timer on the way. Returns false if the session has ended.
     fn lives_until(&mut self, then: Duration) -> bool {
         while self.session.is_some() {
             let timeouts = self.timeouts;
@@ -102,14 +102,15 @@ impl Run {
                 self.now = then;
                 return true;
             }
-            assert!(deadline > self.now || self.now.is_zero(), "the timer fires again and again");
+            assert!(deadline > self.now || self.now.is_zero(), "the timer fires twice at the same time");
             self.now = deadline;
             self.call(Session::expire);
         }
         false
     }
 
-    /// The requester sends so many bytes, the target's kernel acknowledges none, and the requester dies.
+    /// Returns a session whose requester has sent `bytes` bytes and then reset. The target has acknowledged
+    /// none of them.
     fn aborting(idle: Duration, bytes: u64) -> Self {
         let mut run = Self::new(idle, PLENTY);
         run.connection(Side::Requester, |requester| requester.arrive(bytes, false));
@@ -128,21 +129,21 @@ impl Run {
 fn each_acknowledged_byte_renews_the_grace_of_an_abort() {
     let mut run = Run::aborting(60 * SECOND, 1_000);
     for second in 1..=20 {
-        assert!(run.lives_until(second * SECOND), "it gave up at {:?}", run.now);
+        assert!(run.lives_until(second * SECOND), "the abort gave up at {:?}", run.now);
         run.connection(Side::Target, |target| target.acknowledge(1));
     }
-    assert!(run.lives_until(20 * SECOND + ABORT_GRACE), "it gave up at {:?}", run.now);
-    assert!(!run.lives_until(20 * SECOND + ABORT_GRACE + 2 * ABORT_LOOK), "it does not give up");
+    assert!(run.lives_until(20 * SECOND + ABORT_GRACE), "the abort gave up at {:?}", run.now);
+    assert!(!run.lives_until(20 * SECOND + ABORT_GRACE + 2 * ABORT_LOOK), "the abort does not give up");
     assert_eq!(run.closed(Side::Target), Some(Closed::Reset));
 }
 
 #[test]
 fn the_grace_of_an_abort_ends_at_the_idle_timeout_at_the_latest() {
     let mut run = Run::aborting(SECOND, 1_000);
-    assert!(run.lives_until(SECOND * 9 / 10), "it gave up at {:?}", run.now);
+    assert!(run.lives_until(SECOND * 9 / 10), "the abort gave up at {:?}", run.now);
     run.connection(Side::Target, |target| target.acknowledge(1));
-    assert!(run.lives_until(SECOND * 19 / 10), "it gave up at {:?}", run.now);
-    assert!(!run.lives_until(SECOND * 19 / 10 + 2 * ABORT_LOOK), "it does not give up");
+    assert!(run.lives_until(SECOND * 19 / 10), "the abort gave up at {:?}", run.now);
+    assert!(!run.lives_until(SECOND * 19 / 10 + 2 * ABORT_LOOK), "the abort does not give up");
 }
 
 #[test]
@@ -162,8 +163,8 @@ fn an_abort_with_an_unknown_queue_waits_out_the_grace() {
     run.connection(Side::Target, |target| target.acknowledge(10));
     run.connection(Side::Requester, |requester| requester.fail(Errno::CONNRESET));
     assert_eq!(run.work(), Verdict::Wait);
-    assert!(run.lives_until(ABORT_GRACE - ABORT_LOOK), "it gave up at {:?}", run.now);
-    assert!(!run.lives_until(ABORT_GRACE + ABORT_LOOK), "it does not give up");
+    assert!(run.lives_until(ABORT_GRACE - ABORT_LOOK), "the abort gave up at {:?}", run.now);
+    assert!(!run.lives_until(ABORT_GRACE + ABORT_LOOK), "the abort does not give up");
 }
 
 #[test]
@@ -192,8 +193,8 @@ fn each_written_byte_renews_the_grace_of_an_abort_with_an_unknown_queue() {
     assert!(run.lives_until(SECOND));
     run.connection(Side::Target, |target| target.acknowledge(10));
     assert_eq!(run.work(), Verdict::Wait);
-    assert!(run.lives_until(SECOND + ABORT_GRACE - ABORT_LOOK), "it gave up at {:?}", run.now);
-    assert!(!run.lives_until(SECOND + ABORT_GRACE + ABORT_LOOK), "it does not give up");
+    assert!(run.lives_until(SECOND + ABORT_GRACE - ABORT_LOOK), "the abort gave up at {:?}", run.now);
+    assert!(!run.lives_until(SECOND + ABORT_GRACE + ABORT_LOOK), "the abort does not give up");
 }
 
 #[test]
@@ -204,12 +205,12 @@ fn an_abort_ends_as_soon_as_the_other_side_dies_as_well() {
 }
 
 #[test]
-fn the_last_bytes_of_a_dead_side_are_delivered_even_if_no_report_spoke_of_them() {
-    // An urgent byte makes a read short, with that byte behind it.
+fn the_last_bytes_of_a_dead_side_are_delivered_even_if_they_were_not_reported() {
+    // A read stops short in front of an urgent byte.
     for urgent in [false, true] {
         let mut run = Run::new(60 * SECOND, PLENTY);
         assert_eq!(run.work(), Verdict::Wait);
-        // The target answers and dies, and the relay meets its death by a write.
+        // The target answers and resets. The relay learns of the reset by a write.
         run.connection(Side::Target, |target| {
             target.arrive(10, urgent);
             target.fail(Errno::CONNRESET);
@@ -239,7 +240,7 @@ fn the_last_eof_travels_even_if_its_sender_has_died_since() {
 }
 
 #[test]
-fn a_stop_resets_each_side_without_its_eof_and_leaves_a_complete_side_clean() {
+fn a_stop_resets_each_side_without_its_eof_and_closes_a_complete_side_cleanly() {
     let mut run = Run::new(60 * SECOND, PLENTY);
     run.connection(Side::Requester, |requester| {
         requester.arrive(1_000, false);
@@ -253,7 +254,7 @@ fn a_stop_resets_each_side_without_its_eof_and_leaves_a_complete_side_clean() {
 }
 
 #[test]
-fn a_stop_resets_both_sides_of_a_stream_that_goes_on() {
+fn a_stop_resets_both_sides_of_a_session_that_connects_or_relays() {
     for connecting in [false, true] {
         let mut run = Run::new(60 * SECOND, PLENTY);
         if connecting {
@@ -267,7 +268,7 @@ fn a_stop_resets_both_sides_of_a_stream_that_goes_on() {
 }
 
 #[test]
-fn an_idle_session_ends_in_order_unless_bytes_are_left() {
+fn an_idle_session_closes_cleanly_unless_bytes_are_left() {
     let ends = |prepare: fn(&mut Run)| {
         let mut run = Run::new(SECOND, 10);
         assert_eq!(run.work(), Verdict::Wait);
@@ -276,26 +277,26 @@ fn an_idle_session_ends_in_order_unless_bytes_are_left() {
         [run.closed(Side::Requester).unwrap(), run.closed(Side::Target).unwrap()]
     };
     assert_eq!(ends(|_| ()), [Closed::Orderly; 2]);
-    // All has arrived.
+    // All bytes were acknowledged.
     let arrived = ends(|run| {
         run.connection(Side::Requester, |requester| requester.arrive(5, false));
         run.work();
         run.connection(Side::Target, |target| target.acknowledge(5));
     });
     assert_eq!(arrived, [Closed::Orderly; 2]);
-    // Bytes stand still in the kernel.
+    // Bytes are left in the target's send queue.
     let queued = ends(|run| {
         run.connection(Side::Requester, |requester| requester.arrive(5, false));
         run.work();
     });
     assert_eq!(queued, [Closed::Orderly, Closed::Reset]);
-    // Bytes are held here.
+    // Bytes are left in the session's buffer.
     let held = ends(|run| {
         run.connection(Side::Requester, |requester| requester.arrive(15, false));
         run.work();
     });
     assert_eq!(held, [Closed::Orderly, Closed::Reset]);
-    // Bytes were reported, and not read.
+    // Bytes were reported but not read.
     let unread = ends(|run| {
         run.connection(Side::Requester, |requester| requester.arrive(5, false));
         let report = run.connection(Side::Requester, Connection::report).unwrap();
@@ -304,14 +305,14 @@ fn an_idle_session_ends_in_order_unless_bytes_are_left() {
     assert_eq!(unread[1], Closed::Reset);
 }
 
-/// Reports room, and lets the session work until it waits.
+/// Lets the session work with these pipes until it waits.
 fn pump(run: &mut Run, pipes: &mut Pipes) {
     std::mem::swap(&mut run.pipes, pipes);
     while run.work() == Verdict::Again {}
     std::mem::swap(&mut run.pipes, pipes);
 }
 
-/// A session that has come to splice.
+/// Returns a session that has gone over to splicing.
 fn splicing(room: u64, pipes: &mut Pipes) -> Run {
     let mut run = Run::new(60 * SECOND, room);
     assert!(!run.session().is_bulk());
@@ -328,7 +329,7 @@ fn splicing(room: u64, pipes: &mut Pipes) -> Run {
 fn beside_any_number_of_stalled_sessions_a_live_one_still_splices() {
     const MAX: usize = 3;
     let mut pipes = Pipes::new(MAX * PIPE_BYTES_MIN);
-    // Their readers stand still, with more to be delivered than a buffer holds.
+    // Their readers have stopped, with more bytes to come than a buffer holds.
     let mut stalled = Vec::new();
     for _ in 0..4 * MAX {
         let mut run = splicing(20_000, &mut pipes);
@@ -350,7 +351,7 @@ fn beside_any_number_of_stalled_sessions_a_live_one_still_splices() {
         let fills = live.connection(Side::Requester, |requester| requester.fills()) - calls;
         let moved = live.connection(Side::Target, |target| target.written()) - before;
         assert!(fills > 0 && moved == 5_000, "{fills} splices, {moved} bytes");
-        assert!(pipes.held() < MAX, "the last pipe is held");
+        assert!(pipes.held() < MAX, "the last pipe is not given back");
     }
 }
 
@@ -361,11 +362,11 @@ fn the_leftover_of_a_scarce_pipe_goes_into_the_buffer() {
     let other: Pipe = pipes.take().unwrap();
     assert!(pipes.are_scarce());
     pipes.put_back(other);
-    // With a second pipe at hand it takes more than there is room for.
+    // While two pipes are left, the session takes more than the target has room for.
     run.connection(Side::Requester, |requester| requester.arrive(20_000 + BUF as u64 / 2, false));
     pump(&mut run, &mut pipes);
     assert_eq!(run.connection(Side::Target, |target| target.written()) % 100, 0);
-    assert_eq!(pipes.held(), 0, "a scarce pipe is held for less than a buffer");
+    assert_eq!(pipes.held(), 0, "a scarce pipe is held for bytes that fit the buffer");
     run.connection(Side::Target, |target| target.acknowledge(target.unacknowledged()));
     pump(&mut run, &mut pipes);
     let (arrived, written) = (

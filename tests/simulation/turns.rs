@@ -1,4 +1,5 @@
-//! What must be true of each turn, whatever the load: who is served, how soon, and for how many bytes.
+//! The judgement of each turn, whatever the load: which sessions are served, how soon, and for how many
+//! bytes.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -14,14 +15,14 @@ use tcprelay_model::world::SIDES;
 use super::host::{Edge, Socket};
 use super::verdict::LATEST;
 
-/// Sessions from which on a look at all of them in each turn is dear.
+/// The number of sessions from which on looking at all of them in each turn takes too long.
 pub const LARGE: usize = 100;
 
 /// Watches the turns of one pool.
 pub struct Turns {
     timeouts: Timeouts,
     turn: u64,
-    /// The bytes that each session had taken when timers began to fire, and the calls it had made.
+    /// The bytes that each session had taken before timers fired, and the calls that it had made.
     before_expire: Vec<(u64, [u64; 2], u64)>,
     /// The sessions that worked when their timer fired, and have not been served since.
     caught_up: HashSet<u64>,
@@ -29,16 +30,16 @@ pub struct Turns {
     left: Vec<usize>,
     /// The sessions that were queued when this turn's work began.
     queued: Vec<Queued>,
-    /// For each session that was queued and not served: the turns that it has waited, and those that
+    /// For each session that was queued and not served, the turns that it has waited and the most that
     /// it may wait.
     waits: HashMap<u64, (usize, usize)>,
-    /// The sessions that worked on interactive traffic lately, and when.
+    /// The sessions that carried interactive traffic lately, and when.
     interactive: HashMap<u64, Duration>,
     /// Bytes moved in this turn.
     moved: u64,
 }
 
-/// A queued session.
+/// A queued session, as it was before work.
 #[derive(Clone, Copy)]
 struct Queued {
     key: usize,
@@ -56,15 +57,15 @@ impl Queued {
             && pool.queues().contains(self.key)
     }
 
-    /// It has met the death of a side in this turn.
+    /// Returns whether the session has begun to abort, or has ended, in this turn.
     fn aborts_now(&self, pool: &Pool<Socket>, edge: &Edge) -> bool {
         let (case, session) = (&edge.cases[&self.serial], pool.slots().get(self.key));
         let is_over = case.end.is_some() || session.is_some_and(|session| phase(session) == Progress::Ending);
         is_over && case.history.aborted.is_none()
     }
 
-    /// It has worked in this turn. Where it asks for another turn at once, it has moved bytes, or its
-    /// target has just answered.
+    /// Returns whether the session has worked in this turn. If it is still queued, it must have moved
+    /// bytes, or its target must just have answered.
     fn is_served(&self, pool: &Pool<Socket>, edge: &Edge) -> bool {
         let case = &edge.cases[&self.serial];
         !self.is_queued_now(pool)
@@ -73,7 +74,7 @@ impl Queued {
     }
 }
 
-/// What a session does: connecting, relaying, ending.
+/// Returns how far a session has come.
 pub fn phase(session: &Session<Socket>) -> Progress {
     session.live(Instant::now()).phase
 }
@@ -83,7 +84,7 @@ pub fn phase(session: &Session<Socket>) -> Progress {
 enum Lately {
     Yes,
     No,
-    /// One may take it for either.
+    /// Either answer is right.
     Maybe,
 }
 
@@ -102,7 +103,7 @@ impl Turns {
         }
     }
 
-    /// Looks at the sessions that are queued: those of `noted` keys, and those that were before.
+    /// Notes the queued sessions: those with keys in `noted`, and those left from the turn before.
     pub fn begin_work(&mut self, pool: &Pool<Socket>, edge: &Edge, noted: impl Iterator<Item = usize>) {
         let slots = pool.slots();
         let mut keys: Vec<_> = if slots.len() < LARGE {
@@ -117,7 +118,7 @@ impl Turns {
             let serial = session.identity().serial.get();
             let traffic = pool.queues().traffic(key)?;
             let is_right = (traffic == Traffic::Bulk) == session.is_bulk();
-            // One that caught up after it was queued keeps its place.
+            // A session that caught up after it was queued keeps its place. In a large pool, that is not tracked.
             let keeps_place = self.caught_up.contains(&serial) || slots.len() >= LARGE;
             assert!(is_right || keeps_place, "session {serial} is queued as {traffic:?}");
             let taken = edge.taken_of(serial);
@@ -127,6 +128,7 @@ impl Turns {
         self.queued = queued.collect();
     }
 
+    /// Judges the work of this turn.
     pub fn end_work(&mut self, pool: &Pool<Socket>, edge: &Edge) {
         let (mut sums, mut largest) = ([0; 2], [0; 2]);
         for queued in &self.queued {
@@ -157,7 +159,7 @@ impl Turns {
             if queued.traffic == Traffic::Interactive && !is_served {
                 assert!(
                     sums[interactive] >= INTERACTIVE_BYTES_PER_TURN,
-                    "session {} is interactive and must wait, after {} bytes of others",
+                    "interactive session {} must wait after only {} bytes of others",
                     queued.serial,
                     sums[interactive]
                 );
@@ -165,7 +167,7 @@ impl Turns {
             if queued.traffic == Traffic::Bulk && !is_served && lately == Lately::No {
                 assert!(
                     sums[bulk] >= 2 * SHARE as u64,
-                    "session {} is bulk and must wait, after {} bytes of others",
+                    "bulk session {} must wait after only {} bytes of others",
                     queued.serial,
                     sums[bulk]
                 );
@@ -174,7 +176,7 @@ impl Turns {
         }
     }
 
-    /// A session takes its share at most.
+    /// Asserts that a session takes its share at most, and that bulk without interactive traffic uses it all.
     fn judge_session(queued: Queued, pool: &Pool<Socket>, edge: &Edge, lately: Lately) {
         let world = edge.cases[&queued.serial].world.borrow();
         let taken = [0, 1].map(|at| world.connection(SIDES[at]).taken() - queued.taken[at]);
@@ -182,8 +184,8 @@ impl Turns {
             (Traffic::Bulk, Lately::Yes) => SHARE_BESIDE_INTERACTIVE,
             _ => SHARE,
         };
-        // The last take begins below the share, and takes no more than a share or a pipe. A session that
-        // begins to abort looks once more for what the dead side left behind.
+        // The last take begins below the share, and brings no more than a share or a pipe. A session that
+        // begins to abort takes once more, the bytes that the dead side left behind.
         let aborts = if queued.aborts_now(pool, edge) { 2 } else { 1 };
         let most = (aborts * (share + share.min(PIPE_BYTES_MAX))) as u64;
         assert!(
@@ -191,7 +193,7 @@ impl Turns {
             "session {} took {taken:?} bytes of {share} in a turn, interactive traffic lately: {lately:?}",
             queued.serial
         );
-        // Alone with its like, a bulk session gets the whole share: it does not stop before.
+        // Without interactive traffic, a bulk session does not stop before its whole share is used.
         let goes_on = queued.is_queued_now(pool) && taken.iter().any(|&taken| taken > 0);
         if queued.traffic == Traffic::Bulk && lately == Lately::No && goes_on {
             assert!(
@@ -202,7 +204,8 @@ impl Turns {
         }
     }
 
-    /// The queues are fair: who is queued waits no longer than those who came before work.
+    /// Asserts that the queues are fair. A session waits for no more turns than sessions were queued when it
+    /// began to wait.
     fn judge_wait(&mut self, queued: &Queued, is_served: bool, pool: &Pool<Socket>) {
         if is_served {
             self.waits.remove(&queued.serial);
@@ -212,10 +215,10 @@ impl Turns {
         let length = pool.queues().len(queued.traffic);
         let (turns, most) = self.waits.entry(queued.serial).or_insert((0, length));
         *turns += 1;
-        assert!(*turns <= *most, "session {} waits for its {turns}th turn", queued.serial);
+        assert!(*turns <= *most, "session {} has waited for {turns} turns", queued.serial);
     }
 
-    /// Whether the bulk sessions of this turn had to leave room for interactive traffic.
+    /// Returns whether the bulk sessions of this turn had to leave room for interactive traffic.
     fn lately(&mut self, pool: &Pool<Socket>, edge: &Edge) -> Lately {
         let now = edge.now();
         for queued in &self.queued {
@@ -229,7 +232,7 @@ impl Turns {
             return Lately::Maybe;
         }
         self.interactive.retain(|_, &mut at| now < at + INTERACTIVE_LINGER);
-        // A session that is bulk by now only paused.
+        // A session that is bulk by now had only paused.
         let are_bulk = self.interactive.keys().map(|serial| {
             let session = edge.cases.get(serial).and_then(|case| pool.slots().get(case.key?))?;
             (session.is_bulk() || !bulk.contains(serial)).then_some(session.is_bulk())
@@ -244,6 +247,7 @@ impl Turns {
         }
     }
 
+    /// Notes the bytes taken and the calls made before timers fire.
     pub fn begin_expire(&mut self, pool: &Pool<Socket>, edge: &Edge) {
         if pool.slots().len() < LARGE {
             let serials = pool.slots().iter_from(0).map(|(_, session)| session.identity().serial.get());
@@ -252,14 +256,14 @@ impl Turns {
         }
     }
 
-    /// No timer waits long for its turn, and a session that catches up takes a small share.
+    /// Asserts that no timer is long overdue, and that a session that catches up takes a small share only.
     pub fn end_expire(&mut self, pool: &Pool<Socket>, edge: &Edge, now: Instant) {
         self.turn += 1;
         let looks = pool.slots().len() < LARGE || self.turn.is_multiple_of(64);
         let first = if looks { 0 } else { usize::MAX };
         for (_, session) in pool.slots().iter_from(first) {
             let deadline = session.deadline(self.timeouts);
-            assert!(now < deadline + LATEST, "a timer waits for {:?}", now - deadline);
+            assert!(now < deadline + LATEST, "a timer is overdue by {:?}", now - deadline);
         }
         for (serial, before, calls) in std::mem::take(&mut self.before_expire) {
             if edge.calls_of(serial) > calls {
@@ -268,7 +272,7 @@ impl Turns {
             let after = edge.taken_of(serial);
             let taken = [after[0] - before[0], after[1] - before[1]];
             self.moved += taken.iter().sum::<u64>();
-            // Twice that where it begins to abort.
+            // The small share and its last take, both once more where the session begins to abort.
             let most = 4 * SHARE_BESIDE_INTERACTIVE as u64;
             assert!(
                 taken.iter().all(|&taken| taken < most),
@@ -277,7 +281,7 @@ impl Turns {
         }
     }
 
-    /// Bytes moved since the last call.
+    /// Returns the bytes moved since the last call.
     pub fn take_moved(&mut self) -> u64 {
         std::mem::take(&mut self.moved)
     }

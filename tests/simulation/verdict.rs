@@ -1,4 +1,4 @@
-//! What must be true of every session: while the relay waits, and when all is over.
+//! The judgement of each session: whenever the relay waits, and once the session is over.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ const ECONNRESET: i32 = Errno::CONNRESET.raw_os_error();
 /// The longest that a timer may wait for its turn.
 pub const LATEST: Duration = Duration::from_millis(100);
 
-/// A relay that waits must have nothing to do for a session: no further event may be needed for what
-/// could be done now.
+/// Asserts that a waiting relay has nothing left to do for a session. Work that could be done now must
+/// not depend on another event.
 pub fn at_rest(world: &World, phase: Progress) {
     for side in SIDES {
         let (from, to) = (world.connection(side), world.connection(!side));
@@ -28,9 +28,9 @@ pub fn at_rest(world: &World, phase: Progress) {
             continue;
         }
         if phase == Progress::Relaying {
-            assert!(!from.has_unseen_error(), "the {side:?} has been reset, and nobody looks");
+            assert!(!from.has_unseen_error(), "the relay misses the error of the {side:?}");
         }
-        // An aborted session delivers what the dead side had sent, and nothing to the dead side.
+        // An aborting session delivers the dead side's bytes, and nothing to the dead side.
         if from.is_dead() != (phase == Progress::Ending) {
             continue;
         }
@@ -44,13 +44,13 @@ pub fn at_rest(world: &World, phase: Progress) {
             if phase == Progress::Ending {
                 continue;
             }
-            assert!(!from.end_arrived() || end_known, "the end of the {side:?} is not known");
-            assert!(!end_known || to.is_write_shut(), "the end of the {side:?} does not travel");
+            assert!(!from.end_arrived() || end_known, "the relay misses the EOF of the {side:?}");
+            assert!(!end_known || to.is_write_shut(), "the EOF of the {side:?} is not passed on");
         }
     }
 }
 
-/// Judges a session that is over, with its peers.
+/// Judges a session once it has ended and its peers are done.
 pub fn judge(case: &Case, targets: usize) {
     let world = case.world.borrow();
     let end = case.end.as_ref().expect("it has ended");
@@ -63,31 +63,31 @@ pub fn judge(case: &Case, targets: usize) {
     judge_time(&world, &case.history, end);
     if let Some(summary) = end.summary {
         let written = SIDES.map(|side| world.connection(side).written());
-        assert_eq!([summary.to_requester, summary.to_target], written, "the counts of bytes");
-        assert_eq!(summary.duration, end.at - case.history.began, "the duration");
+        assert_eq!([summary.to_requester, summary.to_target], written, "the byte counts of the summary");
+        assert_eq!(summary.duration, end.at - case.history.began, "the duration of the summary");
     }
     for side in SIDES {
         judge_side(&world, &case.history, end, side);
     }
 }
 
-/// Judges that a target was not reached.
+/// Asserts that the relay has given up a target for a good reason.
 pub fn judge_unreached(case: &Case, unreached: Unreached, now: Duration) {
     let world = case.world.borrow();
     if unreached.cause == Cause::ConnectTimeout {
         assert_eq!(world.answered, None, "the target has answered");
         let due = case.history.connecting + world.timeouts.connect;
-        assert!((due..=due + LATEST).contains(&now), "no answer at {now:?}");
+        assert!((due..=due + LATEST).contains(&now), "the connect timed out at {now:?}, due at {due:?}");
         return;
     }
-    // A target that answers and dies at once may be taken for one that refuses. But a reset or a broken
-    // pipe says that there was a connection.
+    // A target that answers and resets at once may be mistaken for one that refuses. But ECONNRESET and
+    // EPIPE show that there was a connection.
     let target = world.connection(Side::Target);
     assert!(target.is_dead() && target.written() + target.taken() == 0, "the target has not refused");
     assert!(!matches!(unreached.errno, Some(EPIPE | ECONNRESET)), "the target had answered");
 }
 
-/// Names the session whose judgement fails.
+/// Prints the session whose judgement fails.
 struct Named<'a>(&'a Case);
 
 impl Drop for Named<'_> {
@@ -99,7 +99,7 @@ impl Drop for Named<'_> {
     }
 }
 
-/// The side that was first seen to end names the cause.
+/// Asserts that the side that was first seen to end is the cause.
 fn judge_cause(world: &World, end: &End) {
     let errno = end.summary.and_then(|summary| summary.errno);
     let mut seen: Vec<_> = SIDES
@@ -113,7 +113,7 @@ fn judge_cause(world: &World, end: &End) {
     seen.sort_unstable_by_key(|&(clock, ..)| clock);
     let cause = end.cause;
     let [reads, writes] = [|side| Some(Cause::ReadClosure(side)), |side| Some(Cause::WriteClosure(side))];
-    let told = |&(_, side, seen): &(u64, Side, Seen)| match seen {
+    let explains = |&(_, side, seen): &(u64, Side, Seen)| match seen {
         Seen::End | Seen::Told => cause == reads(side) && errno.is_none(),
         Seen::ReadError(error) => cause == reads(side) && errno == Some(error),
         // EPIPE after a short splice is taken for the reset that a splice swallows.
@@ -123,7 +123,7 @@ fn judge_cause(world: &World, end: &End) {
     };
     let hidden = |&(_, _, seen): &(u64, Side, Seen)| matches!(seen, Seen::Hidden(_) | Seen::Told);
     match cause {
-        // A connect that failed was judged when it did.
+        // A failed connect was judged when it failed.
         None
         | Some(
             Cause::ConnectTimeout
@@ -133,16 +133,16 @@ fn judge_cause(world: &World, end: &End) {
             | Cause::RelayNotStarted(_),
         ) => {}
         Some(Cause::ReadClosure(_) | Cause::WriteClosure(_)) => {
-            // What was hidden may show later than what was not.
+            // The relay may miss a hidden end. So the cause is the first open one, or a hidden one before it.
             let may_be =
                 seen.iter().take_while(|seen| hidden(seen)).chain(seen.iter().find(|seen| !hidden(seen)));
-            assert!(may_be.clone().any(told), "{cause:?} {errno:?} is blamed for {seen:?}");
+            assert!(may_be.clone().any(explains), "{cause:?} {errno:?} does not follow from {seen:?}");
         }
         Some(Cause::NoBuffer(_)) => panic!("there is memory"),
     }
 }
 
-/// Timeouts are never early, and not late.
+/// Asserts that timeouts are neither early nor late.
 fn judge_time(world: &World, history: &History, end: &End) {
     let idle = world.timeouts.idle;
     let at = end.at;
@@ -161,7 +161,7 @@ fn judge_time(world: &World, history: &History, end: &End) {
     }
 }
 
-/// What moved inside the kernel counts as well.
+/// Asserts that bytes which moved inside the kernel count for the idle timeout.
 fn judge_kernel_time(world: &World, history: &History, at: Duration) {
     let idle = world.timeouts.idle;
     let arrived = world.acknowledged.into_iter().max().unwrap_or_default();
@@ -171,23 +171,23 @@ fn judge_kernel_time(world: &World, history: &History, at: Duration) {
     if known && took > DELAYED_ACK_MAX + LATEST {
         assert!(at >= arrived + idle, "idle at {at:?}, but a byte arrived at {arrived:?}");
     }
-    // The last look may have waited for its turn, and the end as well.
+    // Both the last look and the end may have waited for their turn.
     let late = LATE_MAX.max(took / 20) + 2 * LATEST;
     let latest = history.moved.max(arrived).max(world.acknowledged_end) + idle + late;
-    assert!(at <= latest, "idle at {at:?}, though the last byte arrived at {arrived:?}");
+    assert!(at <= latest, "idle only at {at:?}, though the last byte arrived at {arrived:?}");
 }
 
-/// The grace of an abort runs from the last byte that the living side got.
+/// Asserts that an abort ends with its grace, which runs from the last byte that the living side got.
 fn judge_grace(world: &World, history: &History, at: Duration, aborted: Duration) {
     let grace = ABORT_GRACE.min(world.timeouts.idle);
     let arrived = world.acknowledged.into_iter().max().unwrap_or_default();
     let moved = history.moved.max(arrived).max(world.acknowledged_end).max(aborted);
-    // The look that saw it may have waited for its turn, and the end as well.
+    // Both the look that saw that byte and the end may have waited for their turn.
     let latest = moved + grace + ABORT_LOOK + 2 * LATEST;
     assert!(at <= latest, "aborted at {aborted:?}, moved at {moved:?}, ended at {at:?}");
 }
 
-/// What the peer on `side` has got and seen.
+/// Judges the bytes and the end that the peer on `side` has got.
 fn judge_side(world: &World, history: &History, end: &End, side: Side) {
     let (here, there) = (world.connection(side), world.connection(!side));
     let whole = here.preface() + there.arrived();
@@ -198,47 +198,47 @@ fn judge_side(world: &World, history: &History, end: &End, side: Side) {
     }
     if world.saw(side) == Some(Closed::Orderly) {
         let ended_in_order = there.end_arrived() && here.acknowledged() == whole;
-        // An idle session ends in order unless bytes are known to be left behind.
+        // An idle session closes cleanly unless bytes are known to be left behind.
         let known = here.preface() + there.taken();
         let idle = end.cause == Some(Cause::IdleTimeout)
             && here.acknowledged() == known
             && (known == whole || end.unreported[index(!side)]);
         assert!(
             ended_in_order || idle,
-            "the {side:?} sees a clean end after {} of {whole}",
+            "the {side:?} sees a clean end after {} of {whole} bytes",
             here.acknowledged()
         );
     }
     if end.cause == Some(Cause::IdleTimeout) && end.stuck[index(side)] && !here.is_dead() {
-        assert_eq!(here.closed(), Some(Closed::Reset), "bytes to the {side:?} stood still");
+        assert_eq!(here.closed(), Some(Closed::Reset), "bytes to the {side:?} stood still without a reset");
     }
     if relayed && !lost(here) && !lost(there) {
-        assert!(there.end_arrived(), "the session ended, but the {:?} has not", !side);
+        assert!(there.end_arrived(), "the session ended before the stream of the {:?}", !side);
         if world.is_reading(side) {
             assert_eq!(here.acknowledged(), whole, "the {side:?} does not get all bytes");
             assert_eq!(world.saw(side), Some(Closed::Orderly), "the {side:?} sees no clean end");
         }
     }
-    // What a dead connection had brought is delivered, unless the other side takes too long.
+    // The last bytes of a dead side are delivered, unless the other side takes too long.
     let grace = ABORT_GRACE.min(world.timeouts.idle);
     let acknowledged = Some(world.acknowledged[index(side)]).filter(|_| here.tells_queue());
     let moved = history.written[index(side)].max(acknowledged.unwrap_or_default());
     let gave_up = history.aborted.is_some_and(|aborted| end.at >= aborted.max(moved) + grace);
     if relayed && there.is_dead() && !lost(here) && !gave_up && world.is_reading(side) {
-        assert_eq!(here.acknowledged(), whole, "last words to the {side:?} are lost");
-        // An EOF that was known before the death is passed on, too.
+        assert_eq!(here.acknowledged(), whole, "the last bytes to the {side:?} are lost");
+        // An EOF that was known before the connection died is passed on, too.
         if matches!((there.seen(), there.told()), (Some((Seen::End, _)), _) | (_, Some((Seen::Told, _)))) {
-            assert_eq!(world.saw(side), Some(Closed::Orderly), "the end of the {:?} is lost", !side);
+            assert_eq!(world.saw(side), Some(Closed::Orderly), "the EOF of the {:?} is lost", !side);
         }
     }
 }
 
-/// The idle pipes after a relay's life are empty.
+/// Asserts that the idle pipes are empty once the relay has ended.
 pub fn judge_pipes(pipes: &mut Pipes) {
     loop {
         let made = pipes.bytes();
         let Some(pipe) = pipes.take() else { break };
-        assert!(pipe.read(&mut [0]).is_err(), "a pipe with bytes in it is in the pool");
+        assert!(pipe.read(&mut [0]).is_err(), "an idle pipe holds bytes");
         if pipes.bytes() > made {
             break;
         }

@@ -1,11 +1,11 @@
-//! The messages, in the words of the original, kept apart from the relay's own: a slip in one of the two
+//! The original's messages, written out again here rather than taken from the relay. So a slip in either copy
 //! shows.
 
 use std::io;
 
 use rustix::io::Errno;
 
-/// Number and text. Placeholders are filled by [`filled`].
+/// Number and text of each message. [`filled`] fills in the placeholders.
 const TEXTS: [(u8, &str); 39] = [
     (1, "Error: This system does not provide a high resolution timer."),
     (2, "Error: <fwd port> must be between 1 and 65535 inclusive."),
@@ -71,7 +71,7 @@ const TEXTS: [(u8, &str); 39] = [
 /// The last line of a relay that was asked to stop.
 pub const STOPPED: &str = "Stop signal received. This process will now terminate.";
 
-/// Message `number` of session `serial`, where requester and target both are 127.0.0.1.
+/// Returns message `number` of session `serial`, for a requester and a target at 127.0.0.1.
 pub fn message(number: u8, serial: u64) -> String {
     filled(
         number,
@@ -79,27 +79,27 @@ pub fn message(number: u8, serial: u64) -> String {
     )
 }
 
-/// Message `number` with these placeholders filled in.
+/// Returns message `number` with these placeholders filled in.
 pub fn filled(number: u8, values: &[(&str, &str)]) -> String {
     let (_, text) = TEXTS[usize::from(number) - 1];
-    // What is said of the command line names its arguments as the help does.
+    // Messages about the command line name its arguments as the help does, so the placeholders stay.
     if number <= 14 {
         return text.to_owned();
     }
     values.iter().fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
 }
 
-/// The words and the number of an error.
+/// Returns the system's words for an error, and its number, as the log writes them.
 pub fn reason(errno: Errno) -> String {
     io::Error::from(errno).to_string().replace("(os error ", "(error number ")
 }
 
-/// The line behind messages 19, 20 and 27 about a requester that is 127.0.0.1.
+/// Returns the line that follows messages 19, 20 and 27, for a requester at 127.0.0.1.
 pub fn connection_failed(errno: Errno) -> String {
     format!("The connection from 127.0.0.1 failed: {}.", reason(errno))
 }
 
-/// Whether `line` is a whole line of the catalogue, for any numbers in it and 127.0.0.1 for any address.
+/// Returns whether `line` is a whole line of the catalogue. Any number matches, and only the address 127.0.0.1.
 pub fn is_whole(line: &str) -> bool {
     let shape = shape(line);
     line == STOPPED
@@ -112,7 +112,7 @@ pub fn is_whole(line: &str) -> bool {
         })
 }
 
-/// The line with its numbers made equal.
+/// Returns the line with each number replaced by `#`.
 fn shape(line: &str) -> String {
     let mut shape = String::new();
     for character in line.replace("127.0.0.1", "<address>").chars() {
@@ -125,7 +125,7 @@ fn shape(line: &str) -> String {
     shape
 }
 
-/// How many lines this line says were dropped, if it says so.
+/// Returns the number of dropped lines that `line` reports, or None if it is another message.
 pub fn dropped(line: &str) -> Option<usize> {
     let text = " log lines were dropped because the log output was not read.";
     line.strip_suffix(text)

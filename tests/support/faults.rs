@@ -1,10 +1,9 @@
-//! System calls of the relay that fail, and limits that it runs into.
+//! Injects faults into the relay: system calls that fail, and resource limits.
 //!
-//! A filter or a limit has to be in place before the relay's first instruction, and what a process does
-//! between fork and exec cannot be written in safe code. So the test binary starts itself once more, as the
-//! launcher: it runs nothing but the test named `launcher` below, which puts the faults upon itself and
-//! becomes the relay. The test harness prints to its STDOUT on the way there; the relay's own STDOUT travels
-//! as the launcher's STDIN.
+//! A filter or a limit must be in place before the relay's first instruction, and safe code cannot run between
+//! fork and exec. So the test binary starts itself once more, as the launcher. It runs only the test `launcher`
+//! below, which applies the faults to its own process and executes the relay. The test harness prints to the
+//! launcher's STDOUT, so the relay's STDOUT is passed as the launcher's STDIN.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -23,11 +22,11 @@ use seccompiler::{
 
 use super::TCPRELAY;
 
-/// The variable that carries [`Faults`], and what those that carry the relay's arguments begin with.
+/// The environment variable with the [`Faults`], and the prefix of those with the relay's arguments.
 const FAULTS: &str = "TCPRELAY_TEST_FAULTS";
 const ARGUMENT: &str = "TCPRELAY_TEST_ARGUMENT_";
 
-/// A system call that can be made to fail.
+/// A system call that a test can make fail.
 #[derive(Clone, Copy)]
 pub enum Call {
     Socket,
@@ -39,7 +38,7 @@ pub enum Call {
     EpollControl,
     FileControl,
     IoControl,
-    /// `open`, which the C library does not use; no newer architecture has it.
+    /// `open`. The C library calls `openat` instead, and newer architectures lack `open`.
     #[cfg(target_arch = "x86_64")]
     Open,
     ProcessLimit,
@@ -49,7 +48,7 @@ pub enum Call {
     SendMsg,
 }
 
-/// All that a relay may write to a socket with.
+/// Every system call with which a relay may write to a socket.
 pub const WRITES: [Call; 4] = [Call::Write, Call::WriteV, Call::SendTo, Call::SendMsg];
 
 impl Call {
@@ -74,7 +73,7 @@ impl Call {
         }
     }
 
-    /// The numbers that newer architectures share.
+    /// Returns the call's number on newer architectures, which share their numbers.
     #[cfg(not(target_arch = "x86_64"))]
     const fn number(self) -> i64 {
         match self {
@@ -96,17 +95,17 @@ impl Call {
     }
 }
 
-/// A condition on an argument of a system call, counted from 0.
+/// A condition on an argument of a system call. Arguments count from 0.
 #[derive(Clone, Copy)]
 pub enum When {
     Is(u8, u32),
     AtLeast(u8, u32),
 }
 
-/// What is wrong in the relay's world.
+/// The faults that a relay runs under.
 #[derive(Clone, Default)]
 pub struct Faults {
-    /// One fault a line, in words that [`Faults::take`] reads again.
+    /// One fault a line, in the format that [`Faults::apply`] parses.
     lines: Vec<String>,
 }
 
@@ -115,7 +114,7 @@ impl Faults {
         Self::default()
     }
 
-    /// `call` fails with `errno` whenever all conditions hold.
+    /// Makes `call` fail with `errno` whenever all conditions hold.
     pub fn fail(mut self, call: Call, errno: Errno, when: &[When]) -> Self {
         let mut words = vec![format!("fail {} {}", call.number(), errno.raw_os_error())];
         words.extend(when.iter().map(|condition| match condition {
@@ -126,22 +125,22 @@ impl Faults {
         self
     }
 
-    /// At most this many descriptors, and no way to raise it.
+    /// Limits the relay to this many descriptors, soft and hard, so that it cannot raise the limit.
     pub fn descriptors(self, count: u64) -> Self {
         self.limit("descriptors", count)
     }
 
-    /// A soft limit of this many descriptors, which takes effect before any call fails.
+    /// Sets the soft limit of descriptors. It is set before the filters, which may make setting a limit fail.
     pub fn soft_descriptors(self, count: u64) -> Self {
         self.limit("soft-descriptors", count)
     }
 
-    /// No file grows past this many bytes.
+    /// Limits the size of every file that the relay writes, in bytes.
     pub fn file_size(self, bytes: u64) -> Self {
         self.limit("file-size", bytes)
     }
 
-    /// An address space of no more than this many bytes.
+    /// Limits the relay's address space, in bytes.
     pub fn address_space(self, bytes: u64) -> Self {
         self.limit("address-space", bytes)
     }
@@ -165,9 +164,9 @@ impl Faults {
         command.spawn().unwrap()
     }
 
-    /// Puts the faults upon this process.
-    fn take(text: &str) {
-        // The limits last: the filter's program still has to be built.
+    /// Applies the faults to this process.
+    fn apply(text: &str) {
+        // The limits come last, because building a filter takes memory.
         let mut limits = Vec::new();
         let mut filters = Vec::new();
         for line in text.lines() {
@@ -184,7 +183,7 @@ impl Faults {
             }
         }
         for words in filters {
-            take_filter(&words[1..]);
+            apply_filter(&words[1..]);
         }
         for (what, value) in limits {
             let resource = match what {
@@ -199,8 +198,9 @@ impl Faults {
     }
 }
 
-/// Takes a filter of its own for one system call: a filter has one errno, and the kernel asks all of them.
-fn take_filter(words: &[&str]) {
+/// Installs a filter for one system call. A filter has a single errno, so each call needs a filter of its own.
+/// The kernel evaluates all of them.
+fn apply_filter(words: &[&str]) {
     let call = words[0].parse().unwrap();
     let errno = words[1].parse().unwrap();
     let conditions: Vec<_> = words[2..]
@@ -216,7 +216,7 @@ fn take_filter(words: &[&str]) {
             SeccompCondition::new(argument.unwrap(), length, operator, value.unwrap()).unwrap()
         })
         .collect();
-    // No rule at all stands for every call.
+    // Without any rule, the filter matches every call with this number.
     let rules = if conditions.is_empty() { Vec::new() } else { vec![SeccompRule::new(conditions).unwrap()] };
     let filter = SeccompFilter::new(
         BTreeMap::from([(call, rules)]),
@@ -231,7 +231,7 @@ fn take_filter(words: &[&str]) {
 #[test]
 #[ignore = "no test, but the step from a test to a relay with faults"]
 fn launcher() {
-    // Without it, somebody runs the ignored tests by hand.
+    // A run of all ignored tests does not set it, and then there is nothing to launch.
     let Ok(faults) = env::var(FAULTS) else {
         return;
     };
@@ -240,7 +240,7 @@ fn launcher() {
     let mut relay = Command::new(TCPRELAY);
     relay.args(arguments).env_clear();
     relay.stdin(Stdio::null()).stdout(stdout);
-    Faults::take(&faults);
+    Faults::apply(&faults);
     let error = relay.exec();
-    panic!("the relay cannot be executed: {error}");
+    panic!("cannot execute the relay: {error}");
 }

@@ -1,4 +1,4 @@
-//! The lines of a relay's log, read as they come.
+//! The lines of a relay's log, read as they arrive.
 
 use std::io::{BufRead, BufReader, Read, pipe};
 use std::os::fd::OwnedFd;
@@ -9,14 +9,14 @@ use std::time::Instant;
 use super::PATIENCE;
 use super::catalogue::message;
 
-/// A line of the log, and when it came.
+/// A line of the log, and the time when it arrived.
 #[derive(Clone, Debug)]
 pub struct Line {
     pub text: String,
     pub at: Instant,
 }
 
-/// The relay's lines, read by a thread as they come.
+/// The lines of a relay's log, which a thread reads as they arrive.
 pub struct Log {
     lines: Receiver<Line>,
     seen: Vec<String>,
@@ -26,8 +26,8 @@ impl Log {
     /// Returns a pipe for the relay to write to, and the log that reads it.
     pub(super) fn piped() -> (OwnedFd, Self) {
         let (reader, writer) = pipe().unwrap();
-        // On a busy machine the reader may be late, and the relay must not drop lines for that. If the kernel
-        // grants less, the pipe stays as it is.
+        // A large pipe, so that the relay drops no lines when the reader is late on a busy machine. If the kernel
+        // does not grant the size, the pipe keeps its own.
         let _ = rustix::pipe::fcntl_setpipe_size(&writer, 1 << 20);
         (writer.into(), Self::of(reader))
     }
@@ -66,7 +66,7 @@ impl Log {
                 self.seen.push(line.text.clone());
                 line
             }
-            Err(error) => panic!("no line came ({error}) after\n{}", self.tail()),
+            Err(error) => panic!("no line arrived ({error}) after\n{}", self.tail()),
         }
     }
 
@@ -83,7 +83,7 @@ impl Log {
         line
     }
 
-    /// Waits for the next lines, which must be these messages. Returns the last.
+    /// Waits for the next lines, which must be these messages. Returns the last line.
     #[track_caller]
     pub fn expect_all(&mut self, numbers: &[u8], serial: u64) -> Line {
         let last = numbers.last().unwrap();
@@ -93,7 +93,7 @@ impl Log {
         self.expect(*last, serial)
     }
 
-    /// Skips lines until this message comes.
+    /// Skips lines up to this message, and returns it.
     #[track_caller]
     pub fn wait(&mut self, number: u8, serial: u64) -> Line {
         let text = message(number, serial);
@@ -105,7 +105,7 @@ impl Log {
         }
     }
 
-    /// Skips lines until one holds this text.
+    /// Skips lines until one contains this text, and returns it.
     #[track_caller]
     pub fn wait_text(&mut self, text: &str) -> Line {
         loop {
@@ -116,7 +116,7 @@ impl Log {
         }
     }
 
-    /// Returns the lines that have come and that no test has taken yet.
+    /// Returns the lines that have arrived and that the test has not taken yet.
     pub fn pending(&mut self) -> Vec<Line> {
         let lines: Vec<_> = self.lines.try_iter().collect();
         self.seen.extend(lines.iter().map(|line| line.text.clone()));
@@ -136,7 +136,7 @@ impl Log {
         }
     }
 
-    /// Returns the last lines that no test has taken, for a failure's report.
+    /// Returns the last lines that the test has not taken, for a failure message.
     pub(super) fn last(&self) -> String {
         let lines: Vec<_> = self.lines.try_iter().map(|line| line.text).collect();
         format!("its last lines:\n{}", lines[lines.len().saturating_sub(10)..].join("\n"))

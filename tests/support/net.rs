@@ -13,7 +13,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use super::PATIENCE;
 use super::random::Random;
 
-/// Any address of this machine, any port.
+/// The loopback address, with a port that the kernel chooses.
 const ANYWHERE: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
 /// The size of a small receive buffer: a few packets' worth.
@@ -22,9 +22,9 @@ pub const NARROW: usize = 4096;
 /// How a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The other side closed it.
+    /// With EOF.
     Clean,
-    /// It was cut.
+    /// With ECONNRESET.
     Reset,
 }
 
@@ -46,8 +46,10 @@ pub fn connect_from(ip: Ipv4Addr, to: SocketAddr) -> TcpStream {
     connect_between(from, to)
 }
 
-/// A connection, established. If it was cut in the same moment, the first read tells: unlike the standard
-/// library's connect, this one leaves the error in the socket.
+/// Connects, from the address `from` if there is one, and waits until the connection is established.
+///
+/// If the peer resets it at once, the first read returns the error. The standard library's connect would return
+/// it; this one leaves it in the socket.
 #[track_caller]
 pub fn connect_between(from: Option<SocketAddr>, to: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
@@ -57,11 +59,11 @@ pub fn connect_between(from: Option<SocketAddr>, to: SocketAddr) -> TcpStream {
     establish(socket, to)
 }
 
-/// A connection with a receive buffer of [`NARROW`] bytes.
+/// Connects with a receive buffer of [`NARROW`] bytes.
 #[track_caller]
 pub fn connect_narrow(to: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
-    // Before the handshake, because a window that was offered cannot shrink.
+    // Set before the handshake, because a window that was advertised cannot shrink.
     socket.set_recv_buffer_size(NARROW).unwrap();
     establish(socket, to)
 }
@@ -72,12 +74,12 @@ fn establish(socket: Socket, to: SocketAddr) -> TcpStream {
     if let Err(error) = socket.connect(&to.into()) {
         assert_eq!(error.raw_os_error(), Some(Errno::INPROGRESS.raw_os_error()));
     }
-    assert!(ready_within(&socket, PollFlags::OUT, PATIENCE), "nobody answers");
+    assert!(ready_within(&socket, PollFlags::OUT, PATIENCE), "the peer does not answer");
     socket.set_nonblocking(false).unwrap();
     patient(socket.into())
 }
 
-/// A target's listener.
+/// Listens as a target does, on a free port of the loopback address.
 pub fn listen() -> TcpListener {
     listen_on(ANYWHERE.into(), 1024)
 }
@@ -90,10 +92,10 @@ pub fn listen_on(address: SocketAddr, backlog: i32) -> TcpListener {
     socket.into()
 }
 
-/// Whether anybody listens on `port`. The kernel's table tells too, but it is long after many connections.
+/// Returns whether a socket listens on `port`. /proc/net/tcp shows that too, but it is long after many connections.
 pub fn is_listened_on(port: u16) -> bool {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    // With this, only a listener is in the way, and this socket is in nobody's.
+    // With SO_REUSEADDR, only a listener makes this bind fail, and this socket makes no other bind fail.
     socket.set_reuse_address(true).unwrap();
     socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into()).is_err()
 }
@@ -102,38 +104,38 @@ pub fn address(listener: &TcpListener) -> SocketAddr {
     listener.local_addr().unwrap()
 }
 
-/// Whether `file` becomes readable within this time.
+/// Returns whether `file` becomes readable within this time.
 pub fn readable_within(file: &impl AsFd, time: Duration) -> bool {
     ready_within(file, PollFlags::IN, time)
 }
 
-/// Whether `file` becomes ready in one of these ways, or hangs up or fails, within this time.
+/// Returns whether `file` becomes ready in one of these ways, hangs up or fails within this time.
 pub fn ready_within(file: &impl AsFd, what: PollFlags, time: Duration) -> bool {
     any_ready_within(&[(file, what)], time)
 }
 
-/// The same for one of several files.
+/// Does the same for several files: one of them is enough.
 pub fn any_ready_within(files: &[(&impl AsFd, PollFlags)], time: Duration) -> bool {
     let mut files: Vec<_> = files.iter().map(|&(file, what)| PollFd::new(file, what)).collect();
     let time = Timespec::try_from(time).unwrap();
     poll(&mut files, Some(&time)).unwrap() > 0
 }
 
-/// The next connection to `listener`.
+/// Waits for the next connection to `listener`, and accepts it.
 #[track_caller]
 pub fn accept(listener: &TcpListener) -> TcpStream {
-    assert!(readable_within(listener, PATIENCE), "nobody connects");
+    assert!(readable_within(listener, PATIENCE), "no connection arrives");
     patient(listener.accept().unwrap().0)
 }
 
-/// Takes the next connection to `listener`, which may be cut already, and lets it go.
+/// Accepts the next connection to `listener` and closes it. The peer may have reset it already.
 #[track_caller]
 pub fn turn_away(listener: &TcpListener) {
-    assert!(readable_within(listener, PATIENCE), "nobody connects");
+    assert!(readable_within(listener, PATIENCE), "no connection arrives");
     drop(listener.accept());
 }
 
-/// An address that refuses connections for as long as this lives: bound, not listening.
+/// Returns an address that refuses connections as long as the socket beside it lives: bound, but not listening.
 pub fn refusing() -> (Socket, SocketAddr) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from(ANYWHERE).into()).unwrap();
@@ -141,7 +143,7 @@ pub fn refusing() -> (Socket, SocketAddr) {
     (socket, address)
 }
 
-/// A target that does not answer: its queue is full, so the kernel drops what comes.
+/// A target that does not answer. Its backlog is full, so the kernel drops every SYN.
 pub struct Silent {
     listener: TcpListener,
     fillers: Vec<TcpStream>,
@@ -151,7 +153,7 @@ impl Silent {
     pub fn new() -> Self {
         let listener = listen_on(ANYWHERE.into(), 0);
         let mut fillers = Vec::new();
-        // The kernel takes one or two more than it was asked to.
+        // The kernel accepts one or two connections more than the backlog says.
         while let Ok(filler) = TcpStream::connect_timeout(&address(&listener), Duration::from_millis(200)) {
             fillers.push(filler);
         }
@@ -162,7 +164,7 @@ impl Silent {
         address(&self.listener)
     }
 
-    /// Makes it an ordinary target: the kernel of a waiting connection tries again, in a second or two.
+    /// Turns it into an ordinary target. A pending connect succeeds when its SYN is sent again, in a second or two.
     pub fn wake(self) -> TcpListener {
         for _ in self.fillers {
             drop(accept(&self.listener));
@@ -172,18 +174,18 @@ impl Silent {
     }
 }
 
-/// A target that sends back what it gets and ends when its requester ends.
+/// Starts a target that echoes every byte, and half-closes after its peer's EOF.
 pub fn echo() -> SocketAddr {
     let listener = listen();
     let address = address(&listener);
-    // It lives as long as the test's process: nothing is left of it then.
+    // The thread ends with the test's process.
     thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(stream) = stream.map(patient) else {
                 return;
             };
             thread::spawn(move || {
-                // A reset ends it too; tests that care serve themselves.
+                // A reset ends the copy as well. A test that must notice it brings a target of its own.
                 let _ = io::copy(&mut &stream, &mut &stream);
                 let _ = stream.shutdown(Shutdown::Write);
             });
@@ -192,20 +194,20 @@ pub fn echo() -> SocketAddr {
     address
 }
 
-/// Cuts these connections when a test is done with them, by a failed assertion too: a scope waits for its
-/// threads, and these must not wait for each other.
+/// Shuts these connections down when it is dropped, after a failed assertion too. A scope joins its threads, and
+/// a thread that reads from an open connection would not end.
 pub struct Cut<'a>(pub &'a [(TcpStream, TcpStream)]);
 
 impl Drop for Cut<'_> {
     fn drop(&mut self) {
         for stream in self.0.iter().flat_map(|(requester, target)| [requester, target]) {
-            // Fails where it is cut already.
+            // Fails if the connection is gone already.
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
 }
 
-/// Ends a connection with a reset.
+/// Closes a connection with an RST.
 pub fn reset(stream: TcpStream) {
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
     drop(stream);
@@ -217,7 +219,8 @@ pub fn send_urgent(stream: &TcpStream, byte: u8) {
     assert_eq!(sent, 1);
 }
 
-/// Repeats a call that a stop of the whole process has interrupted, as it does where a timeout is set.
+/// Repeats a call as long as it fails with EINTR. On a socket with a timeout, it does so when the test's process is
+/// stopped and continued.
 pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
@@ -227,7 +230,7 @@ pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T
     }
 }
 
-/// Reads to the end of the stream, whichever end that is.
+/// Reads up to EOF or a reset. Returns the bytes, and which of the two it was.
 #[track_caller]
 pub fn read_all(stream: &mut impl Read) -> (Vec<u8>, End) {
     let mut bytes = Vec::new();
@@ -252,14 +255,14 @@ pub fn read_exactly(stream: &mut impl Read, count: usize) -> Vec<u8> {
     bytes
 }
 
-/// Sends these bytes into `from` and finds them coming out of `to`.
+/// Writes these bytes to `from`, and asserts that they arrive at `to`.
 #[track_caller]
 pub fn assert_passes(from: &mut TcpStream, to: &mut TcpStream, bytes: &[u8]) {
     from.write_all(bytes).unwrap();
     assert_eq!(read_exactly(to, bytes.len()), bytes);
 }
 
-/// Accepts the target's end of a requester's session, and sees it relay.
+/// Accepts the target's connection of a requester's session, and asserts that the session relays. Returns both.
 #[track_caller]
 pub fn relayed(mut requester: TcpStream, listener: &TcpListener) -> (TcpStream, TcpStream) {
     let mut target = accept(listener);
@@ -267,24 +270,24 @@ pub fn relayed(mut requester: TcpStream, listener: &TcpListener) -> (TcpStream, 
     (requester, target)
 }
 
-/// Ends a session in an order that leaves no doubt about who ended it: the requester.
+/// Ends a session from the requester's side. The target closes only after the EOF, so the requester's end is first.
 #[track_caller]
 pub fn end((requester, mut target): (TcpStream, TcpStream)) {
     drop(requester);
     assert_eq!(read_all(&mut target).1, End::Clean);
 }
 
-/// Fails without printing megabytes.
+/// Asserts that the bytes are the same, without printing megabytes if they are not.
 #[track_caller]
 pub fn assert_same(got: &[u8], sent: &[u8]) {
     if got == sent {
         return;
     }
     let same = got.iter().zip(sent).take_while(|(a, b)| a == b).count();
-    panic!("{} bytes came of {}, and only the first {same} are right", got.len(), sent.len());
+    panic!("{} bytes arrived of {}, and only the first {same} are right", got.len(), sent.len());
 }
 
-/// Bytes that hold no pattern, the same for the same seed.
+/// Returns bytes without a pattern, the same for the same seed.
 pub fn random(seed: u64, count: usize) -> Vec<u8> {
     let mut random = Random(seed);
     let mut bytes = Vec::with_capacity(count + 8);

@@ -1,4 +1,4 @@
-//! What the kernel tells about a running relay.
+//! The kernel's view of a running relay: /proc and resource limits.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,7 +15,7 @@ fn read(pid: Pid, name: &str) -> String {
     fs::read_to_string(path(pid, name)).unwrap()
 }
 
-/// Its open descriptors.
+/// Returns the process's open descriptors.
 pub fn descriptors(pid: Pid) -> BTreeSet<u32> {
     fs::read_dir(path(pid, "fd"))
         .unwrap()
@@ -23,21 +23,21 @@ pub fn descriptors(pid: Pid) -> BTreeSet<u32> {
         .collect()
 }
 
-/// The descriptors that it will get next, in this order.
+/// Returns the descriptors that the process will open next, in this order.
 pub fn next_descriptors(pid: Pid) -> impl Iterator<Item = u32> {
     let open = descriptors(pid);
     (0..).filter(move |number| !open.contains(number))
 }
 
-/// What a descriptor of it is, as in `socket:[1234]`.
+/// Returns the object behind a descriptor, such as `socket:[1234]`, or None if the descriptor is not open.
 pub fn descriptor_is(pid: Pid, number: u32) -> Option<String> {
     let link = fs::read_link(path(pid, &format!("fd/{number}"))).ok()?;
     Some(link.to_str().unwrap().to_owned())
 }
 
-/// Whether it polls, which it does once it listens.
+/// Returns whether the process has an epoll instance. A relay makes one only after it listens.
 pub fn polls(pid: Pid) -> bool {
-    // There is nothing to read if the process is gone.
+    // The folder is gone if the process is.
     fs::read_dir(path(pid, "fd")).is_ok_and(|mut open| {
         open.any(|entry| {
             let link = entry.and_then(|entry| fs::read_link(entry.path()));
@@ -46,12 +46,12 @@ pub fn polls(pid: Pid) -> bool {
     })
 }
 
-/// How many bytes wait to be read at the other end of this connection, which is on this machine as well.
+/// Returns the number of bytes that the peer of this connection has not read. The peer is on this machine as well.
 pub fn unread_by_peer(stream: &TcpStream) -> usize {
     let addresses = (stream.peer_addr().unwrap(), stream.local_addr().unwrap());
     let (SocketAddr::V4(own), SocketAddr::V4(peer)) = addresses else { panic!("the tests speak IPv4") };
     let table = fs::read_to_string("/proc/net/tcp").unwrap();
-    // The table has addresses as they lie in memory.
+    // The table prints an address as a number in the machine's byte order.
     let hex = |address: SocketAddrV4| {
         let ip = u32::from_ne_bytes(address.ip().octets());
         format!("{ip:08X}:{:04X}", address.port())
@@ -65,43 +65,43 @@ pub fn unread_by_peer(stream: &TcpStream) -> usize {
     usize::from_str_radix(queues.split_once(':').unwrap().1, 16).unwrap()
 }
 
-/// The number after `name:` in a file of such lines.
+/// Returns the number after `name` in a file of lines such as `name: 1`.
 fn number(pid: Pid, file: &str, name: &str) -> u64 {
     let text = read(pid, file);
     let line = text.lines().find(|line| line.starts_with(name)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// How often it went to sleep of its own accord: one more for each wake-up.
+/// Returns how often the process went to sleep by itself: once more for each wake-up.
 pub fn sleeps(pid: Pid) -> u64 {
     number(pid, "status", "voluntary_ctxt_switches:")
 }
 
-/// Its address space, in bytes.
+/// Returns the size of the process's address space, in bytes.
 pub fn address_space(pid: Pid) -> u64 {
     number(pid, "status", "VmSize:") * 1024
 }
 
-/// The memory that it has asked for and not given back, in KiB. What is resident would say less: huge pages
-/// and the pages of a program that was built just now come and go there.
+/// Returns the memory that the process has allocated and not freed, in KiB. Resident memory would be a worse
+/// measure: huge pages, and pages of a program that was just built, come and go there.
 pub fn memory_kib(pid: Pid) -> u64 {
     number(pid, "status", "VmData:")
 }
 
-/// The fields of /proc/pid/stat from the third on.
+/// Returns the fields of /proc/pid/stat from the third on.
 fn stat(pid: Pid) -> Vec<String> {
     let text = read(pid, "stat");
-    // The second field is the program's name and may hold anything, even a bracket.
+    // The second field is the program's name, in parentheses. It may contain anything, even a parenthesis.
     let (_, rest) = text.rsplit_once(") ").unwrap();
     rest.split(' ').map(str::to_owned).collect()
 }
 
-/// R, S, T ...
+/// Returns the state of the process as one letter: R, S, T ...
 pub fn state(pid: Pid) -> char {
     stat(pid)[0].chars().next().unwrap()
 }
 
-/// The processor time that it used, in user and in kernel mode.
+/// Returns the processor time that the process has used, in user and in kernel mode.
 pub fn processor_time(pid: Pid) -> Duration {
     // The kernel's USER_HZ, which is 100 on every architecture that the tests run on.
     const TICK: Duration = Duration::from_millis(10);
@@ -110,7 +110,7 @@ pub fn processor_time(pid: Pid) -> Duration {
     TICK * ticks
 }
 
-/// Waits until it sleeps and goes on sleeping.
+/// Waits until the process sleeps, and has not woken up since the look before.
 #[track_caller]
 pub fn settle(pid: Pid) {
     let mut before = u64::MAX;
@@ -123,22 +123,22 @@ pub fn settle(pid: Pid) {
     });
 }
 
-/// It neither wakes up nor works in all this time.
+/// Asserts that the process neither wakes up nor uses processor time for this long.
 #[track_caller]
 pub fn assert_rests(pid: Pid, time: Duration) {
     let before = (sleeps(pid), processor_time(pid));
     std::thread::sleep(time);
-    assert_eq!((sleeps(pid), processor_time(pid)), before, "it wakes up or works");
+    assert_eq!((sleeps(pid), processor_time(pid)), before, "the process woke up or used processor time");
 }
 
-/// Sets a soft limit of a running process; returns the one before.
+/// Sets a soft limit of a running process. Returns the previous one.
 pub fn limit(pid: Pid, resource: Resource, soft: Option<u64>) -> Option<u64> {
     let maximum = getrlimit(resource).maximum;
     let limit = Rlimit { current: soft, maximum };
     prlimit(Some(pid), resource, limit).unwrap().current
 }
 
-/// Lets this process have as many descriptors as it may.
+/// Raises this process's soft limit of descriptors to its hard limit.
 pub fn raise_own_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };

@@ -1,6 +1,6 @@
-//! Pseudo-random numbers, the same ones for the same seed, and the seeds that the environment asks for.
+//! Pseudo-random numbers, the same for the same seed, and numbers that the environment sets, such as seeds.
 
-/// The generator is `SplitMix64`.
+/// A generator of pseudo-random numbers, `SplitMix64`.
 #[derive(Clone, Debug)]
 pub struct Random(pub u64);
 
@@ -12,17 +12,17 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `end`, which must not be 0.
+    /// Returns a number below `end`, which must not be 0.
     pub fn below(&mut self, end: u64) -> u64 {
         self.bits() % end
     }
 
-    /// An index into a list of this length, which must not be 0.
+    /// Returns an index into a list of this length, which must not be 0.
     pub fn index(&mut self, length: usize) -> usize {
         usize::try_from(self.below(u64::try_from(length).unwrap())).unwrap()
     }
 
-    /// True once in `times`.
+    /// Returns true once in `times` calls, on average.
     pub fn once_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }
@@ -32,8 +32,8 @@ impl Random {
     }
 }
 
-/// A number that the environment may set.
+/// Returns the number in an environment variable, or None if it is not set.
 pub fn number(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
-    Some(value.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+    Some(value.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
 }

@@ -15,7 +15,7 @@ use super::log::Log;
 use super::start::Through;
 use super::{PATIENCE, eventually, net, process};
 
-/// A running relay. It dies with this value.
+/// A running relay. Dropping the value kills the process.
 pub struct Relay {
     child: Kill,
     pub pid: Pid,
@@ -29,8 +29,8 @@ impl Relay {
         Self { pid: Pid::from_child(&child), child: Kill(child), port, log }
     }
 
-    /// Reads the log up to message 15, and the address behind it if `bound`. Returns false if the port was
-    /// taken.
+    /// Reads the log up to message 15, and the line with the address after it if `bound`. Returns false if the port
+    /// was taken.
     #[track_caller]
     pub(super) fn says_ready(&mut self, active: &str, bound: bool) -> bool {
         loop {
@@ -45,7 +45,7 @@ impl Relay {
             if line == message(12, 0) || line == message(13, 0) {
                 return false;
             }
-            // Any other line before message 15 is a remark on the conditions of the start.
+            // Before message 15, a line that is no error is a remark, such as one on the limits.
             assert!(!line.starts_with("Error: "), "the relay said: {line}");
         }
     }
@@ -75,13 +75,13 @@ impl Relay {
         net::connect(self.address())
     }
 
-    /// Connects a requester with this address.
+    /// Connects a requester from this address.
     #[track_caller]
     pub fn connect_from(&self, ip: Ipv4Addr) -> TcpStream {
         net::connect_from(ip, self.address())
     }
 
-    /// Opens a session. Returns its requester, and the target's end as `listener` accepted it.
+    /// Opens a session. Returns the requester's connection, and the target's as `listener` accepted it.
     #[track_caller]
     pub fn session(&self, listener: &TcpListener) -> (TcpStream, TcpStream) {
         let requester = self.connect();
@@ -128,7 +128,7 @@ impl Relay {
     }
 }
 
-/// Waits for a child to end by itself, within bounds.
+/// Waits for a child to end by itself, for [`PATIENCE`] at most.
 #[track_caller]
 fn wait(child: &mut Child) -> ExitStatus {
     let pidfd =
@@ -137,10 +137,11 @@ fn wait(child: &mut Child) -> ExitStatus {
     child.wait().unwrap()
 }
 
-/// The output and the exit code of a run of the binary that ended by itself. The code is None after a signal.
+/// A run of the binary that ended by itself.
 #[derive(Debug, PartialEq)]
 pub struct Run {
     pub stdout: String,
+    /// The exit code, or None if a signal ended the process.
     pub code: Option<i32>,
 }
 
@@ -170,12 +171,12 @@ fn finish<A: AsRef<OsStr>>(through: &Through, arguments: &[A]) -> Run {
     Run { stdout, code }
 }
 
-/// A child that does not outlive the test, however that ends.
+/// A child process that does not outlive the test, even if the test fails.
 struct Kill(Child);
 
 impl Drop for Kill {
     fn drop(&mut self) {
-        // Both fail only if it has ended already.
+        // Either can fail only if the process has ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

@@ -27,11 +27,13 @@ pub struct Start {
     stdout: Stdout,
 }
 
-/// The program between the test and the relay's first instruction.
+/// The way in which the test starts the binary.
 pub(super) enum Through {
+    /// Directly.
     Nothing,
     /// A shell script that gets the binary as `$0` and its arguments as `$@`.
     Shell(String),
+    /// The launcher, which applies these faults first.
     Launcher(Faults),
 }
 
@@ -47,7 +49,7 @@ impl Start {
         Self::to_host(&target.ip().to_string(), &target.port().to_string())
     }
 
-    /// Sets the target, as host and port of a command line.
+    /// Returns the start of a relay with this target: a host and a port as on a command line.
     pub fn to_host(host: &str, port: &str) -> Self {
         Self {
             target: (host.to_owned(), port.to_owned()),
@@ -67,19 +69,19 @@ impl Start {
         self
     }
 
-    /// c t/o, in seconds.
+    /// Sets the connect timeout, in seconds.
     pub fn connect_timeout(mut self, seconds: u32) -> Self {
         self.connect = seconds.to_string();
         self
     }
 
-    /// i t/o, in seconds.
+    /// Sets the idle timeout, in seconds.
     pub fn idle_timeout(mut self, seconds: u32) -> Self {
         self.idle = seconds.to_string();
         self
     }
 
-    /// a t/o, in seconds.
+    /// Sets the absolute timeout, in seconds.
     pub fn absolute_timeout(mut self, seconds: u32) -> Self {
         self.absolute = seconds.to_string();
         self
@@ -126,7 +128,7 @@ impl Start {
     /// Starts the relay on `port`. Returns None if another socket has the port.
     #[track_caller]
     pub fn start_on(&self, port: u16) -> Option<Relay> {
-        // Hundreds of sessions and many relays at once take more descriptors than the 256 of some systems.
+        // Hundreds of sessions and many relays at once need more descriptors than the default of some systems, 256.
         process::raise_own_descriptor_limit();
         let (stdout, log) = match &self.stdout {
             Stdout::Log => Log::piped(),
@@ -143,7 +145,7 @@ impl Start {
 
     /// Returns message 15 as this relay must print it.
     fn active_line(&self, port: u16) -> String {
-        // A zone is not in the message, and a mapped address is IPv4 there.
+        // Message 15 leaves out the zone, and shows an IPv4-mapped address as IPv4.
         let host = self.target.0.split('%').next().unwrap_or_default();
         let host = host.parse().map_or(host.to_owned(), |ip: IpAddr| ip.to_canonical().to_string());
         catalogue::filled(
@@ -162,7 +164,7 @@ impl Start {
 }
 
 impl Through {
-    /// Starts the binary with `stdout` as its STDOUT and nothing to read.
+    /// Starts the binary with `stdout` as its STDOUT and an empty STDIN.
     #[track_caller]
     pub(super) fn spawn<A: AsRef<OsStr>>(&self, arguments: &[A], stdout: OwnedFd) -> Child {
         let mut command = match self {
@@ -178,14 +180,14 @@ impl Through {
     }
 }
 
-/// Returns a port that is free now, below the kernel's ephemeral range. So no connection in `TIME_WAIT` can hold
-/// it, and no outgoing connection of another test can take it.
+/// Returns a port that is free now. It is below the kernel's ephemeral range, so no outgoing connection of another
+/// test can take it or hold it in `TIME_WAIT`.
 pub fn free_port() -> u16 {
     const FIRST: u32 = 10_000;
     const COUNT: u32 = 22_000;
     static TAKEN: AtomicU32 = AtomicU32::new(0);
     loop {
-        // A start of its own for each process: test binaries may run side by side.
+        // Each process begins elsewhere in the range, because test binaries may run side by side.
         let offset = std::process::id() * 101 + TAKEN.fetch_add(1, Ordering::Relaxed);
         let port = u16::try_from(FIRST + offset % COUNT).unwrap();
         if TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {

@@ -1,4 +1,4 @@
-//! Each setter refuses what the command line refuses.
+//! The setters accept and refuse the same values as the command line.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ fn config() -> Config {
     Config::new("127.0.0.1:0".parse().unwrap(), ([192, 0, 2, 7], 80)).unwrap()
 }
 
-/// Returns the name of the field that a refusal is about, and the value that it shows.
+/// Returns the name of the field that was refused, and the value that the refusal shows.
 fn refusal(result: Result<&mut Config, ConfigError>) -> (String, String) {
     match result {
         Err(ConfigError::Argument { argument, given }) => (format!("{argument:?}"), given.text),
@@ -19,7 +19,7 @@ fn refusal(result: Result<&mut Config, ConfigError>) -> (String, String) {
 }
 
 #[test]
-fn a_new_one_admits_loopback_addresses_alone() {
+fn a_new_configuration_admits_only_loopback_addresses() {
     let mut config = config();
     let admits = |config: &Config, ip: &str| config.acl().admits(ip.parse().unwrap());
     for (address, expected) in
@@ -34,7 +34,7 @@ fn a_new_one_admits_loopback_addresses_alone() {
 }
 
 #[test]
-fn an_entry_that_a_caller_makes_is_taken_as_the_network_that_its_text_would_be() {
+fn an_entry_made_by_a_caller_becomes_the_network_that_its_text_would_be() {
     let mut config = config();
     let made = |net: &str| Entry::Net(net.parse().unwrap());
     config.set_acl(made("10.1.2.3/8")).allow(made("::ffff:192.0.2.0/120")).deny(made("10.9.9.9/16"));
@@ -64,7 +64,7 @@ fn ranges_end_where_those_of_the_command_line_do() {
         assert_eq!(config.set_sessions(count).is_ok(), valid, "{count}");
         assert_eq!(config.set_max_per_source(Some(count)).is_ok(), valid, "{count}");
     }
-    // What was refused has changed nothing.
+    // The refused values have changed nothing.
     assert_eq!((config.connect_timeout(), config.idle_timeout()), (3 * SECOND, 1800 * SECOND));
     assert_eq!((config.buf(), config.sessions(), config.max_per_source()), (4000, 100_000, Some(100_000)));
 }
@@ -90,7 +90,7 @@ fn a_refusal_names_the_field_and_the_value() {
     assert_eq!(
         config.target().address(),
         Some(([192, 0, 2, 7], 80).into()),
-        "what was refused has changed nothing"
+        "a refused value changes nothing"
     );
     config.set_source(Some(IpAddr::from(Ipv4Addr::LOCALHOST).into())).unwrap();
     let of_another_family: SocketAddr = "[2001:db8::7]:80".parse().unwrap();
@@ -101,7 +101,7 @@ fn a_refusal_names_the_field_and_the_value() {
 }
 
 #[test]
-fn a_time_with_a_part_of_a_second_is_refused_for_that_and_not_for_its_range() {
+fn a_fraction_of_a_second_is_refused_as_such_and_not_as_out_of_range() {
     let mut config = config();
     let cure = "Whole seconds are needed.";
     let part = config.set_idle_timeout(Duration::from_millis(1500)).unwrap_err().to_string();
@@ -111,7 +111,7 @@ fn a_time_with_a_part_of_a_second_is_refused_for_that_and_not_for_its_range() {
 }
 
 #[test]
-fn an_option_that_was_set_is_taken_back_by_none() {
+fn none_undoes_an_option_that_was_set() {
     let mut config = config();
     let new = config.clone();
     let host = IpAddr::from(Ipv4Addr::LOCALHOST);

@@ -14,7 +14,7 @@ impl fmt::Display for StatusAddress {
 }
 
 impl StatusAddress {
-    /// Returns the address, unless it is a path.
+    /// Returns the TCP address. None: the place is a path.
     pub(crate) fn tcp(&self) -> Option<SocketAddr> {
         match *self {}
     }

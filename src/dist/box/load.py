@@ -3,7 +3,8 @@
 
     load.py <qemu command ...>
 
-Runs in a network namespace of its own, whose tap device `box` is the guest's link. Prints a line for each step. The first step that does not hold ends it with an error."""
+Runs in a network namespace of its own, whose tap device `box` is the guest's link. Prints a line for each step. The first
+step that fails ends it with an error."""
 import hashlib
 import queue
 import random
@@ -20,7 +21,7 @@ BULK_MIB = 64
 SESSIONS = 100
 MESSAGE = random.Random(0).randbytes(16 * 1024)
 IDLE_SECONDS = 60
-# More than the relay keeps lines for while they find no room.
+# More sessions than the relay can hold log lines of while they cannot be written.
 UNLOGGED_SESSIONS = 100
 LINES_OF_A_SESSION = 8
 HERE, GUEST = "10.0.2.2", "10.0.2.15"
@@ -29,7 +30,7 @@ IO_SECONDS = 120
 
 
 def background(work, *arguments):
-    """Runs the work in a thread of its own; returns its future."""
+    """Runs the work on a thread of its own. Returns its future."""
     future = Future()
 
     def run():
@@ -43,7 +44,7 @@ def background(work, *arguments):
 
 
 def send_bulk(connection, seed):
-    """Sends random bytes and a FIN; returns their hash."""
+    """Sends random bytes and a FIN. Returns the hash of the bytes."""
     source, sent = random.Random(seed), hashlib.sha256()
     for _ in range(BULK_MIB):
         block = source.randbytes(MIB)
@@ -62,14 +63,14 @@ def receive_bulk(connection):
 
 
 def exchange_bulk(connection, seed):
-    """Sends and receives at once; returns the hashes of both."""
+    """Sends and receives at the same time. Returns the hashes of both."""
     sent = background(send_bulk, connection, seed)
     received = receive_bulk(connection)
     return sent.result(), received
 
 
 class Target:
-    """The relay's target: echoes, or exchanges bulk where a connection's first byte asks for it."""
+    """The relay's target. It echoes, or exchanges bulk data if the first byte of a connection is a B."""
 
     def __init__(self):
         self.listener = socket.create_server((HERE, 0), backlog=SESSIONS)
@@ -132,7 +133,7 @@ class Guest:
         return f"relay {pss} KiB (PSS), machine {int(free) // 1024} MiB available"
 
     def switches(self):
-        """Returns how often the relay got and left the processor."""
+        """Returns the relay's context switches, voluntary and involuntary."""
         status = self.run(f"cat /proc/{self.relay}/status")
         return [int(count) for count in re.findall(r"voluntary_ctxt_switches:\t(\d+)", status)]
 
@@ -168,7 +169,7 @@ def relay_bulk(guest, target):
 
 
 def rest(guest):
-    """No wake-up for a minute, with all sessions open."""
+    """Asserts that the relay does not wake up for a minute, with all sessions open."""
     time.sleep(5)
     before = guest.switches()
     time.sleep(IDLE_SECONDS)
@@ -178,7 +179,7 @@ def rest(guest):
 
 
 def fill_tmp(guest, sessions):
-    """Sessions go on without room for the log, and each line then is written late or counted."""
+    """Asserts that sessions go on while /tmp is full. Each log line is then written late or counted as dropped."""
     expected = len(guest.log().splitlines()) + LINES_OF_A_SESSION * (UNLOGGED_SESSIONS + 1)
     guest.run("cat /dev/zero > /tmp/full")
     for connection in sessions:

@@ -3,7 +3,7 @@
 #
 #     src/dist/debian/try.sh target/debian/tcprelay_*.deb
 #
-# Needs root, mmdebstrap and systemd-nspawn. The container's network is its own loopback.
+# Needs root, mmdebstrap and systemd-nspawn. The container's only network is its loopback interface.
 set -euo pipefail
 
 package=$(realpath "$1")
@@ -14,7 +14,7 @@ trap 'rm -rf "$box"' EXIT
 mmdebstrap --quiet --variant=minbase --include=systemd,systemd-sysv,dbus,iproute2,procps,python3-minimal,libpython3-stdlib \
     bookworm "$box/root"
 cp "$package" "$box/root/root/old.deb"
-# The same package with a later version is the upgrade.
+# The upgrade is the same package with a later version.
 dpkg-deb -R "$package" "$box/new"
 sed -i 's/^Version: .*/&+upgrade/' "$box/new/DEBIAN/control"
 dpkg-deb --root-owner-group -b "$box/new" "$box/root/root/new.deb" > /dev/null
@@ -29,7 +29,7 @@ ExecStopPost=/bin/systemctl --no-block poweroff
 UNIT
 mkdir -p "$box/root/etc/systemd/system/default.target.wants"
 ln -s ../scenario.service "$box/root/etc/systemd/system/default.target.wants/"
-# The host's name resolution is none of the container's business.
+# The container does not get the host's resolv.conf, because it looks up no names.
 timeout 300 systemd-nspawn --quiet --directory "$box/root" --register=no --keep-unit --private-network \
     --resolv-conf=off --link-journal=no --boot > "$box/boot" 2>&1 < /dev/null || true
 cat "$box/root/root/report" || tail -n 40 "$box/boot"

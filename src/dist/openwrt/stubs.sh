@@ -1,5 +1,5 @@
 #!/bin/sh
-# Stands in for what OpenWrt gives an init script, and records what the script asks of procd:
+# Stands in for the functions that OpenWrt gives an init script, and records the script's calls to procd:
 #
 #     busybox ash stubs.sh <tcprelay> <function of the init script> < sections
 #
@@ -37,7 +37,7 @@ config_foreach() {
 	for each in $sections; do "$call" "$each" "$@"; done
 }
 
-# As procd.sh does it; of the types it knows ranges and choices.
+# Does the same as procd.sh, but checks only two kinds of types: ranges and choices.
 uci_load_validate() {
 	local name="$3" call="$4" row type default valid=0
 	shift 4

@@ -1,4 +1,4 @@
-//! The wheel against a list of deadlines, and where its levels meet.
+//! The wheel against a list of deadlines, and at the borders of its levels.
 
 use proptest::prelude::*;
 
@@ -8,7 +8,7 @@ fn at(origin: Instant, ticks: u64) -> Instant {
     origin + TICK * u32::try_from(ticks).unwrap()
 }
 
-/// Lets time jump to each `next` until nothing is armed; what fired, and at which tick.
+/// Lets time jump to each `next` until nothing is armed. Returns the timers that fired, with their ticks.
 fn run_dry(wheel: &mut Wheel) -> Vec<(usize, u64)> {
     let mut fired = Vec::new();
     while let Some(next) = wheel.next() {
@@ -144,7 +144,7 @@ proptest! {
                 Operation::Arm(timer, ticks) => {
                     wheel.arm(timer, at(origin, now + ticks));
                     let armed = wheel.tick(wheel.deadline(timer).unwrap());
-                    // The wheel may lag: it fires earlier what has passed, or what is out of its reach.
+                    // The wheel may lag. Then a deadline that has passed, or is out of reach, fires earlier.
                     let lag = now - wheel.now;
                     let least = if ticks == 0 { wheel.now + 1 } else { now + ticks.min(REACH - lag) };
                     prop_assert!((least..=now + ticks.max(1)).contains(&armed));
@@ -169,7 +169,7 @@ proptest! {
                     }
                 }
             }
-            // It never wakes its owner late; too early only for what was disarmed since.
+            // The wheel never wakes its owner late, and too early only for a timer disarmed since.
             let earliest = model.iter().flatten().min();
             match (wheel.next(), earliest) {
                 (Some(next), Some(&tick)) => prop_assert!(next <= at(origin, tick)),

@@ -1,4 +1,4 @@
-//! When the listener accepts, and what it makes of failures.
+//! The listener: its share of a turn, its failures, its pauses, and the sockets that it inherits.
 
 use std::net::Ipv4Addr;
 #[cfg(target_os = "linux")]
@@ -13,6 +13,7 @@ fn listener() -> Listener {
     Listener::new(socket.into(), false)
 }
 
+/// Notes a failed accept. Returns `is_news` and `is_lasting`.
 fn failed(listener: &mut Listener, errno: Errno) -> (bool, bool) {
     match listener.note_accept(Err(errno.into())) {
         Accepted::Failed { is_news, is_lasting, .. } => (is_news, is_lasting),
@@ -40,7 +41,7 @@ fn a_failure_is_news_once_and_again_after_an_accept_that_succeeded() {
 }
 
 #[test]
-fn failures_last_where_there_are_many_in_one_turn_and_not_over_many_turns() {
+fn many_failures_are_lasting_in_one_turn_and_not_over_many_turns() {
     let mut listener = listener();
     for _ in 0..ACCEPT_FAILURES_PER_TURN {
         listener.note_waiting();
@@ -54,7 +55,7 @@ fn failures_last_where_there_are_many_in_one_turn_and_not_over_many_turns() {
 }
 
 #[test]
-fn a_shortage_lasts_at_once() {
+fn a_shortage_is_lasting_at_once() {
     for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM] {
         let mut listener = listener();
         listener.note_waiting();
@@ -62,7 +63,7 @@ fn a_shortage_lasts_at_once() {
     }
 }
 
-/// A turn of the loop, as far as the listener goes.
+/// The listener's part of a turn.
 #[cfg(target_os = "linux")]
 #[derive(Default)]
 struct Turn {
@@ -94,7 +95,7 @@ fn turn(listener: &mut Listener, poll: &mut mio::Poll) -> Turn {
     turn
 }
 
-/// Runs turns until the kernel reports no backlog. Returns accepted connections, and accepts tried.
+/// Runs turns until the kernel reports no backlog. Returns the numbers of accepted connections and of accepts.
 #[cfg(target_os = "linux")]
 fn turns(listener: &mut Listener, poll: &mut mio::Poll) -> (usize, usize) {
     let (mut accepted, mut tried) = (0, 0);
@@ -122,7 +123,7 @@ fn a_connection_costs_one_accept_alone_and_in_a_flood() {
     }
     for _ in 0..2 {
         let _waiting: Vec<_> = (0..flood).map(|_| connect()).collect();
-        // The last turn of a flood may find the backlog empty.
+        // The last turn of the flood does not use up its share, and gets one EAGAIN.
         assert_eq!(turns(&mut listener, &mut poll), (flood, flood + 1));
         let _alone = connect();
         assert_eq!(turns(&mut listener, &mut poll), (1, 1));
@@ -148,7 +149,7 @@ fn a_paused_listener_is_not_reported_until_the_pause_ends() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn turns_in_a_row_that_find_connections_accept_twice_as_many_each_up_to_the_most() {
+fn the_share_doubles_with_each_turn_in_a_row_that_finds_connections_up_to_the_limit() {
     let mut listener = listener();
     let batches = [(); 8].map(|()| {
         listener.note_waiting();
@@ -161,7 +162,7 @@ fn turns_in_a_row_that_find_connections_accept_twice_as_many_each_up_to_the_most
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_connection_in_every_turn_costs_an_accept_and_a_half() {
+fn a_connection_in_every_turn_costs_one_and_a_half_accepts() {
     let count = 20;
     let mut listener = listener();
     let mut poll = mio::Poll::new().unwrap();
@@ -177,7 +178,7 @@ fn a_connection_in_every_turn_costs_an_accept_and_a_half() {
 
 #[test]
 fn an_inherited_socket_contradicts_only_what_was_given() {
-    // The address of `--bind`, the port, whether `--reuse-port` was given, and the socket.
+    // `--bind`, `<fwd port>`, `--reuse-port`, the socket's address, and the argument that it contradicts.
     let cases = [
         (None, 80, false, "127.0.0.1:80", None),
         (Some("127.0.0.1"), 80, false, "127.0.0.1:80", None),
@@ -202,7 +203,7 @@ fn an_inherited_socket_contradicts_only_what_was_given() {
 }
 
 #[test]
-fn a_check_of_a_shared_port_takes_no_connection() {
+fn a_check_of_a_shared_port_does_not_listen() {
     for shares_port in [false, true] {
         let mut config = Config::new((Ipv4Addr::LOCALHOST, 0).into(), (Ipv4Addr::LOCALHOST, 81)).unwrap();
         config.set_reuse_port(shares_port);

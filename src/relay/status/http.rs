@@ -1,7 +1,7 @@
 //! As much of HTTP as a status needs: bytes in, answer out.
 //!
 //! A request is a GET or a HEAD of one of three pages. It has no body, and its connection ends with the
-//! answer. A browser may have been led here by a name that a stranger has pointed at this host, so only
+//! answer. An attacker can point a name at this host and lead a browser here (DNS rebinding). So only
 //! requests that name an address or `localhost` are answered.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -15,7 +15,7 @@ pub struct Request {
     pub page: Page,
     /// The order of the sessions on the page.
     pub order: Order,
-    /// It asks for the header fields alone.
+    /// Whether it asks for the header fields alone.
     pub is_head: bool,
 }
 
@@ -30,7 +30,7 @@ pub enum Page {
     Json,
 }
 
-/// The order of sessions: those that come first are the ones that an answer lists.
+/// The order of sessions. An answer lists only the first ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
     /// The oldest first.
@@ -42,25 +42,25 @@ pub enum Order {
     Idle,
 }
 
-/// A request that is not answered with a page.
+/// Why a request is not answered with a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// It is no request of HTTP/1.
+    /// Bytes that are no HTTP/1 request.
     Malformed,
-    /// It names a host that is neither an address nor `localhost`.
+    /// A host that is neither an address nor `localhost`.
     Misdirected,
-    /// There is no such page.
+    /// A path without a page.
     NotFound,
-    /// Its method is another one.
+    /// A method other than GET and HEAD.
     Method,
-    /// It is longer than a request may be.
+    /// A request that is too long for the buffer.
     TooLong,
-    /// Its version of HTTP is another one.
+    /// A version of HTTP other than 1.0 and 1.1.
     Version,
 }
 
 impl Refusal {
-    /// Returns the status line's end, and the sentence that explains it.
+    /// Returns the end of the status line, and a sentence that explains it.
     #[must_use]
     pub fn words(self) -> (&'static str, &'static str) {
         match self {
@@ -76,7 +76,7 @@ impl Refusal {
     }
 }
 
-/// Reads a request from the bytes that have come so far; `None`: more must come.
+/// Reads a request from the bytes that have arrived so far; `None`: it is not complete.
 #[must_use]
 #[inline(never)]
 pub fn read(bytes: &[u8]) -> Option<Result<Request, Refusal>> {
@@ -86,7 +86,7 @@ pub fn read(bytes: &[u8]) -> Option<Result<Request, Refusal>> {
     }
 }
 
-/// Returns the lines before the empty one, once that has come.
+/// Returns the lines before the empty one; `None`: that has not arrived.
 fn head(bytes: &[u8]) -> Option<&[u8]> {
     let mut start = 0;
     for line in bytes.split_inclusive(|&byte| byte == b'\n') {
@@ -118,7 +118,7 @@ fn judge(head: &[u8]) -> Result<Request, Refusal> {
         _ if version.starts_with("HTTP/") => return Err(Refusal::Version),
         _ => return Err(Refusal::Malformed),
     };
-    // A proxy's request names the host a second time.
+    // A request meant for a proxy names the host a second time.
     let (host, path) = match target.strip_prefix("http://") {
         Some(rest) => rest.split_at(rest.find('/').unwrap_or(rest.len())),
         None => ("localhost", target),
@@ -146,10 +146,10 @@ fn judge(head: &[u8]) -> Result<Request, Refusal> {
     Ok(Request { page, order: order(query), is_head })
 }
 
-/// Returns the value of the field Host, if there is one.
+/// Returns the value of the field Host; `None`: there is none.
 ///
 /// # Errors
-/// A line is no field, or there are two of this name.
+/// A line is no field, or there are two such fields.
 fn host_field<'a>(lines: &mut dyn Iterator<Item = &'a str>) -> Result<Option<&'a str>, Refusal> {
     let mut host = None;
     for line in lines {
@@ -271,10 +271,11 @@ mod tests {
         assert!(read(whole).is_some_and(|request| request.is_ok()));
         assert_eq!(read(&[b'a'; STATUS_REQUEST_BYTES - 1]), None);
         assert_eq!(read(&[b'a'; STATUS_REQUEST_BYTES]), Some(Err(Refusal::TooLong)));
+        assert!(Refusal::TooLong.words().1.contains(&format!(" {STATUS_REQUEST_BYTES} bytes")));
     }
 
     #[test]
-    fn other_bytes_are_refused_for_the_reason() {
+    fn a_bad_request_gets_the_refusal_for_its_fault() {
         for (request, refusal) in [
             ("\r\n", Refusal::Malformed),
             ("GET / HTTP/1.1\r\n\r\n", Refusal::Malformed),

@@ -1,6 +1,6 @@
 //! The status as one JSON object, its fields named as in the JSON log.
 //!
-//! It is written by hand: a build without the JSON log serves it as well.
+//! It is written by hand, because a build without the JSON log serves it as well.
 
 use std::fmt::Write as _;
 
@@ -106,7 +106,7 @@ impl Json {
         self.close('}');
     }
 
-    /// Opens an object or a list, as an entry of what is open. An entry of a list has no name.
+    /// Opens an object or a list inside the one that is open. An entry of a list has an empty name.
     #[inline(never)]
     fn open(&mut self, name: &str, bracket: char) {
         self.begin(name);

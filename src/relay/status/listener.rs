@@ -12,7 +12,7 @@ use crate::config::status::StatusAddress;
 use crate::limits::STATUS_BACKLOG;
 use crate::sys::uninterrupted;
 
-/// A listening socket. The file of a Unix socket is removed with this value.
+/// A listening socket. Dropping it removes the file of a Unix socket.
 #[derive(Debug)]
 pub(super) struct Listener {
     pub(super) socket: Socket,
@@ -20,7 +20,7 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Listens.
+    /// Listens at `place`.
     ///
     /// # Errors
     /// The place is taken, is not this host's, or may not be listened on.
@@ -36,7 +36,7 @@ impl Listener {
         Ok(Self { socket, _file: file })
     }
 
-    /// Accepts a connection that waits.
+    /// Accepts a connection, whose socket does not block.
     pub(super) fn accept(&self) -> io::Result<Socket> {
         let (socket, _) = uninterrupted(|| self.socket.accept())?;
         socket.set_nonblocking(true)?;
@@ -57,7 +57,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Binds to a path. The file of a process that is gone gives way; no other does.
+/// Binds to a path. The socket file of a dead process is removed first, and no other file.
 fn bind_unix(path: &Path) -> io::Result<(Socket, SocketFile)> {
     let address = SockAddr::unix(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -88,6 +88,7 @@ fn is_stale(path: &Path, address: &SockAddr) -> bool {
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
+    /// The device and the inode; `None`: unknown, and the file is not removed.
     identity: Option<(u64, u64)>,
 }
 

@@ -1,6 +1,6 @@
 //! The metrics, in the text format of Prometheus.
 //!
-//! The values of a label come from the program and from its command line. No requester can add one.
+//! The values of a label come from the program and from its command line, so no requester can add one.
 
 use std::fmt::{Display, Write as _};
 use std::time::UNIX_EPOCH;
@@ -24,7 +24,7 @@ pub(super) fn write(view: &View<'_>) -> String {
     metrics.0
 }
 
-/// Name, kind and sentence of each metric that is one sample and no count of the table.
+/// Name, kind and help of each metric that has one sample and is not in the table of counts.
 const SINGLE: [(&str, &str, &str); 5] = [
     ("tcprelay_sessions", "gauge", "Live sessions."),
     ("tcprelay_sessions_limit", "gauge", "Sessions that the pool has slots for."),
@@ -97,7 +97,7 @@ fn targets(metrics: &mut Metrics, view: &View<'_>) {
     }
 }
 
-/// The lookups, where a target is a name.
+/// Adds the lookups, if a target is a name.
 fn lookups(metrics: &mut Metrics, view: &View<'_>) {
     let Some(counts) = view.lookups else { return };
     let name = "tcprelay_dns_lookups_total";
@@ -107,14 +107,14 @@ fn lookups(metrics: &mut Metrics, view: &View<'_>) {
     }
 }
 
-/// Name and sentence of each metric that the system may not tell.
+/// Name and help of each metric whose value the system may not report.
 const PROCESS: [(&str, &str); 3] = [
     ("process_open_fds", "Open descriptors."),
     ("process_max_fds", "Descriptors that may be open."),
     ("process_resident_memory_bytes", "Resident memory in bytes."),
 ];
 
-/// The metrics that Prometheus knows of every process, as far as the system tells them.
+/// Adds the metrics that Prometheus defines for every process, as far as the system reports their values.
 fn process(metrics: &mut Metrics, view: &View<'_>) {
     let process = &view.facts.process;
     let started = view.facts.started.duration_since(UNIX_EPOCH).unwrap_or_default();

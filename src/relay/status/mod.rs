@@ -1,7 +1,8 @@
 //! The status that `--status` serves by HTTP.
 //!
-//! A few visits have a place outside the pool, each with a small buffer, a short time and one answer. More of
-//! them wait in the backlog. A turn serves them after the sessions, and writes one answer at the most.
+//! A visit is one connection to the status. A few have places outside the pool, each with a small buffer, a short
+//! time and one answer; more of them wait in the backlog. A turn serves the visits after the sessions, and composes
+//! one answer at the most.
 
 pub(crate) mod http;
 mod json;
@@ -45,18 +46,19 @@ pub(super) struct Service {
     facts: Facts,
 }
 
-/// What is known of the connections that wait to be accepted.
+/// The service's knowledge of its listener's backlog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Backlog {
+    /// No connection waits, or the kernel will report it.
     Empty,
-    /// The kernel has reported some.
+    /// The kernel has reported that connections wait.
     Reported,
-    /// Descriptors or memory are short. The next try is at this time.
+    /// An accept failed, mostly for lack of descriptors or memory. The next try is at this time.
     Paused(Instant),
 }
 
 impl Service {
-    /// Listens.
+    /// Binds the listener, and registers it.
     ///
     /// # Errors
     /// Message 137.
@@ -73,7 +75,7 @@ impl Service {
         Ok(Self { listener, backlog: Backlog::Empty, visits: Default::default(), facts })
     }
 
-    /// Keeps nothing that leads out of a root directory.
+    /// Closes the descriptors that would lead out of a new root directory.
     pub(super) fn prepare_for_root(&mut self) {
         self.facts.process.close_folder();
     }
@@ -111,14 +113,14 @@ impl Service {
         }
     }
 
-    /// Takes a sample for the rates, if it is time. Nothing was counted since the last turn.
+    /// Takes a sample for the rates, if one is due. The turn must not have counted anything yet.
     pub(super) fn sample_rates(&mut self, now: Instant, pool: &Pool<TcpStream>) {
         if self.facts.rates.is_due(now) {
             self.facts.rates.sample(now, pool.counts.totals());
         }
     }
 
-    /// Ends the visits that are due.
+    /// Ends the visits and the pause that are due.
     pub(super) fn expire(&mut self, now: Instant, pool: &mut Pool<TcpStream>) {
         if !pool.take_due(Timer::Status, now) {
             return;
@@ -134,7 +136,7 @@ impl Service {
         arm(pool, self.next_deadline());
     }
 
-    /// Lets each visit do a part of its work.
+    /// Accepts visits, and lets each do a part of its work.
     pub(super) fn serve<S: Sink>(&mut self, relay: &mut Relay<S>) {
         if !self.is_ready() {
             return;
@@ -171,17 +173,17 @@ pub(super) fn unavailable(place: &StatusAddress, error: &io::Error) -> Message {
     Message::StatusUnavailable { failure }
 }
 
-/// Returns what a failed accept says of the backlog.
+/// Returns the state of the backlog after a failed accept.
 fn after(error: &io::Error, now: Instant) -> Backlog {
     match error.kind() {
         ErrorKind::WouldBlock => Backlog::Empty,
-        // The next one may be well.
+        // The next connection may be fine.
         ErrorKind::ConnectionAborted => Backlog::Reported,
         _ => Backlog::Paused(now + ACCEPT_PAUSE),
     }
 }
 
-/// Arms the timer, or disarms it: without a visit the relay has nothing to wake up for.
+/// Arms the timer, or disarms it. Without a visit or a pause, the service never wakes the relay.
 fn arm(pool: &mut Pool<TcpStream>, deadline: Option<Instant>) {
     match deadline {
         Some(at) => pool.arm(Timer::Status, at),
@@ -202,7 +204,7 @@ fn visit_token(index: usize) -> Token {
     Token(STATUS.0 + 1 + index)
 }
 
-/// Returns the visit of a token, if it is one's.
+/// Returns the index of a token's visit; `None`: it is no visit's token.
 fn visit(token: Token) -> Option<usize> {
     token.0.checked_sub(STATUS.0 + 1)
 }

@@ -1,4 +1,4 @@
-//! The page for people: one table each of the totals, the targets and the sessions, and no script.
+//! The page for people: the totals, a table of the targets and one of the sessions, and no script.
 
 use std::fmt::{self, Display, Write as _};
 
@@ -7,7 +7,7 @@ use crate::relay::status::rates::a_second;
 use crate::relay::status::view::{Bytes, Html, Spoken, View};
 use crate::session::ended::Live;
 
-/// Everything above the title. The page asks for itself again every 5 seconds, with the order that it has.
+/// Everything above the title. The page reloads itself every 5 seconds, in the same order.
 const HEAD: &str = "<!doctype html>\n<html lang=en><meta charset=utf-8>\
 <meta name=viewport content='width=device-width,initial-scale=1'>\
 <meta http-equiv=refresh content=5><meta name=color-scheme content='light dark'><style>
@@ -24,7 +24,7 @@ dt{color:var(--dim);font-size:.85em}dd{margin:0;font-size:1.15em;font-variant-nu
 @media(prefers-color-scheme:dark){:root{--up:#5c7;--down:#f77}}
 </style>";
 
-/// Returns the page with these sessions, which are in this order.
+/// Returns the page with these sessions, which are sorted by `order`.
 #[cold]
 pub(super) fn write(view: &View<'_>, sessions: &[Live], order: Order) -> String {
     let mut page = String::with_capacity(4096 + 256 * sessions.len());
@@ -90,7 +90,7 @@ fn put_targets(page: &mut String, view: &View<'_>) -> fmt::Result {
     page.push_str("<h2>Targets</h2><div class=wide><table><tr><th>target<th>state<th>failed connects");
     for target in view.targets {
         write!(page, "<tr><td>{}", Html(&target.target))?;
-        // Those of a name.
+        // The addresses of a name.
         for state in target.addresses.iter().filter(|state| state.address != target.target) {
             let word = if state.is_resting() { " down" } else { "" };
             write!(page, "<br><small>{}{word}</small>", Html(&state.address))?;

@@ -1,4 +1,4 @@
-//! The sessions that an answer lists: the first ones of an order, found a part of the pool at a time.
+//! The sessions that an answer lists: the first ones in an order. Each turn searches a part of the pool.
 
 use mio::net::TcpStream;
 
@@ -12,7 +12,7 @@ use crate::session::ended::{Live, Serial};
 #[derive(Debug)]
 pub(super) struct Ranking {
     order: Order,
-    /// Rank, key and serial number of each, the first in front. A higher rank comes first.
+    /// Rank, key and serial number of each, the highest rank first.
     found: Vec<(u64, usize, Serial)>,
     /// The slot to look at next.
     next: usize,
@@ -23,7 +23,7 @@ impl Ranking {
         Self { order, found: Vec::with_capacity(STATUS_LISTED), next: 0 }
     }
 
-    /// Looks at a turn's share of the pool's slots. Returns whether that were the last ones.
+    /// Looks at a turn's share of the pool's slots. Returns whether those were the last ones.
     pub(super) fn look(&mut self, pool: &Pool<TcpStream>, size: usize, now: std::time::Instant) -> bool {
         let end = self.next + STATUS_RANKED_PER_TURN;
         for (key, session) in pool.slots().iter_from(self.next).take_while(|&(key, _)| key < end) {
@@ -49,7 +49,7 @@ impl Ranking {
         self.found.insert(place, (rank, key, serial));
     }
 
-    /// Returns those that are still live, as they are now.
+    /// Returns the sessions found that are still live, as they are now.
     pub(super) fn sessions(&self, pool: &Pool<TcpStream>, now: std::time::Instant) -> Vec<Live> {
         let mut sessions = Vec::with_capacity(self.found.len());
         for &(_, key, serial) in &self.found {

@@ -1,7 +1,7 @@
-//! How fast things went lately, from samples of the totals.
+//! The rates of the last minute, from samples of the totals.
 //!
-//! A sample is taken when the loop is awake anyway. While it sleeps nothing is counted, so the next sample
-//! holds for all of that time.
+//! A sample is taken when the loop is awake anyway. While the loop sleeps, nothing is counted. So the next
+//! sample holds for all of that time.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ pub(super) struct Rates {
     samples: VecDeque<(Instant, Totals)>,
 }
 
-/// The difference between the totals of now and those of a while ago.
+/// The counts of the last [`RATE_PERIOD`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Lately {
     pub(super) accepted: u64,
@@ -41,7 +41,7 @@ impl Rates {
         self.samples.push_back((now, totals));
     }
 
-    /// Returns what was counted in the period before `now`.
+    /// Returns the counts of the period before `now`.
     pub(super) fn lately(&self, now: Instant, totals: &Totals) -> Lately {
         let since = |at: Instant| now.saturating_duration_since(at);
         let sample = self.samples.iter().find(|&&(at, _)| since(at) <= RATE_PERIOD);
@@ -53,7 +53,7 @@ impl Rates {
     }
 }
 
-/// Returns bytes a second, of those in the period of a relay of this age.
+/// Returns bytes per second: `bytes` are those of the last period, or of a younger relay's whole life.
 pub(super) fn a_second(bytes: u64, age: Duration) -> u64 {
     bytes / age.min(RATE_PERIOD).as_secs().max(1)
 }
@@ -75,7 +75,7 @@ mod tests {
             assert!(!rates.is_due(at(second) + RATE_SAMPLE / 2));
         }
         assert_eq!(rates.lately(at(199), &totals(199)).accepted, 60);
-        // Asleep from then on.
+        // The loop sleeps from then on.
         assert_eq!(rates.lately(at(229), &totals(199)).accepted, 30);
         rates.sample(at(500), totals(199));
         assert_eq!(rates.lately(at(500), &totals(200)).accepted, 1);

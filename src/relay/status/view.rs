@@ -1,4 +1,4 @@
-//! The facts that every answer is written from, and how their times and amounts read.
+//! The facts for every answer, and the text of their times and amounts.
 
 use std::fmt::{self, Write as _};
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ pub(super) struct View<'a> {
     pub(super) listen: SocketAddr,
     pub(super) pool: &'a Pool<TcpStream>,
     pub(super) targets: &'a [TargetState],
-    /// Lookups of names that have found addresses, and that have failed; `None`: no target is a name.
+    /// The numbers of lookups that found addresses and that failed; `None`: no target is a name.
     pub(super) lookups: Option<[u64; 2]>,
     pub(super) now: Instant,
     pub(super) lines_dropped: u64,
@@ -44,7 +44,7 @@ impl View<'_> {
     }
 }
 
-/// Seconds, given in thousandths, with no more digits than they need.
+/// Seconds, given in thousandths, and written with no more digits than they need.
 pub(super) struct Thousandths(pub(super) u64);
 
 impl Thousandths {
@@ -102,7 +102,7 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// Text between quotes, as JSON and the metrics have it.
+/// Text between quotes, escaped for JSON and the metrics.
 pub(super) struct Quoted<'a>(pub(super) &'a dyn fmt::Display);
 
 impl fmt::Display for Quoted<'_> {
@@ -113,7 +113,7 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
-/// Text without meaning to a browser.
+/// Text escaped for HTML.
 pub(super) struct Html<'a>(pub(super) &'a dyn fmt::Display);
 
 impl fmt::Display for Html<'_> {
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn thousandths_are_written_without_zeros_that_say_nothing() {
+    fn thousandths_are_written_without_trailing_zeros() {
         for (thousandths, written) in [
             (0, "0"),
             (1, "0.001"),

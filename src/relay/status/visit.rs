@@ -1,4 +1,4 @@
-//! One connection that asks for the status: its request, its answer, its end.
+//! One connection to the status: its request, its answer, its end.
 
 use std::io::{self, ErrorKind, Read as _};
 use std::time::{Duration, Instant};
@@ -13,30 +13,30 @@ use crate::relay::status::{json, metrics, page};
 use crate::sys::status::send;
 use crate::sys::uninterrupted;
 
-/// A connection that asks for the status.
+/// A connection to the status.
 #[derive(Debug)]
 pub(super) struct Visit {
     pub(super) socket: Socket,
     pub(super) deadline: Instant,
-    /// It may be able to go on: the kernel has reported something that it has not met yet.
+    /// Whether it may go on: no call has blocked since the kernel's last report.
     pub(super) is_ready: bool,
     phase: Phase,
 }
 
 #[derive(Debug)]
 enum Phase {
-    /// The request comes.
+    /// The request, as far as it has arrived.
     Reading(Vec<u8>),
-    /// The sessions of the answer are looked for.
+    /// The request, and the search for the sessions of its answer.
     Ranking(Request, Ranking),
-    /// The answer goes, from this byte on.
+    /// The answer, and the number of its bytes that are sent.
     Writing(Vec<u8>, usize),
-    /// The answer is out, and our FIN. Closing with bytes unread would reset the connection, and the answer
-    /// might be lost: the visit reads and drops this number of bytes more.
+    /// The answer and a FIN are sent. A close with bytes unread would reset the connection, and the answer might
+    /// be lost. So the visit reads and drops up to this number of bytes.
     Closing(usize),
 }
 
-/// How a step has left a visit.
+/// The next step of a visit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Again,
@@ -50,8 +50,8 @@ impl Visit {
         Self { socket, deadline: now + STATUS_TIME, is_ready: true, phase }
     }
 
-    /// Does a bounded part of the work. Returns whether the connection is to be closed. An answer is written
-    /// only if `may_answer`, which then becomes false: a turn has time for one.
+    /// Does a bounded part of the work. Returns whether the visit is over. It ranks sessions and composes an
+    /// answer only if `may_answer`, which then becomes false, because a turn has time for one visit's.
     pub(super) fn go_on(&mut self, view: &View<'_>, may_answer: &mut bool) -> bool {
         let step = match &mut self.phase {
             Phase::Reading(bytes) => match read(&mut self.socket, bytes) {
@@ -97,7 +97,7 @@ impl Visit {
         step == Step::Done
     }
 
-    /// Resets the connection when it closes: its answer is cut.
+    /// Makes the close a reset, because the visit is cut short.
     pub(super) fn give_up(&self) {
         let _ = self.socket.set_linger(Some(Duration::ZERO));
     }
@@ -156,7 +156,7 @@ mod tests {
     use crate::session::turn::Timeouts;
     use crate::sys::status::Process;
 
-    /// Calls with a view of a relay that has no session.
+    /// Calls `call` with a view of a relay that has no session.
     fn with_view(call: impl FnOnce(&View<'_>)) {
         let now = Instant::now();
         let listen = "127.0.0.1:8080".parse().unwrap();
@@ -201,8 +201,8 @@ mod tests {
             }
             reader.read_to_end(&mut read).unwrap();
             assert!(read == bytes && waits > 1, "{} bytes, {waits} waits", read.len());
-            // It stays until the scraper closes, and takes what still comes: a close with bytes unread would
-            // be a reset, which could overtake the answer.
+            // The visit lasts until the scraper closes, and drops the bytes that still arrive. A close with
+            // bytes unread would be a reset, which could overtake the answer.
             reader.write_all(&[0; 3 * STATUS_REQUEST_BYTES]).unwrap();
             for _ in 0..3 {
                 assert!(!visit.go_on(view, &mut true) && visit.is_ready);
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_writes_one_answer() {
+    fn a_turn_composes_one_answer() {
         let (mut scraper, socket) = UnixStream::pair().unwrap();
         scraper.write_all(b"GET /metrics HTTP/1.0\n\n").unwrap();
         with_view(|view| {

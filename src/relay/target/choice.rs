@@ -1,9 +1,9 @@
 //! Which target a session tries first, and which one next.
 //!
-//! The targets have an order. A session tries each of them once at most: first those that do not rest,
-//! then those that do, because an unlikely target is better than none. A target that could not be reached
-//! rests for a second, and twice as long each further time. After the rest one session tries the target,
-//! while the others go on as if it rested.
+//! The targets have an order. A session tries each of their addresses at most once: first those that do not
+//! rest, then those that do, because an unlikely target is better than none. An address that could not be
+//! reached rests for a second. Each further failure doubles the rest, up to a limit. After the rest, one
+//! session tries the address, and for the others it still rests.
 //!
 //! Time is an argument, and nothing here makes a system call.
 
@@ -25,13 +25,13 @@ pub struct Choice {
 /// The state of one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetState {
-    /// Its address or its name, as the command line has it. No other target has the same.
+    /// Its address or its name, as on the command line. No other target has the same.
     pub target: Destination,
     /// Its index on the command line.
     index: usize,
-    /// The connects that failed since the start, by [`Failure`], whatever address the target had.
+    /// The failed connects since the start, by [`Failure`], to any address that the target has had.
     pub failures: [u64; Failure::ALL.len()],
-    /// Its addresses, in the order in which they are tried; the name while no address of it is known.
+    /// Its addresses, in the order in which they are tried; only the name while none is known.
     pub addresses: Vec<AddressState>,
 }
 
@@ -40,35 +40,36 @@ pub struct TargetState {
 pub struct AddressState {
     /// The address, or the name while none is known.
     pub address: Destination,
-    /// Its place among those that a session has tried.
+    /// Its place in [`Tried`].
     place: usize,
     standing: Standing,
 }
 
-/// Whether sessions go to an address.
+/// Whether sessions try an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     /// They do.
     Up,
-    /// The last connect failed. Until then the target has rested for `rest`.
+    /// The last connect failed. The address rests until this time, for `rest` in all.
     Resting { until: Instant, rest: Duration },
-    /// The lookup of the name has failed. Sessions wait for its address only where there is no other target.
+    /// The lookup of the name failed, or a wait for it expired. A session waits for its address only if no other
+    /// target is left.
     Unknown,
-    /// The rest is over, and one session tries the target. If that session has no result by then, another
-    /// one may try.
+    /// The rest is over, and one session tries the address. If it has no result by this time, another one may
+    /// try. `rest` is the last rest.
     Trial { until: Instant, rest: Duration },
 }
 
 /// The kinds of failed connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The target's host refused it.
+    /// A refusal by the target's host.
     Refused,
-    /// No answer came in time.
+    /// No answer in time.
     Expired,
-    /// The network or a filter reported that the target cannot be reached.
+    /// A report by the network or a filter that the target cannot be reached.
     Unreachable,
-    /// This host could not begin it, which says nothing about the target.
+    /// An error of this host, which says nothing about the target.
     Own,
 }
 
@@ -76,7 +77,7 @@ impl Failure {
     /// All kinds, in the order of [`TargetState::failures`].
     pub const ALL: [Self; 4] = [Self::Refused, Self::Expired, Self::Unreachable, Self::Own];
 
-    /// Returns the word for the kind in a status.
+    /// Returns the word for the kind in the status.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -116,7 +117,7 @@ impl From<Unreached> for Failure {
 }
 
 impl Choice {
-    /// Returns the choice between these targets, each of them once. All of them are up.
+    /// Returns the choice between these targets, without duplicates. All of them are up.
     #[must_use]
     pub fn new(targets: impl IntoIterator<Item = Destination>) -> Self {
         let mut states: Vec<TargetState> = Vec::new();
@@ -129,8 +130,8 @@ impl Choice {
         Self { targets: states }
     }
 
-    /// Gives a name these addresses. Those that it had before keep their state, and without others all of
-    /// them stay.
+    /// Replaces the addresses of a name. Addresses that it had before keep their state. An empty list changes
+    /// nothing.
     pub fn resolved(&mut self, index: usize, addresses: &[SocketAddr]) {
         let target = self.targets.iter_mut().find(|target| target.index == index);
         let Some(target) = target.filter(|_| !addresses.is_empty()) else { return };
@@ -139,7 +140,7 @@ impl Choice {
         let taken: Vec<_> = addresses.iter().filter_map(|&address| Some(kept(address)?.place)).collect();
         let first = index * ADDRESSES_TRIED_MAX;
         let free = (first..first + ADDRESSES_TRIED_MAX).filter(|place| !taken.contains(place));
-        // Sessions may have tried the address that had a place, so those that none had go first.
+        // Sessions may have tried the address that had a place before, so places that none had come first.
         let (used, unused): (Vec<_>, Vec<_>) =
             free.partition(|&place| known.iter().any(|state| state.place == place));
         let mut free = unused.into_iter().chain(used);
@@ -150,7 +151,7 @@ impl Choice {
         target.addresses.extend(states);
     }
 
-    /// Notes that the lookup of a name has failed. Without an address, sessions go to other targets first.
+    /// Notes that the lookup of a name has failed. While no address is known, sessions try other targets first.
     pub fn not_resolved(&mut self, index: usize) {
         let Some(target) = self.targets.iter_mut().find(|target| target.index == index) else { return };
         for state in target.addresses.iter_mut().filter(|state| state.address.address().is_none()) {
@@ -176,13 +177,13 @@ impl Choice {
         states.iter().filter_map(|state| state.address.address())
     }
 
-    /// Returns whether a session that could not reach a target may find another one.
+    /// Returns whether a session that could not reach an address may have another one to try.
     #[must_use]
     pub fn has_alternatives(&self) -> bool {
         self.addresses().nth(1).is_some()
     }
 
-    /// Returns the target for a session that has tried some already; `None`: there is no other.
+    /// Returns the next target for a session that has tried some already; `None`: it has tried all.
     pub fn next(&mut self, tried: Tried, now: Instant) -> Option<Destination> {
         let mut resting = None;
         for state in self.addresses_mut() {
@@ -218,8 +219,8 @@ impl Choice {
         is_news
     }
 
-    /// Returns the index of a target that a session has tried at all of its addresses; `None`: it has
-    /// others, or is no target any more.
+    /// Returns the index of the target with this address, if a session has tried all of the target's addresses;
+    /// `None`: some are untried, or no target has this address any more.
     #[must_use]
     pub fn is_spent(&self, target: Destination, tried: Tried) -> Option<usize> {
         let has_it = |state: &TargetState| state.addresses.iter().any(|state| state.address == target);
@@ -269,7 +270,7 @@ impl AddressState {
         Self { address, place, standing: Standing::Up }
     }
 
-    /// Returns the address for a session. After a rest, that session tries it.
+    /// Returns the address for a session. If a rest is over, that session's connect is the trial.
     fn choose(&mut self, now: Instant) -> Destination {
         if let Standing::Resting { until, rest } | Standing::Trial { until, rest } = self.standing
             && until <= now
@@ -287,7 +288,7 @@ impl AddressState {
 }
 
 impl Standing {
-    /// Returns whether a session may go to the target now, before it has tried the others.
+    /// Returns whether a session may try the address now, before it has tried the others.
     fn is_open(self, now: Instant) -> bool {
         match self {
             Self::Up => true,
@@ -296,12 +297,12 @@ impl Standing {
         }
     }
 
-    /// Returns the standing after a failed connect. A failure during a rest does not make the rest longer:
-    /// that connect had begun before, as many do when a target dies under load.
+    /// Returns the standing after a failed connect. A failure during a rest does not make the rest longer,
+    /// because that connect began before it, as many do when a target dies under load.
     fn after(self, failure: Failure, now: Instant) -> Self {
         let rested = |rest| Self::Resting { until: now + rest, rest };
         match self {
-            // The target was not tried, so another session may try it at once.
+            // The address was not tried, so another session may try it at once.
             Self::Trial { rest, .. } if failure == Failure::Own => Self::Resting { until: now, rest },
             _ if failure == Failure::Own => self,
             Self::Unknown => self,

@@ -19,7 +19,7 @@ use crate::session::ended::{Cause, Unreached};
 use crate::sys::net::canonical;
 use crate::sys::{NO_SUCH_FAMILY, uninterrupted};
 
-/// A non-blocking socket for a connection to `target`.
+/// Returns a non-blocking socket for a connection to `target`.
 pub(crate) fn socket(target: SocketAddr) -> io::Result<Socket> {
     let kind = Type::STREAM;
     #[cfg(target_os = "linux")]
@@ -40,7 +40,7 @@ pub(crate) fn begin_connect(
     requester: SocketAddr,
     target: SocketAddr,
 ) -> Result<(), Unreached> {
-    // Urgent bytes stay in the stream, where a relay must find them.
+    // Urgent bytes stay in the stream, so that the relay passes them on in their place.
     socket.set_out_of_band_inline(true).map_err(|error| Unreached::new(Cause::ConnectNotStarted, &error))?;
     connect(socket, config, requester, target).map_err(|error| Unreached::new(Cause::TargetRefused, &error))
 }
@@ -48,7 +48,7 @@ pub(crate) fn begin_connect(
 /// Returns a stream whose connect has begun.
 ///
 /// # Errors
-/// There is no socket for it, or those of [`begin_connect`].
+/// No socket can be made, or those of [`begin_connect`].
 pub(crate) fn stream(
     config: &Config,
     requester: SocketAddr,
@@ -59,7 +59,7 @@ pub(crate) fn stream(
     Ok(TcpStream::from_std(socket.into()))
 }
 
-/// Returns whether a connection to `target` can come from `source`, for one requester at `listen` at least.
+/// Returns whether a connection to `target` can come from `source`, at least for some requesters at `listen`.
 pub(crate) fn can_serve(source: Source, target: SocketAddr, listen: SocketAddr) -> bool {
     let source = match source {
         Source::Host(host) => host.ip(),
@@ -77,8 +77,8 @@ fn connect(socket: &Socket, config: &Config, requester: SocketAddr, target: Sock
         if source.is_ipv4() != target.is_ipv4() {
             return Err(io::Error::from_raw_os_error(NO_SUCH_FAMILY));
         }
-        // The kernel chooses the port when it knows the target, so that ports last longer. A kernel without
-        // this option chooses at once.
+        // The kernel chooses the port at the connect instead of the bind: connections to several targets can
+        // share one port. A kernel without this option chooses at the bind.
         #[cfg(target_os = "linux")]
         let _ = nix::sys::socket::setsockopt(socket, nix::sys::socket::sockopt::IpBindAddressNoPort, &true);
         socket.bind(&source.into())?;
@@ -86,7 +86,7 @@ fn connect(socket: &Socket, config: &Config, requester: SocketAddr, target: Sock
     let Err(error) = uninterrupted(|| socket.connect(&target.into())) else { return Ok(()) };
     match Errno::from_io_error(&error) {
         Some(Errno::INPROGRESS) => Ok(()),
-        // No way from this requester's address to the target. That is no failure of the target.
+        // No route leads from this requester's address to the target. That is no failure of the target.
         Some(Errno::INVAL | Errno::NETUNREACH) if config.source == Some(Source::Requester) => {
             Err(Errno::ADDRNOTAVAIL.into())
         }
@@ -94,7 +94,8 @@ fn connect(socket: &Socket, config: &Config, requester: SocketAddr, target: Sock
     }
 }
 
-/// The header that tells the target who connects. Where that cannot be told, the header says so.
+/// Returns the PROXY header, which gives the target the requester's address. Without the local address of the
+/// requester's socket, the header has no addresses.
 pub(crate) fn proxy_header(version: ProxyProtocol, requester: &TcpStream, address: SocketAddr) -> Vec<u8> {
     let header = match requester.local_addr() {
         Ok(local) => ProxyHeader::with_address(ProxiedAddress::stream(canonical(address), canonical(local))),

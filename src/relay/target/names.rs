@@ -1,11 +1,12 @@
 //! The driver of the resolver: the files, sockets and random numbers that resolve the names of targets.
 //!
-//! Nothing happens unless a session asks. A lookup looks at /etc/hosts and /etc/resolv.conf, and reads
-//! them if they have changed. Each query has a socket of its own, with a port and an id that the asked
-//! server's neighbours cannot guess. When the lookup is over, its sockets are closed and no timer runs.
+//! A lookup begins only when a session or a request asks for it. It looks at /etc/hosts and
+//! /etc/resolv.conf, and reads them if they have changed. Each query has a socket of its own, whose port
+//! and whose id are random: an off-path attacker must guess both. When the lookup is over, its sockets are
+//! closed and no timer runs.
 //!
-//! Readiness is a hint here: a report that was meant for a socket that is gone makes its successor in
-//! the slot read once more than it must.
+//! Readiness is a hint here. A report on a closed socket may reach its successor in the slot, which then
+//! makes a needless read.
 
 use std::fs::{self, File};
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher, RandomState};
@@ -31,7 +32,7 @@ pub(crate) struct Names {
     /// The ids of the names, and the indexes of their targets.
     targets: Vec<(Id, usize)>,
     files: Files,
-    /// By the slot of the key.
+    /// The sockets by the slots of their keys; `None`: no query has the slot.
     sockets: Vec<Option<Socket>>,
 }
 
@@ -49,7 +50,7 @@ impl Default for Files {
 }
 
 impl Files {
-    /// Returns whether there is one of them at least.
+    /// Returns whether at least one of them can be read.
     pub(crate) fn can_be_read(&self) -> bool {
         [&self.hosts, &self.conf].into_iter().any(|path| version(path) != 0 && File::open(path).is_ok())
     }
@@ -60,23 +61,23 @@ impl Files {
 struct Socket {
     key: Key,
     stream: Stream,
-    /// The kernel has reported it, and it was not read empty since.
+    /// Whether the kernel has reported it, and no read has blocked or failed since.
     ready: bool,
 }
 
 #[derive(Debug)]
 enum Stream {
     Udp(UdpSocket),
-    /// With what is still to be sent.
+    /// The connection, and the unsent rest of the query.
     Tcp(TcpStream, Vec<u8>),
 }
 
 impl Names {
-    /// Makes a driver of these names, each with the index of its target.
+    /// Returns a driver for these names, each with the index of its target.
     pub(crate) fn new(files: Files, names: impl Iterator<Item = (usize, Name)>) -> Self {
         let mut resolver = Resolver::new(interface_index);
         let targets: Vec<_> = names.map(|(index, name)| (resolver.add(name), index)).collect();
-        // One for each family of addresses.
+        // Each name has one for each family of addresses.
         let sockets = targets.iter().flat_map(|_| [None, None]).collect();
         Self { resolver, targets, files, sockets }
     }
@@ -90,8 +91,8 @@ impl Names {
         self.act(registry, now);
     }
 
-    /// Looks a target's name up because none of its addresses could be connected to, but at most once a
-    /// second. A target that is an address has no name.
+    /// Looks a target's name up, because no connect to its addresses succeeded. It does so at most once a
+    /// second, and never for a target that is an address.
     pub(crate) fn ask_now(&mut self, index: usize, registry: &Registry, now: Instant) {
         for &(id, _) in self.targets.iter().filter(|(_, target)| *target == index) {
             self.resolver.ask_now(id, now);
@@ -105,20 +106,20 @@ impl Names {
         self.act(registry, now);
     }
 
-    /// Returns the news of a name, if there is any, and the index of its target.
+    /// Returns the index of a target and the news of its name; `None`: there is no news.
     pub(crate) fn next_report(&mut self) -> Option<(usize, Outcome)> {
         let Report { id, outcome } = self.resolver.next_report()?;
         let (_, index) = self.targets.iter().find(|(known, _)| *known == id)?;
         Some((*index, outcome))
     }
 
-    /// Returns the lookups since the start: those that have found addresses, and those that have failed.
+    /// Returns the numbers of lookups since the start: those that found addresses, and those that failed.
     pub(crate) fn lookups(&self) -> [u64; 2] {
         self.resolver.ended()
     }
 
-    /// Returns when [`work`](Self::work) must be called, and reports taken, events or not; `None`: not
-    /// before an event.
+    /// Returns when [`work`](Self::work) must be called and its reports must be taken, events or not; `None`:
+    /// not before an event.
     #[inline]
     pub(crate) fn wakes_at(&self, now: Instant) -> Option<Instant> {
         if self.is_empty() {
@@ -136,14 +137,14 @@ impl Names {
         self.targets.is_empty()
     }
 
-    /// Notes that a socket may have something to say.
+    /// Notes a report on the socket of a slot.
     pub(crate) fn note(&mut self, slot: usize) {
         if let Some(Some(socket)) = self.sockets.get_mut(slot) {
             socket.ready = true;
         }
     }
 
-    /// Reads the sockets that are ready, ends the waits that are over, and does what follows.
+    /// Reads the sockets that are ready, expires the waits that are over, and acts for the resolver.
     pub(crate) fn work(&mut self, registry: &Registry, now: Instant) {
         for socket in self.sockets.iter_mut().flatten().filter(|socket| socket.ready) {
             let key = socket.key;
@@ -157,7 +158,7 @@ impl Names {
         self.act(registry, now);
     }
 
-    /// Does all that the resolver wants. A relay without names makes no call for it.
+    /// Carries out the resolver's actions. A relay without names makes no system call here.
     fn act(&mut self, registry: &Registry, now: Instant) {
         if self.targets.is_empty() {
             return;
@@ -175,7 +176,7 @@ impl Names {
                         Err(error) => self.resolver.failed(key, error.kind(), now),
                     }
                 }
-                // Closing a socket takes it out of the poll instance.
+                // The close removes the socket from the poll instance.
                 Action::Close(key) => self.sockets[key.slot] = None,
             }
         }
@@ -183,7 +184,8 @@ impl Names {
 }
 
 impl Socket {
-    /// Asks a server. The kernel chooses a random port, and takes nothing from others than the server.
+    /// Opens a socket and sends the query. The kernel chooses a random port, and drops whatever does not come
+    /// from the server.
     fn open(
         key: Key,
         server: SocketAddr,
@@ -213,10 +215,10 @@ impl Socket {
         Ok(Self { key, stream, ready: false })
     }
 
-    /// Sends what is left of the query, and passes on the bytes that have come: a turn's share of them.
+    /// Sends the rest of the query, and passes on a turn's share of the bytes that have arrived.
     ///
     /// # Errors
-    /// The server cannot be reached, or has ended the stream.
+    /// The server cannot be reached, or has closed the connection.
     fn work(&mut self, mut received: impl FnMut(&[u8])) -> io::Result<()> {
         let mut bytes = [0; NAME_READ_BYTES];
         for _ in 0..NAME_READS_PER_TURN {
@@ -224,7 +226,7 @@ impl Socket {
                 Ok(count) => received(&bytes[..count]),
                 Err(error) => {
                     self.ready = false;
-                    // A TCP connection is not made yet.
+                    // ENOTCONN: the TCP connect is still under way.
                     let waits = [ErrorKind::WouldBlock, ErrorKind::NotConnected];
                     return if waits.contains(&error.kind()) { Ok(()) } else { Err(error) };
                 }
@@ -235,7 +237,7 @@ impl Socket {
 }
 
 impl Stream {
-    /// Sends what is left of the query, and then reads.
+    /// Sends the rest of the query, and then reads.
     fn exchange(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Udp(socket) => uninterrupted(|| socket.recv(bytes)),
@@ -255,13 +257,13 @@ impl Stream {
     }
 }
 
-/// Returns the id of a query: 16 bits of a keyed hash whose key the system's randomness gave.
+/// Returns a random id for a query: 16 bits of a keyed hash, whose key comes from the system's randomness.
 fn random_id() -> u16 {
     let [high, low, ..] = RandomState::new().hash_one(0).to_be_bytes();
     u16::from_be_bytes([high, low])
 }
 
-/// Reads a file, if it has another version than the known one. A file that is missing is an empty one.
+/// Reads a file, if its version is not the known one. A missing file counts as an empty one.
 fn read_changed(path: &Path, known: Option<Version>) -> Option<(Version, String)> {
     let version = version(path);
     if known == Some(version) {
@@ -277,8 +279,8 @@ fn read_changed(path: &Path, known: Option<Version>) -> Option<(Version, String)
     Some((version, String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// Returns a number that is another one when the file has changed; 0 if there is no regular file. The
-/// loop must not block, as it would on a pipe.
+/// Returns a number that changes whenever the file does; 0 if there is no regular file. Other files are never
+/// opened, because a FIFO would block the loop.
 fn version(path: &Path) -> Version {
     let Ok(file) = fs::metadata(path) else { return 0 };
     let marks = (file.mtime(), file.mtime_nsec(), file.ino(), file.size());

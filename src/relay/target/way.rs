@@ -35,7 +35,7 @@ pub(super) fn prepare(
     }
 }
 
-/// Tries the options on a socket to no target.
+/// Tries the options on a socket that is then closed.
 ///
 /// # Errors
 /// Message 132.
@@ -45,9 +45,9 @@ pub(crate) fn check(config: &Config) -> Result<(), StartError> {
         let source = io::ErrorKind::Unsupported.into();
         return Err(StartError::OptionUnavailable { option: "--bind-interface", source });
     }
-    // A target by name may have addresses of both families: IPv4 stands for them.
+    // A name may have addresses of both families. IPv4 stands for both.
     let target = config.target().address().unwrap_or((Ipv4Addr::LOCALHOST, config.target().port).into());
-    // Without a socket there is nothing to say about the options.
+    // Without a socket, the options cannot be tried.
     let Ok(socket) = socket(target) else { return Ok(()) };
     prepare(&socket, config, target)
         .map_err(|(option, source)| StartError::OptionUnavailable { option, source })

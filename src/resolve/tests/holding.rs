@@ -1,9 +1,9 @@
-//! Between lookups: which addresses serve, when the next lookup begins, and what is reported.
+//! Between lookups: the addresses in use, the time of the next lookup, and the reports.
 
 use super::*;
 
 #[test]
-fn without_a_question_nothing_is_sent_and_no_wake_up_is_due() {
+fn nothing_is_sent_and_no_wake_up_is_due_until_a_session_asks() {
     let mut driver = Driver::new("db.", TWO_SERVERS);
     driver.act();
     driver.assert_idle();
@@ -16,7 +16,7 @@ fn without_a_question_nothing_is_sent_and_no_wake_up_is_due() {
 }
 
 #[test]
-fn a_time_to_live_is_held_between_its_limits() {
+fn a_time_to_live_is_clamped_to_its_limits() {
     for (ttl, held) in
         [(0, 5), (4, 5), (5, 5), (6, 6), (3600, 3600), (3601, 3600), (u32::MAX, 5), (1 << 31, 5)]
     {
@@ -45,7 +45,7 @@ fn the_shorter_time_to_live_of_the_families_counts() {
 }
 
 #[test]
-fn the_old_addresses_serve_while_new_ones_are_on_their_way() {
+fn the_old_addresses_stay_in_use_until_the_lookup_of_new_ones_is_over() {
     let mut driver = Driver::new("db.", TWO_SERVERS);
     driver.ask();
     driver.answer(&["10.0.0.1"], 60);
@@ -53,8 +53,8 @@ fn the_old_addresses_serve_while_new_ones_are_on_their_way() {
     driver.pass(60 * SECOND);
     assert_eq!(driver.ask(), ["10.0.0.1"]);
     assert_eq!(driver.ask(), ["10.0.0.1"]);
-    assert_eq!(driver.opened, 4, "one lookup, however many ask");
-    // With addresses at hand, one family waits for the other as long as that takes.
+    assert_eq!(driver.opened, 4, "sessions share one lookup");
+    // With old addresses in use, one family waits for the other however long that takes.
     let (six, four) = (driver.socket(Rtype::AAAA), driver.socket(Rtype::A));
     driver.receive(&four, &answer(&four.query, Rcode::NOERROR, &["10.0.0.2"], 60));
     driver.pass(SECOND);
@@ -78,7 +78,7 @@ fn the_same_addresses_in_another_order_are_used_and_not_reported() {
     driver.answer(&["10.0.0.2", "10.0.0.1"], 0);
     assert_eq!(driver.reports(), []);
     assert_eq!(driver.ask(), ["10.0.0.2", "10.0.0.1"]);
-    // One of them less, or another one, is reported.
+    // An address less is reported, and so is another address.
     for addresses in [&["10.0.0.1"][..], &["10.0.0.3"]] {
         driver.pass(crate::limits::TTL_MIN);
         driver.ask();
@@ -102,10 +102,10 @@ fn after_failures_the_last_addresses_stay_and_the_next_lookup_waits_longer_each_
         driver.assert_idle();
         driver.pass((wait * SECOND).saturating_sub(Duration::from_nanos(1)));
         assert_eq!(driver.ask(), ["10.0.0.1"]);
-        assert_eq!(driver.sockets.len(), 0, "lookup {lookup} came back too early");
+        assert_eq!(driver.sockets.len(), 0, "the lookup after {lookup} began too early");
         driver.pass(Duration::from_nanos(1));
     }
-    // Another reason is reported, and so is the end of the failure.
+    // Another reason is reported, and so is the success after it.
     driver.ask();
     driver.refuse(Rcode::NXDOMAIN);
     assert_eq!(driver.reports(), [failed(Why::NoSuchName, &["10.0.0.1"])]);
@@ -113,7 +113,7 @@ fn after_failures_the_last_addresses_stay_and_the_next_lookup_waits_longer_each_
     driver.ask();
     driver.answer(&["10.0.0.1"], 0);
     assert_eq!(driver.reports(), [resolved(&["10.0.0.1"])]);
-    // The waits begin anew.
+    // After the success, the waits start over.
     driver.pass(crate::limits::TTL_MIN);
     driver.ask();
     driver.refuse(Rcode::SERVFAIL);
@@ -123,18 +123,18 @@ fn after_failures_the_last_addresses_stay_and_the_next_lookup_waits_longer_each_
 }
 
 #[test]
-fn sessions_that_wait_for_a_first_address_are_looked_up_for_as_long_as_they_wait() {
+fn lookups_are_repeated_for_as_long_as_sessions_wait_for_a_first_address() {
     let mut driver = Driver::new("db.", "nameserver 192.0.2.1\noptions attempts:1");
     let until = driver.now + 3 * SECOND;
     assert!(driver.resolver.addresses(driver.id, driver.now, until).is_empty());
     driver.act();
     driver.refuse(Rcode::SERVFAIL);
-    // A session that gives up sooner takes nothing from the others.
+    // A session that gives up sooner does not shorten the wait of the others.
     driver.resolver.addresses(driver.id, driver.now, driver.now + SECOND);
     assert_eq!(driver.sleep(), SECOND);
     assert_eq!(driver.sockets.len(), 2);
     driver.refuse(Rcode::SERVFAIL);
-    // The next lookup would begin when all of them have given up.
+    // By the time of the next lookup, all of them will have given up.
     driver.assert_idle();
     driver.pass(2 * SECOND);
     driver.ask();
@@ -155,7 +155,7 @@ fn failed_connects_begin_a_lookup_at_most_once_a_second() {
     driver.resolver.ask_now(driver.id, driver.now);
     driver.act();
     assert_eq!(driver.opened, 4);
-    // Not while one is under way, however long that takes.
+    // No lookup begins while one is under way, however long that takes.
     driver.pass(SECOND);
     driver.resolver.ask_now(driver.id, driver.now);
     driver.act();
@@ -164,7 +164,7 @@ fn failed_connects_begin_a_lookup_at_most_once_a_second() {
 }
 
 #[test]
-fn a_failed_connect_does_not_wait_for_the_next_lookup_after_a_failure() {
+fn a_failed_connect_begins_a_lookup_even_while_failed_lookups_back_off() {
     let mut driver = Driver::new("db.", "nameserver 192.0.2.1\noptions attempts:1");
     for _ in 0..6 {
         driver.resolver.ask_now(driver.id, driver.now);
@@ -218,7 +218,7 @@ fn both_files_are_read_again_only_when_they_have_changed() {
     assert_eq!((driver.looked, driver.read), (2, 2));
     driver.hosts = (8, "10.0.0.2 db");
     driver.ask();
-    assert_eq!(driver.looked, 2, "not before its time");
+    assert_eq!(driver.looked, 2, "no look before the time to live is over");
     driver.pass(crate::limits::TTL_MIN);
     assert_eq!(driver.ask(), ["10.0.0.1"]);
     assert_eq!(driver.ask(), ["10.0.0.2"]);
@@ -226,9 +226,9 @@ fn both_files_are_read_again_only_when_they_have_changed() {
     driver.hosts = (0, "");
     driver.pass(crate::limits::TTL_MIN);
     driver.ask();
-    assert_eq!(driver.sockets.len(), 2, "it is asked for now");
+    assert_eq!(driver.sockets.len(), 2, "a name that has left the hosts file is asked for");
     assert_eq!(driver.ask(), ["10.0.0.2"]);
-    // The servers are taken from the file as it is when the next lookup begins.
+    // A lookup asks the servers that resolv.conf has when the lookup begins.
     driver.conf = (2, "nameserver 192.0.2.3");
     driver.answer(&["10.0.0.3"], 0);
     driver.pass(crate::limits::TTL_MIN);
@@ -237,7 +237,7 @@ fn both_files_are_read_again_only_when_they_have_changed() {
 }
 
 #[test]
-fn a_name_that_is_added_later_finds_the_hosts_file_that_was_read_before() {
+fn a_name_added_after_the_hosts_file_was_read_is_found_in_it() {
     let mut driver = Driver::new("db", TWO_SERVERS);
     driver.hosts = (7, "10.0.0.1 db\n10.0.0.2 other");
     driver.ask();

@@ -1,4 +1,4 @@
-//! The resolver with a driver that has no sockets and a clock that the test sets.
+//! The resolver under a driver without sockets, whose clock the test sets.
 
 mod holding;
 mod tries;
@@ -12,7 +12,7 @@ use domain::rdata::{A, Aaaa};
 
 use super::*;
 
-/// Longer than any test takes, for sessions that wait.
+/// The wait of a session that never gives up: longer than any test takes.
 const LONG: Duration = Duration::from_secs(1_000_000);
 const SECOND: Duration = Duration::from_secs(1);
 const TWO_SERVERS: &str = "nameserver 192.0.2.1\nnameserver 192.0.2.2\n";
@@ -26,10 +26,11 @@ struct Driver {
     conf: (Version, &'static str),
     /// The sockets that are open, in the order of their opening.
     sockets: Vec<Socket>,
-    /// All that was opened.
+    /// The number of sockets opened so far.
     opened: usize,
-    /// How often the files were looked at, and read.
+    /// The number of looks at the files.
     looked: usize,
+    /// The number of files read.
     read: usize,
 }
 
@@ -38,7 +39,7 @@ struct Socket {
     key: Key,
     server: SocketAddr,
     transport: Transport,
-    /// Without the length that goes first in a stream.
+    /// The query, without the length that precedes it in a stream.
     query: Vec<u8>,
 }
 
@@ -59,7 +60,7 @@ impl Driver {
         }
     }
 
-    /// Lets a session ask, and returns the addresses that it gets.
+    /// Asks for the name as a session does, and returns the addresses that it gets.
     fn ask(&mut self) -> Vec<String> {
         let addresses = self.resolver.addresses(self.id, self.now, self.now + LONG);
         let addresses = addresses.iter().map(IpAddr::to_string).collect();
@@ -67,9 +68,9 @@ impl Driver {
         addresses
     }
 
-    /// Does what the resolver says.
+    /// Performs the resolver's actions until there are none.
     fn act(&mut self) {
-        // Ids that a query does not have by chance.
+        // The ids begin at a value that no query has by chance.
         let mut random = 0xa000;
         while let Some(action) = self.resolver.next_action(random, self.now) {
             random += 1;
@@ -101,7 +102,7 @@ impl Driver {
         }
     }
 
-    /// Returns the socket that asks for this type now.
+    /// Returns the open socket whose query asks for this type.
     fn socket(&self, kind: Rtype) -> Socket {
         let asks = |socket: &&Socket| Message::from_octets(&socket.query[..]).unwrap().qtype() == Some(kind);
         self.sockets.iter().find(asks).unwrap().clone()
@@ -117,14 +118,14 @@ impl Driver {
         self.act();
     }
 
-    /// Answers what is asked for now, both families, with these addresses.
+    /// Answers all open queries, those of both families, with these addresses.
     fn answer(&mut self, addresses: &[&str], ttl: u32) {
         for socket in self.sockets.clone() {
             self.receive(&socket, &answer(&socket.query, Rcode::NOERROR, addresses, ttl));
         }
     }
 
-    /// Answers what is asked for now, both families, with this code.
+    /// Answers all open queries, those of both families, with this response code.
     fn refuse(&mut self, rcode: Rcode) {
         for socket in self.sockets.clone() {
             self.receive(&socket, &answer(&socket.query, rcode, &[], 0));
@@ -143,7 +144,7 @@ impl Driver {
         self.now += slept;
         self.resolver.expire(self.now);
         self.act();
-        assert!(self.resolver.wakes_at().is_none_or(|next| next > self.now), "it would spin");
+        assert!(self.resolver.wakes_at().is_none_or(|next| next > self.now), "the relay would spin");
         slept
     }
 
@@ -151,12 +152,12 @@ impl Driver {
         std::iter::from_fn(|| self.resolver.next_report()).map(|report| report.outcome).collect()
     }
 
-    /// Returns the servers that are asked now, and over what.
+    /// Returns the server and the transport of each open query.
     fn asked(&self) -> Vec<(String, Transport)> {
         self.sockets.iter().map(|socket| (socket.server.ip().to_string(), socket.transport)).collect()
     }
 
-    /// Returns the names that are asked for now.
+    /// Returns the name that each open query asks for.
     fn questions(&self) -> Vec<String> {
         let name =
             |query: &[u8]| Message::from_octets(query).unwrap().sole_question().unwrap().qname().to_string();
@@ -169,7 +170,7 @@ impl Driver {
     }
 }
 
-/// Writes an answer with the addresses of the family that the query asks for.
+/// Returns an answer with those of the addresses that are of the query's family.
 pub(crate) fn answer(query: &[u8], rcode: Rcode, addresses: &[&str], ttl: u32) -> Vec<u8> {
     let query = Message::from_octets(query).unwrap();
     let mut answer = MessageBuilder::new_vec().start_answer(&query, rcode).unwrap();

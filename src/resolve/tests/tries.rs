@@ -1,4 +1,4 @@
-//! One lookup: which server is asked for which name, over what, and what counts as an answer.
+//! One lookup: the servers, the names and the transports of its queries, and the messages that count as answers.
 
 use super::*;
 
@@ -24,7 +24,7 @@ fn both_families_are_asked_for_at_once_on_sockets_of_their_own() {
 }
 
 #[test]
-fn each_server_is_tried_in_turn_for_its_time_on_a_fresh_socket() {
+fn each_server_is_tried_in_turn_for_the_timeout_on_a_fresh_socket() {
     let mut driver =
         Driver::new("db.", "nameserver 192.0.2.1\nnameserver 192.0.2.2\noptions timeout:3 attempts:2");
     driver.ask();
@@ -40,7 +40,7 @@ fn each_server_is_tried_in_turn_for_its_time_on_a_fresh_socket() {
 }
 
 #[test]
-fn each_lookup_begins_with_the_first_server_or_with_the_next_one_for_rotate() {
+fn each_lookup_begins_with_the_first_server_or_with_rotate_the_next_one() {
     let rotating = "nameserver 192.0.2.1\nnameserver 192.0.2.2\noptions rotate";
     for (conf, second) in [(TWO_SERVERS, "192.0.2.1"), (rotating, "192.0.2.2")] {
         let mut driver = Driver::new("db.", conf);
@@ -70,14 +70,16 @@ fn a_server_that_fails_refuses_or_cannot_be_reached_is_followed_by_the_next() {
 }
 
 #[test]
-fn the_reason_is_the_last_servers() {
-    let mut driver = Driver::new("db.", "nameserver 192.0.2.1\noptions attempts:1");
+fn the_reported_reason_is_that_of_the_last_server() {
+    let mut driver = Driver::new("db.", "nameserver 192.0.2.1\nnameserver 192.0.2.2\noptions attempts:1");
     driver.ask();
     driver.refuse(Rcode::SERVFAIL);
-    assert_eq!(driver.reports(), [failed(Why::Refused(2), &[])]);
-    driver.sleep();
     driver.sockets.clone().iter().for_each(|socket| driver.fail(socket));
     assert_eq!(driver.reports(), [failed(Why::Unreachable(io::ErrorKind::ConnectionRefused), &[])]);
+    driver.sleep();
+    driver.sockets.clone().iter().for_each(|socket| driver.fail(socket));
+    driver.refuse(Rcode::SERVFAIL);
+    assert_eq!(driver.reports(), [failed(Why::Refused(2), &[])]);
 }
 
 #[test]
@@ -86,7 +88,7 @@ fn after_a_format_error_the_same_server_is_asked_without_edns() {
     driver.ask();
     let socket = driver.socket(Rtype::A);
     assert_eq!(socket.query[11], 1, "with EDNS");
-    // As a server from before EDNS answers: its header, and no question.
+    // A server from before EDNS answers with the header only, without a question.
     let mut header = answer(&socket.query, Rcode::FORMERR, &[], 0);
     header.truncate(12);
     header[5] = 0;
@@ -94,7 +96,7 @@ fn after_a_format_error_the_same_server_is_asked_without_edns() {
     let again = driver.socket(Rtype::A);
     assert_ne!(again.key, socket.key);
     assert_eq!((again.server, again.query[11]), (socket.server, 0));
-    // Once more is a failure of this server, and the next one is asked with EDNS.
+    // A second format error is a failure of this server, so the next one is asked, with EDNS.
     driver.receive(&again, &answer(&again.query, Rcode::FORMERR, &[], 0));
     let next = driver.socket(Rtype::A);
     assert_eq!((next.server.ip().to_string(), next.query[11]), ("192.0.2.2".into(), 1));
@@ -125,7 +127,7 @@ fn a_truncated_answer_is_fetched_over_tcp_piece_by_piece() {
 
 #[test]
 fn a_stream_that_ends_early_is_truncated_too_or_has_no_answer_is_followed_by_the_next_server() {
-    // Whether the answer is there, is truncated, and has the id of the query.
+    // Whether the answer is truncated, and whether it has the id of the query. None: the stream ends early.
     for case in [Some((true, true)), Some((false, false)), None] {
         let mut driver = Driver::new("db.", TWO_SERVERS);
         driver.ask();
@@ -170,7 +172,7 @@ fn a_wrong_answer_is_ignored_and_the_wait_goes_on() {
     let socket = driver.socket(Rtype::A);
     let wrong = answer(&socket.query, Rcode::NOERROR, &["10.6.6.6"], 60);
     let question_end = 12 + 12 + 4;
-    // Each bit of the id and of the question; then the flags: no answer, another operation.
+    // Each bit of the id, the question count and the question; then the QR bit and the opcode.
     let flips = (0..16).chain(8 * 4..8 * 6).chain(8 * 12..8 * question_end).chain([16, 17, 18, 19, 20]);
     driver.pass(SECOND);
     for bit in flips {
@@ -185,7 +187,7 @@ fn a_wrong_answer_is_ignored_and_the_wait_goes_on() {
     driver.receive(&socket, &socket.query.clone());
     assert_eq!(driver.sockets.len(), 2);
     assert_eq!(driver.reports(), []);
-    assert_eq!(driver.sleep(), 2 * SECOND, "its time has not begun anew");
+    assert_eq!(driver.sleep(), 2 * SECOND, "the timeout does not start over");
 }
 
 #[test]
@@ -193,12 +195,12 @@ fn an_answer_on_the_socket_of_another_try_is_ignored() {
     let mut driver = Driver::new("db.", TWO_SERVERS);
     driver.ask();
     let (six, four) = (driver.socket(Rtype::AAAA), driver.socket(Rtype::A));
-    // The other family's socket, and one that was never opened.
+    // One arrives on the other family's socket, one on a socket that was never opened.
     driver.receive(&six, &answer(&four.query, Rcode::NOERROR, &["10.6.6.6"], 60));
     let beyond = Key { slot: 99, ..four.key };
     driver.resolver.received(beyond, &answer(&four.query, Rcode::NOERROR, &["10.6.6.6"], 60), driver.now);
     assert_eq!(driver.sockets.len(), 2);
-    // The first server's late answer, with the id of the second one's query.
+    // The first server answers late, with the id of the second server's query.
     driver.sleep();
     let second = driver.socket(Rtype::A);
     driver.receive(&four, &answer(&second.query, Rcode::NOERROR, &["10.6.6.6"], 60));
@@ -227,12 +229,12 @@ fn a_name_that_does_not_exist_is_searched_in_the_next_domain() {
     driver.refuse(Rcode::NXDOMAIN);
     assert_eq!(driver.questions(), ["db.b.example"; 2]);
     assert_eq!(driver.asked(), udp(&["192.0.2.1", "192.0.2.1"]));
-    // Without an address, but it exists.
+    // This name exists, but has no address.
     driver.answer(&[], 0);
     assert_eq!(driver.questions(), ["db"; 2]);
     driver.refuse(Rcode::NXDOMAIN);
     assert_eq!(driver.reports(), [failed(Why::NoAddress, &[])]);
-    // All over again.
+    // In the next lookup, none of the names exists.
     driver.sleep();
     driver.refuse(Rcode::NXDOMAIN);
     driver.refuse(Rcode::NXDOMAIN);
@@ -241,17 +243,17 @@ fn a_name_that_does_not_exist_is_searched_in_the_next_domain() {
 }
 
 #[test]
-fn a_server_failure_ends_the_search() {
+fn a_server_failure_ends_the_search_of_the_domains() {
     let mut driver = Driver::new("db", "nameserver 192.0.2.1\nsearch a.example\noptions attempts:1");
     driver.ask();
     let (six, four) = (driver.socket(Rtype::AAAA), driver.socket(Rtype::A));
     driver.receive(&six, &answer(&six.query, Rcode::NXDOMAIN, &[], 0));
     driver.receive(&four, &answer(&four.query, Rcode::SERVFAIL, &[], 0));
-    assert_eq!(driver.reports(), [failed(Why::Refused(2), &[])], "db may exist there: db. is not asked for");
+    assert_eq!(driver.reports(), [failed(Why::Refused(2), &[])], "db.a.example may exist, so db is not used");
 }
 
 #[test]
-fn one_family_alone_serves_soon_and_is_joined_by_the_other() {
+fn one_family_alone_is_used_after_a_short_wait_and_joined_by_the_other() {
     let mut driver = Driver::new("db.", TWO_SERVERS);
     driver.ask();
     let four = driver.socket(Rtype::A);
@@ -277,7 +279,7 @@ fn a_family_whose_servers_fail_keeps_its_addresses() {
     driver.receive(&six, &answer(&six.query, Rcode::SERVFAIL, &[], 0));
     driver.receive(&four, &answer(&four.query, Rcode::NOERROR, &["10.0.0.2"], 60));
     assert_eq!(driver.reports(), [resolved(&["2001:db8::1", "10.0.0.2"])]);
-    // An answer without addresses, in contrast, says that there are none any more.
+    // An answer without addresses, in contrast, means that the family has none any more.
     driver.pass(60 * SECOND);
     driver.ask();
     driver.answer(&["10.0.0.2"], 60);
@@ -285,12 +287,12 @@ fn a_family_whose_servers_fail_keeps_its_addresses() {
 }
 
 #[test]
-fn a_lookup_goes_on_when_there_are_fewer_servers_than_it_has_tried() {
+fn a_lookup_goes_on_when_resolv_conf_now_has_fewer_servers_than_were_tried() {
     let mut driver = Driver::new("db.", "nameserver 192.0.2.1\nnameserver 192.0.2.2\nnameserver 192.0.2.3");
     let other = driver.resolver.add(Name::parse("other.").unwrap());
     driver.ask();
     driver.refuse(Rcode::SERVFAIL);
-    // The other name's lookup reads the files before the next tries begin.
+    // The other name's lookup reads the files again before the next tries begin.
     for socket in driver.sockets.clone() {
         driver.resolver.failed(socket.key, io::ErrorKind::ConnectionRefused, driver.now);
     }

@@ -1,4 +1,4 @@
-//! Messages written by hand, and what is read of them.
+//! Messages written by hand, and the answers read from them.
 
 use proptest::prelude::*;
 
@@ -15,7 +15,7 @@ fn ask(family: Family) -> Vec<u8> {
     query(0x1234, &name("db.example"), family, true)
 }
 
-/// Writes an answer to `query`: its head, its question, and these records.
+/// Returns an answer to `query`: its header and its question, and these records.
 fn answer(query: &[u8], records: &[Vec<u8>]) -> Vec<u8> {
     let mut message = query[..12 + 12 + 4].to_vec();
     message[2] |= 0x80;
@@ -30,7 +30,7 @@ fn record(owner: &[u8], kind: u16, ttl: u32, data: &[u8]) -> Vec<u8> {
     [owner, &kind.to_be_bytes(), &[0, 1], &ttl.to_be_bytes(), &length, data].concat()
 }
 
-/// A name of one label.
+/// Returns a name of one label.
 fn label(text: &str) -> Vec<u8> {
     [&[u8::try_from(text.len()).unwrap()], text.as_bytes(), &[0]].concat()
 }
@@ -40,7 +40,7 @@ fn found(addresses: &[&str], ttl: u32) -> Answer {
 }
 
 #[test]
-fn a_query_is_written_as_the_standards_have_it() {
+fn a_query_has_the_bytes_that_the_standards_prescribe() {
     let query = query(0x1234, &name("Db.example."), Family::V6, true);
     let expected = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x01\x02db\x07example\x00\x00\x1c\x00\x01\
                      \x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x00";
@@ -94,7 +94,7 @@ fn aliases_are_followed_in_any_order_up_to_their_number() {
     for count in [1, 2, ALIASES_MAX] {
         let mut records: Vec<_> = (0..count).map(alias).collect();
         records.push(record(&label(&format!("n{count}")), A, 300, &[10, 0, 0, 1]));
-        // The asked name itself is an alias: its own addresses do not count.
+        // The name of the question is an alias, so its own addresses do not count.
         records.push(record(&label("n0"), A, 1, &[10, 0, 0, 2]));
         let ttl = 101 - u32::try_from(count).unwrap();
         assert_eq!(read(&query, &answer(&query, &records)), found(&["10.0.0.1"], ttl));
@@ -115,24 +115,25 @@ fn a_loop_of_aliases_is_malformed() {
 }
 
 #[test]
-fn a_name_with_a_loop_of_pointers_is_no_name() {
+fn a_name_with_a_pointer_loop_equals_no_name() {
     let query = ask(Family::V4);
     let address = [10, 0, 0, 1];
-    // The first record begins at 28: pointers to themselves, to each other, after a label.
+    // The first record begins at 28. The pointers lead to themselves, alone and after a label, to each other, and
+    // beyond the message.
     for owner in [&[0xc0, 28][..], &[1, b'a', 0xc0, 28], &[0xc0, 30, 0xc0, 28], &[0xff, 0xff]] {
         let records = [record(owner, A, 60, &address), record(ASKED, A, 60, &address)];
         let answer = read(&query, &answer(&query, &records));
         assert!(matches!(answer, Answer::Malformed) || answer == found(&["10.0.0.1"], 60), "{answer:?}");
     }
-    // The same as an alias's target: it leads nowhere.
+    // With such a name as its target, an alias leads nowhere.
     let alias = record(ASKED, CNAME, 60, &[0xc0, 40]);
-    assert_eq!(alias.len() + 28, 42, "the pointer at 40 leads to itself");
+    assert_eq!(alias.len() + 28, 42, "the pointer is at 40");
     let records = [alias, record(ASKED, A, 60, &address)];
     assert_eq!(read(&query, &answer(&query, &records)), found(&[], 60));
 }
 
 #[test]
-fn what_is_cut_short_is_malformed() {
+fn an_answer_cut_short_is_malformed_or_foreign() {
     let query = ask(Family::V4);
     let records = [record(ASKED, CNAME, 60, &label("a")), record(&label("a"), A, 60, &[10, 0, 0, 1])];
     let whole = answer(&query, &records);
@@ -145,7 +146,7 @@ fn what_is_cut_short_is_malformed() {
 }
 
 #[test]
-fn the_longest_answer_costs_a_bounded_time() {
+fn the_longest_answer_is_read_only_up_to_a_limit() {
     let query = ask(Family::V4);
     let many = u16::MAX / 16;
     let mut message = answer(&query, &[]);
@@ -157,7 +158,7 @@ fn the_longest_answer_costs_a_bounded_time() {
     let addresses: Vec<_> = (0..NAME_ADDRESSES_MAX).map(|last| format!("10.0.0.{last}")).collect();
     let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
     assert_eq!(read(&query, &message), found(&addresses, 60));
-    // Records beyond those that are looked at need not even be there.
+    // Records beyond the limit may even be missing.
     message.truncate(28 + 16 * usize::from(DNS_RECORDS_MAX));
     assert_eq!(read(&query, &message), found(&addresses, 60));
     message.pop();
@@ -165,7 +166,7 @@ fn the_longest_answer_costs_a_bounded_time() {
 }
 
 #[test]
-fn a_header_alone_is_an_answer_only_as_a_format_error() {
+fn a_header_without_a_question_is_an_answer_only_as_a_format_error() {
     let query = ask(Family::V4);
     let mut header = answer(&query, &[])[..12].to_vec();
     header[5] = 0;
@@ -177,7 +178,7 @@ fn a_header_alone_is_an_answer_only_as_a_format_error() {
 }
 
 #[test]
-fn response_codes_and_truncation_are_told_apart() {
+fn response_codes_and_truncation_are_distinguished() {
     let query = ask(Family::V4);
     let with = |flags: u8, rcode: u8| {
         let mut message = answer(&query, &[record(ASKED, A, 60, &[10, 0, 0, 1])]);
@@ -200,7 +201,7 @@ proptest! {
         let _ = read(&query, &message);
         let ours = ask(Family::V6);
         let _ = read(&ours, &message);
-        // As an answer to this very query, so that all of it is read.
+        // They follow a valid header and question here, so that the records are read as well.
         let mut head = answer(&ours, &[]);
         head[7] = message.len().to_le_bytes()[0];
         head.extend(message);

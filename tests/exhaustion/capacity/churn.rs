@@ -116,12 +116,12 @@ fn churn(time: Duration, buf: usize) {
     });
     let count = next.load(Ordering::Relaxed) - 1;
     assert!(count >= 20, "only {count} sessions");
-    eventually("all closed", || sockets(&relay) == idle);
+    eventually("all sockets closed", || sockets(&relay) == idle);
     process::settle(relay.pid);
     relay.assert_alive();
-    let told = relay.log.pending();
+    let lines = relay.log.pending();
     let ended = |line: &str| line.contains(" terminated due to ");
-    let ended = told.iter().filter(|line| ended(&line.text)).count();
+    let ended = lines.iter().filter(|line| ended(&line.text)).count();
     assert_eq!(ended as u64, count + 1, "each session ends once");
 }
 

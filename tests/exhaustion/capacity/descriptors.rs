@@ -18,7 +18,7 @@ use crate::support::{Relay, Start, eventually, process};
 /// Tests an even and an odd number of descriptors for sessions, which take two each. The number that the relay
 /// inherits from the tests decides which of the two limits leaves an even number.
 #[test]
-fn with_60_descriptors_in_all_as_many_as_fit_are_served_and_the_rest_are_served_or_told() {
+fn with_60_descriptors_in_all_as_many_as_fit_are_served_and_the_rest_are_served_later_or_dropped() {
     for all in [60, 61] {
         serve_with_descriptors(all);
     }
@@ -29,7 +29,7 @@ fn serve_with_descriptors(all: u16) {
     let mut relay = Start::to(net::address(&listener)).faults(Faults::new().descriptors(all.into())).start();
     let idle = sockets(&relay);
     serves_or_drops_each(&mut relay, &listener, all.into());
-    eventually("all are gone", || sockets(&relay) == idle);
+    eventually("all sessions are gone", || sockets(&relay) == idle);
     process::settle(relay.pid);
     relay.log.pending();
     fills_up_and_rests(&mut relay, &listener, all.into());
@@ -47,8 +47,8 @@ fn serves_or_drops_each(relay: &mut Relay, listener: &TcpListener, all: usize) {
         })
         .collect();
     let mut served = 0;
-    // Each session that ends makes room for a waiting one. When only one descriptor is left, the requester takes
-    // it, and the relay logs message 19 for want of one for the target.
+    // Each session that ends makes room for a waiting requester. When only one descriptor is left, the requester
+    // takes it, and the relay logs message 19 because it has none for the target.
     let mut dropped = 0;
     while served + dropped < requesters.len() {
         let line = relay.log.line().text;
@@ -107,7 +107,7 @@ fn serves_again(relay: &Relay, listener: &TcpListener, idle: usize) {
             net::turn_away(listener);
         }
     };
-    eventually("all are gone", || {
+    eventually("all sessions are gone", || {
         turn_all_away();
         sockets(relay) == idle
     });
@@ -122,7 +122,7 @@ fn out_of_descriptors() -> String {
 }
 
 #[test]
-fn a_lack_of_descriptors_is_told_only_when_somebody_waits_for_one() {
+fn a_lack_of_descriptors_is_logged_only_when_a_requester_waits_for_one() {
     let listener = net::listen();
     let mut relay = Start::to(net::address(&listener)).start();
     let end = process::next_descriptors(relay.pid).nth(4).unwrap();
@@ -143,7 +143,7 @@ fn a_lack_of_descriptors_is_told_only_when_somebody_waits_for_one() {
     while relay.log.line().text != short {}
 }
 
-/// By the timer alone, each requester would wait for the timer's next expiry.
+/// If only the timer resumed accepting, each requester would wait for its next expiry.
 #[test]
 fn a_session_that_ends_lets_the_next_one_in_at_once() {
     const WAITING: u32 = 20;

@@ -17,7 +17,7 @@ use crate::support::{Relay, STARTED, Start, eventually, process};
 
 const POOL: usize = 500;
 
-/// Says whether the line reports that a session relays.
+/// Returns whether the line reports that a session relays.
 fn relaying(line: &str) -> bool {
     line.ends_with("target-to-requester channel is now active.")
 }
@@ -75,7 +75,7 @@ fn sessions_aborted_in_every_phase_leave_room_for_exactly_500() {
         }
         let (dies, stays) = if number % 2 == 0 { (requester, target) } else { (target, requester) };
         net::reset(dies);
-        // The other side does not read, and closes in the end.
+        // The other side closes without reading.
         aborted += 1;
         drop(stays);
     }
@@ -157,9 +157,9 @@ fn memory_for_500_sessions_buffers_is_all_that_500_sessions_take() {
     relay.log.pending();
     drop(relay.connect());
     relay.log.expect_all(&[16, 18, 21], 0);
-    // The memory that they free serves the next 500.
+    // The memory that these sessions free serves the next 500.
     drop(sessions);
-    eventually("all are gone", || sockets(&relay) == open_before);
+    eventually("all sessions are gone", || sockets(&relay) == open_before);
     relay.log.pending();
     let mut sessions = open(&mut relay, &listener, POOL);
     let (requester, target) = sessions.last_mut().unwrap();
@@ -173,7 +173,7 @@ fn five_hundred_silent_requesters_cost_no_processor_time_and_time_out_together()
     let sessions = open(&mut relay, &listener, POOL);
     let before = process::processor_time(relay.pid);
     let idle = |line: &str| line.ends_with("exceeded the idle timeout and has been terminated.");
-    // On a busy machine the first is idle before the last has come.
+    // On a busy machine, the first session is idle before the last one is open.
     let early = relay.log.seen().iter().filter(|line| idle(line)).count();
     for _ in early..POOL {
         while !idle(&relay.log.line().text) {}

@@ -23,7 +23,7 @@ fn accept_failed(errno: Errno) -> String {
 }
 
 #[test]
-fn an_accept_that_fails_for_good_is_told_once_and_hurts_nobody_inside() {
+fn an_accept_that_fails_for_good_is_logged_once_and_disturbs_no_session() {
     for_each(OF_ACCEPT, |errno| {
         let (mut stage, mut faults) = hosted("", 1);
         let mut victim = stage.victims.remove(0);
@@ -46,7 +46,7 @@ fn an_accept_that_fails_for_good_is_told_once_and_hurts_nobody_inside() {
 }
 
 #[test]
-fn a_pause_that_cannot_be_ended_goes_on_and_hurts_nobody_inside() {
+fn a_pause_that_cannot_be_ended_goes_on_and_disturbs_no_session() {
     let (mut stage, mut faults) = hosted("", 0);
     faults.begin(&[
         Rule::fail(ACCEPT, Errno::MFILE),
@@ -63,7 +63,7 @@ fn a_pause_that_cannot_be_ended_goes_on_and_hurts_nobody_inside() {
 }
 
 #[test]
-fn a_target_socket_that_cannot_be_had_costs_only_the_requester_that_came() {
+fn a_target_socket_that_cannot_be_created_costs_only_its_requester() {
     const STREAM: [u32; 2] = [2, 10];
     for_each(
         [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ACCESS, Errno::AFNOSUPPORT],
@@ -157,7 +157,7 @@ fn a_connect_that_fails_at_once_is_a_refusal() {
 }
 
 #[test]
-fn a_source_address_that_cannot_be_had_is_a_refusal() {
+fn a_source_address_that_cannot_be_bound_is_a_refusal() {
     let errors = [Errno::ADDRNOTAVAIL, Errno::ADDRINUSE, Errno::ACCESS, Errno::INVAL, Errno::NOMEM];
     each_beginning_ends("--source 127.0.0.1", &errors, &[16, 18, 26, 27], false, |errno, descriptors| {
         Rule::fail(BIND, errno).when(0, descriptors.target)
@@ -165,7 +165,7 @@ fn a_source_address_that_cannot_be_had_is_a_refusal() {
 }
 
 #[test]
-fn a_source_port_that_must_be_chosen_early_does() {
+fn a_source_port_that_must_be_chosen_early_is_good_enough() {
     const NO_PORT: (u32, u32) = (0, 24);
     let (stage, mut faults) = hosted("--source 127.0.0.1", 0);
     faults.begin(&[option(NO_PORT.0, NO_PORT.1, Errno::NOPROTOOPT)]);
@@ -189,9 +189,9 @@ fn a_requester_that_cannot_be_registered_ends_the_session() {
 }
 
 #[test]
-fn memory_that_is_not_to_be_had_ends_only_the_session_that_asks() {
+fn a_lack_of_memory_ends_only_the_session_that_asks() {
     let (mut stage, mut faults) = hosted("", 2);
-    // The memory that this session frees is there for the next one, however little else the process has.
+    // The memory that this session frees serves the next one, however little else the process has.
     stage.relay.assert_relays(&stage.listener);
     stage.relay.log.wait(34, 4);
     // A failing brk returns the old break instead of an error, and a filter cannot do that. A limit can.

@@ -1,4 +1,4 @@
-//! The system calls of a running relay: which they are, how they fail, and what comes of it.
+//! The system calls of a running relay, their errors, and the outcome when they fail.
 
 use rustix::io::Errno;
 
@@ -47,41 +47,41 @@ pub const SET_PIPE_SIZE: u32 = 1031;
 pub const GET_PIPE_SIZE: u32 = 1032;
 /// The request for the length of a send queue, `SIOCOUTQ`.
 pub const SEND_QUEUE: u32 = 0x5411;
-/// The length of the reads that take the wake-ups.
+/// The length of the reads that drain the wake-ups.
 pub const CONTROL_READ: u32 = 64;
 /// Length and flags of a wake-up by a signal.
 pub const SIGNAL_WAKE: (u32, u32) = (1, 0x40);
 
 /// The table: every call that a relay makes after its start.
 pub const CALLS: [Row; 33] = [
-    row(ACCEPT, "22 once, then a try every 100 ms and when a session ends; who waits, waits in the backlog"),
+    row(ACCEPT, "22 once, then a retry every 100 ms and when a session ends; others wait in the backlog"),
     row(SOCKET, "target: 19, and the requester is reset"),
     row(BIND, "27, a reset to the requester"),
     row(CONNECT, "27, a reset to the requester"),
-    row(EPOLL_CONTROL, "add: target 20, requester 29; of the log: it is tried with the next line"),
+    row(EPOLL_CONTROL, "add: target 20, requester 29; of the log: retried with the next line"),
     row(EPOLL_WAIT, "110, exit status 1; interrupted: nothing"),
     row(RECEIVE, "34 or 38, resets; of a wake-up: nothing"),
     row(SEND, "35 or 39, resets; of a wake-up: nothing"),
-    row(SHUTDOWN, "the end that it was for is the cause: 34 or 38; a reset instead of a clean end"),
+    row(SHUTDOWN, "34 or 38, by the EOF that is not passed on; a reset instead of a clean end"),
     row(SPLICE, "not supported here: copied, without a loss; the connection failed: 34, 35, 38 or 39"),
     row(PIPE, "copied"),
     row(FCNTL, "size of a pipe: it serves as it is, or bytes are copied"),
     row(
         SET_SOCK_OPT,
-        "no delay: small writes may be late; unsent: more may wait; linger: an end, no reset; urgent: 20",
+        "no delay: small writes may be late; unsent: more may wait; linger: an EOF, no reset; urgent: 20",
     ),
-    row(GET_SOCK_OPT, "a refusal is one all the same: 27"),
-    row(GET_PEER_NAME, "a refusal is one all the same: 27"),
-    row(GET_SOCK_NAME, "no own connection is known by it"),
+    row(GET_SOCK_OPT, "a refusal is still recognised: 27"),
+    row(GET_PEER_NAME, "a refusal is still recognised: 27"),
+    row(GET_SOCK_NAME, "own connections are not recognised; a PROXY header has no addresses"),
     row(IO_CONTROL, "the send queues are unknown: an abort waits out its grace"),
     row(POSITIONED_WRITE, "not supported: write when ready; else lines wait, then are dropped and counted"),
     row(WRITE, "lines wait, then are dropped and counted"),
     row(POLL, "lines wait, then are dropped and counted"),
     row(CLOSE, "nothing; what the kernel then keeps is the kernel's"),
-    row(call("brk", 12, 214), "32 or 36 where a buffer cannot be had"),
-    row(MAP, "32 or 36 where a buffer cannot be had"),
-    row(PROTECT, "32 or 36 where a buffer cannot be had"),
-    row(REMAP, "32 or 36 where a buffer cannot be had"),
+    row(call("brk", 12, 214), "32 or 36 if a buffer cannot be allocated"),
+    row(MAP, "32 or 36 if a buffer cannot be allocated"),
+    row(PROTECT, "32 or 36 if a buffer cannot be allocated"),
+    row(REMAP, "32 or 36 if a buffer cannot be allocated"),
     // These fail only if their arguments are wrong, or not at all.
     row(call("munmap", 11, 215), "cannot fail"),
     row(call("madvise", 28, 233), "cannot fail"),
@@ -89,7 +89,7 @@ pub const CALLS: [Row; 33] = [
     row(call("restart_syscall", 219, 128), "cannot fail: after a stop"),
     row(call("sigaltstack", 131, 132), "cannot fail: at the end"),
     row(call("exit_group", 231, 94), "cannot fail: at the end"),
-    // Of the process that hosts a relay in these tests, not of the relay.
+    // These are calls of the process that hosts a relay. The relay makes only the last of them.
     row(call("futex", 202, 98), "of the test"),
     row(call("read", 0, 63), "of the test, and of a pipe that could not be spliced from: 34 or 38"),
 ];
@@ -152,10 +152,10 @@ pub const OF_SEND: [Errno; 10] = [
 
 pub const OF_SHUTDOWN: [Errno; 3] = [Errno::NOTCONN, Errno::NOBUFS, Errno::INVAL];
 
-/// The connection failed.
+/// Errors of a splice on a connection that has failed.
 pub const OF_SPLICE_FAILURE: [Errno; 6] =
     [Errno::CONNRESET, Errno::PIPE, Errno::TIMEDOUT, Errno::HOSTUNREACH, Errno::NOBUFS, Errno::IO];
 
-/// The kernel refuses the call, and the connection is unharmed.
+/// Errors of a splice that the kernel refuses, on a connection that is unharmed.
 pub const OF_SPLICE_REFUSAL: [Errno; 5] =
     [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP, Errno::PERM, Errno::NOMEM];

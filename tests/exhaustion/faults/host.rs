@@ -1,8 +1,8 @@
-//! Relays whose system calls fail: from their first instruction on, or from a moment of the test's choice.
+//! Relays whose system calls fail, from their first instruction on or from a moment that the test chooses.
 //!
-//! Both ways lead through this test binary, which a shell starts once more to run nothing but [`host`]. Either
-//! it takes the filters upon itself and becomes the real program; or it runs the relay as the program does,
-//! and takes the filters when the test says so, for all its threads. A filter that was taken stays.
+//! In either case a shell starts this test binary again, to run nothing but [`host`]. For the first kind, that
+//! installs the filters and executes the real program. For the second, it runs a relay as the program does, and
+//! installs filters in all its threads when the test orders it to. An installed filter stays.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -27,7 +27,7 @@ use tcprelay::cli::{Request, parse};
 
 use crate::support::{Relay, Start, TCPRELAY, eventually, net, process};
 
-/// The variables that carry the rules, the relay's arguments, and the name of the control socket.
+/// The environment variables that carry the rules, the relay's arguments, and the name of the control socket.
 const RULES: &str = "TCPRELAY_TEST_RULES";
 const ARGUMENTS: &str = "TCPRELAY_TEST_HOST_ARGUMENTS";
 const CONTROL: &str = "TCPRELAY_TEST_CONTROL";
@@ -39,12 +39,12 @@ pub struct Call {
     number: i64,
 }
 
-/// A call by its number on `x86_64`, and the one that newer architectures share.
+/// Returns a call by its numbers, on `x86_64` and on the newer architectures, which share theirs.
 pub const fn call(name: &'static str, x86_64: i64, newer: i64) -> Call {
     Call { name, number: if cfg!(target_arch = "x86_64") { x86_64 } else { newer } }
 }
 
-/// A call that fails with an error whenever all these arguments are so.
+/// A call that fails with an error whenever its arguments have these values.
 #[derive(Clone, Debug)]
 pub struct Rule {
     call: Call,
@@ -57,7 +57,7 @@ impl Rule {
         Self { call, errno, when: Vec::new() }
     }
 
-    /// Only where the argument, counted from 0, has this value.
+    /// Limits the rule to calls whose argument, counted from 0, has this value.
     pub fn when(mut self, argument: u8, value: u32) -> Self {
         self.when.push((argument, value));
         self
@@ -76,13 +76,13 @@ fn to_text(rules: &[Rule]) -> String {
     rules.iter().map(Rule::to_words).collect::<Vec<_>>().join(";")
 }
 
-/// Every other call than these ends the process.
+/// Returns the order to end the process at every call but these.
 fn only(calls: &[Call]) -> String {
     let numbers: Vec<_> = calls.iter().map(|call| call.number.to_string()).collect();
     format!("only {}", numbers.join(" "))
 }
 
-/// The real program, under these rules from its first instruction on.
+/// Starts the real program, under these rules from its first instruction on.
 #[track_caller]
 pub fn start_with(start: Start, rules: &[Rule]) -> Relay {
     start.shell(&script(&format!("{RULES}='{}'", to_text(rules)))).start()
@@ -91,7 +91,7 @@ pub fn start_with(start: Start, rules: &[Rule]) -> Relay {
 /// A relay whose calls begin to fail when [`Faults::begin`] says so.
 pub struct Faults(UnixStream);
 
-/// A relay in a host.
+/// Starts a relay in a host, whose calls can be made to fail later.
 #[track_caller]
 pub fn start_hosted(start: Start) -> (Relay, Faults) {
     static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -105,13 +105,13 @@ pub fn start_hosted(start: Start) -> (Relay, Faults) {
 }
 
 impl Faults {
-    /// From now on these calls fail.
+    /// Makes these calls fail from now on.
     #[track_caller]
     pub fn begin(&mut self, rules: &[Rule]) {
         self.order(&to_text(rules));
     }
 
-    /// From now on every other call than these ends the process.
+    /// Lets every call but these end the process from now on.
     #[track_caller]
     pub fn allow_only(&mut self, calls: &[Call]) {
         self.order(&only(calls));
@@ -125,8 +125,9 @@ impl Faults {
     }
 }
 
-/// Starts this binary again. All its threads share the heap that a process of one thread has. The test harness
-/// prints to its STDOUT there, so the relay's log goes by STDIN.
+/// Returns a script that starts this binary again, with one more variable. All threads of the new process share
+/// one malloc arena, as a process of one thread has. Its test harness prints to STDOUT, so the relay's log is
+/// passed as STDIN.
 fn script(variable: &str) -> String {
     let binary = env::current_exe().unwrap();
     format!(
@@ -151,7 +152,7 @@ fn host() {
         panic!("the relay cannot be executed: {}", relay.exec());
     }
 
-    // As the program does it.
+    // From here on, the host does as the program does.
     let Ok(Request::Run(config)) = parse(arguments.into_iter().map(Into::into)) else {
         panic!("the arguments are wrong");
     };
@@ -167,8 +168,8 @@ fn host() {
     drop(spare);
     relay.listen_to_signals().unwrap();
     let name = env::var(CONTROL).unwrap();
-    // Starting a thread takes calls which only a host makes. This one's are over before the test can give an
-    // order, and the harness, which has started this thread, does nothing but wait for it.
+    // Starting a thread makes calls that only a host makes. The start of the thread below is over before it gets
+    // the socket that brings the first order. The harness does nothing but wait for the thread of this test.
     eventually("the harness waits", || process::state(rustix::process::getpid()) == 'S');
     let (hand_over, control) = mpsc::channel();
     thread::spawn(move || obey(&control.recv().unwrap()));
@@ -178,28 +179,28 @@ fn host() {
     exit(i32::from(relay.run().is_err()))
 }
 
-/// Takes the filters that come, and confirms each.
+/// Installs the filters of each order, and confirms the order.
 fn obey(mut control: &UnixStream) {
     let mut orders = BufReader::new(control);
     let mut order = String::with_capacity(64 << 10);
     while orders.read_line(&mut order).is_ok_and(|count| count > 0) {
-        // Nothing is allocated once the first is taken: memory may be what fails.
+        // All filters are made before the first is installed, because it may be memory that fails.
         let programs = programs(order.trim_end());
         for program in &programs {
             seccompiler::apply_filter_all_threads(program).unwrap();
         }
         control.write_all(b"!").unwrap();
-        // What is not freed makes no call.
+        // Freeing the filters could make a call, so they leak.
         std::mem::forget(programs);
         order.clear();
     }
-    // The thread must not end: that takes calls which only a host makes.
+    // The thread must not end, because its end makes calls that only a host makes.
     loop {
         thread::park();
     }
 }
 
-/// A filter for each rule: a filter has one errno, and the kernel asks all of them.
+/// Makes a filter for each rule. A filter has only one errno, and the kernel applies all filters.
 fn programs(rules: &str) -> Vec<BpfProgram> {
     rules.split(';').filter(|rule| !rule.is_empty()).map(program).collect()
 }
@@ -219,7 +220,7 @@ fn program(rule: &str) -> BpfProgram {
                     SeccompCondition::new(argument, length, SeccompCmpOp::Eq, value).unwrap()
                 })
                 .collect();
-            // No rule at all stands for every call of the number.
+            // Without a rule, the filter matches every call of this number.
             let rules = match conditions.len() {
                 0 => Vec::new(),
                 _ => vec![SeccompRule::new(conditions).unwrap()],

@@ -45,26 +45,26 @@ fn a_log_that_fails_in_any_way_stops_nothing() {
 }
 
 #[test]
-fn a_log_that_cannot_be_asked_not_to_wait_is_written_when_it_is_ready() {
+fn without_nonblocking_writes_the_log_is_written_when_it_is_ready() {
     for_each([Errno::NOSYS, Errno::OPNOTSUPP, Errno::PERM, Errno::INVAL], |errno| {
         let mut stage = Stage::real(3, |_, _| vec![Rule::fail(POSITIONED_WRITE, errno)]);
         for mut victim in stage.victims.drain(..) {
             drop(victim.requester);
             assert_eq!(net::read_all(&mut victim.target), (Vec::new(), End::Clean));
         }
-        let mut told =
+        let mut lines =
             [stage.relay.log.line().text, stage.relay.log.line().text, stage.relay.log.line().text];
-        told.sort();
-        assert_eq!(told, [2, 3, 4].map(|serial| message(34, serial)));
+        lines.sort();
+        assert_eq!(lines, [2, 3, 4].map(|serial| message(34, serial)));
         stage.assert_over();
     });
 }
 
 #[test]
-fn a_log_is_not_asked_again_not_to_wait_once_that_is_refused() {
+fn a_refused_nonblocking_write_to_the_log_is_not_tried_again() {
     let (mut stage, mut faults) = hosted("", 0);
     let mut serial = 1;
-    // If the relay asked again, it would take the later error for one of the log.
+    // If the relay tried again, it would mistake the later error for one of the log.
     for errno in [Errno::PERM, Errno::BADF] {
         faults.begin(&[Rule::fail(POSITIONED_WRITE, errno)]);
         serial += 1;
@@ -75,7 +75,7 @@ fn a_log_is_not_asked_again_not_to_wait_once_that_is_refused() {
 }
 
 #[test]
-fn a_log_that_cannot_be_asked_not_to_wait_and_is_not_read_stops_nothing() {
+fn without_nonblocking_writes_a_log_that_is_not_read_stops_nothing() {
     let (reader, writer) = std::io::pipe().unwrap();
     rustix::pipe::fcntl_setpipe_size(&writer, 4096).unwrap();
     let unsupported = [Rule::fail(POSITIONED_WRITE, Errno::NOSYS)];

@@ -11,7 +11,7 @@ use super::beginnings::each_beginning_ends;
 use super::calls::{GET_PEER_NAME, GET_SOCK_NAME, GET_SOCK_OPT, IO_CONTROL, SEND_QUEUE, SET_SOCK_OPT};
 use super::for_each;
 use super::host::{Rule, start_hosted, start_with};
-use super::splices::{relays_all, relays_all_the_same};
+use super::splices::{relays_all, relays_all_under};
 use super::stage::{Session, Stage, assert_cut, assert_rests, descriptors, hosted};
 use crate::sockets::sockets;
 use crate::support::catalogue::connection_failed;
@@ -19,9 +19,9 @@ use crate::support::net::{self, End};
 use crate::support::{Start, eventually};
 
 #[test]
-fn what_is_only_asked_for_may_fail() {
+fn a_query_that_fails_changes_nothing() {
     for_each([Errno::NOBUFS, Errno::NOMEM, Errno::INVAL], |errno| {
-        relays_all_the_same(&[Rule::fail(GET_SOCK_OPT, errno)]);
+        relays_all_under(&[Rule::fail(GET_SOCK_OPT, errno)]);
         // The relay asks for the listener's name at the start, so the fault begins later.
         let (stage, mut faults) = hosted("", 1);
         faults.begin(&[Rule::fail(GET_SOCK_NAME, errno)]);
@@ -35,12 +35,12 @@ pub fn option(level: u32, name: u32, errno: Errno) -> Rule {
 }
 
 #[test]
-fn small_writes_go_out_though_the_option_for_it_fails() {
+fn small_writes_go_out_though_the_no_delay_option_fails() {
     const TCP: (u32, u32) = (6, 1);
     for_each([Errno::NOBUFS, Errno::NOMEM, Errno::INVAL], |errno| {
-        // The relay sets the listener's option at the start, so only the targets' ones fail.
+        // The relay sets the listener's option at the start, so only the targets' sockets fail here.
         let rules = [1, 2, 3].map(|number| option(TCP.0, TCP.1, errno).when(0, descriptors(number).target));
-        relays_all_the_same(&rules);
+        relays_all_under(&rules);
     });
 }
 
@@ -48,7 +48,7 @@ fn small_writes_go_out_though_the_option_for_it_fails() {
 fn a_stream_goes_on_though_its_unsent_bytes_cannot_be_limited() {
     const UNSENT: (u32, u32) = (6, 25);
     for_each([Errno::NOBUFS, Errno::INVAL], |errno| {
-        relays_all_the_same(&[option(UNSENT.0, UNSENT.1, errno)]);
+        relays_all_under(&[option(UNSENT.0, UNSENT.1, errno)]);
     });
 }
 
@@ -65,7 +65,7 @@ fn a_source_is_kept_though_its_port_cannot_be_chosen_late() {
 }
 
 #[test]
-fn a_reset_that_cannot_be_made_ends_the_session_all_the_same() {
+fn a_session_whose_reset_cannot_be_made_still_ends() {
     const LINGER: (u32, u32) = (1, 13);
     let mut stage = Stage::real(1, |_, _| vec![option(LINGER.0, LINGER.1, Errno::NOBUFS)]);
     let mut victim = stage.victims.remove(0);
@@ -86,7 +86,7 @@ fn a_target_whose_urgent_bytes_would_be_lost_is_not_connected_to() {
 }
 
 #[test]
-fn a_refusal_is_a_refusal_though_nothing_more_can_be_asked_of_the_socket() {
+fn a_refusal_is_recognised_though_the_socket_answers_no_query() {
     for (call, asks_why) in [(GET_PEER_NAME, false), (GET_SOCK_OPT, true)] {
         for errno in [Errno::NOBUFS, Errno::NOTCONN] {
             let (_bound, address) = net::refusing();
@@ -105,7 +105,7 @@ fn a_refusal_is_a_refusal_though_nothing_more_can_be_asked_of_the_socket() {
 }
 
 #[test]
-fn a_connection_that_cannot_be_told_from_none_is_given_up_in_time() {
+fn a_connect_whose_outcome_is_unknown_is_given_up_in_time() {
     let silent = net::Silent::new();
     let start = Start::to(silent.address()).connect_timeout(3);
     let mut relay = start_with(start, &[Rule::fail(GET_PEER_NAME, Errno::NOBUFS)]);
@@ -123,7 +123,7 @@ fn a_connection_that_cannot_be_told_from_none_is_given_up_in_time() {
 }
 
 #[test]
-fn the_idle_timeout_needs_no_answer_about_the_send_queues() {
+fn the_idle_timeout_works_though_the_send_queues_are_unknown() {
     let faults = [Errno::INVAL, Errno::NOTTY, Errno::PERM]
         .map(|errno| Rule::fail(IO_CONTROL, errno).when(1, SEND_QUEUE));
     thread::scope(|scope| {

@@ -75,7 +75,7 @@ fn a_splice_into_a_socket_that_fails_ends_the_session_by_the_write_closure_of_th
 
 /// Asserts that the real program relays under these rules as it does without them.
 #[track_caller]
-pub fn relays_all_the_same(rules: &[Rule]) {
+pub fn relays_all_under(rules: &[Rule]) {
     relays_all(Stage::real(1, |_, _| rules.to_vec()));
 }
 
@@ -106,8 +106,8 @@ pub fn relays_all(mut stage: Stage) {
 #[test]
 fn a_splice_that_is_refused_loses_no_byte() {
     for_each(OF_SPLICE_REFUSAL, |errno| {
-        // This fails for every socket, because each is the first argument of some splice.
-        relays_all_the_same(&[Rule::fail(SPLICE, errno)]);
+        // The rule has no condition, so every splice fails.
+        relays_all_under(&[Rule::fail(SPLICE, errno)]);
     });
 }
 
@@ -128,7 +128,7 @@ fn a_splice_into_a_socket_that_is_refused_loses_no_byte_of_those_in_the_pipe() {
 }
 
 #[test]
-fn what_cannot_be_read_back_out_of_a_pipe_cuts_the_stream() {
+fn a_pipe_that_cannot_be_read_back_cuts_the_stream() {
     const READ: Call = call("read", 0, 63);
     let bytes = net::random(7, 2 * MIB);
     // The only pipe gets the next descriptors after the last session's, and its read end gets the first.
@@ -150,26 +150,26 @@ fn what_cannot_be_read_back_out_of_a_pipe_cuts_the_stream() {
 }
 
 #[test]
-fn a_splice_that_would_block_for_ever_is_found_out_by_a_read() {
+fn a_read_takes_over_from_a_splice_that_would_block_for_ever() {
     let mut rules = vec![Rule::fail(SPLICE, Errno::AGAIN)];
     rules.extend((1..4).map(descriptors).flat_map(|of| {
         [of.requester, of.target].map(|descriptor| Rule::fail(SPLICE, Errno::AGAIN).when(0, descriptor))
     }));
-    relays_all_the_same(&rules);
+    relays_all_under(&rules);
 }
 
 #[test]
 fn without_pipes_bytes_are_copied() {
     for_each([Errno::MFILE, Errno::NFILE, Errno::NOMEM], |errno| {
-        relays_all_the_same(&[Rule::fail(PIPE, errno)]);
+        relays_all_under(&[Rule::fail(PIPE, errno)]);
     });
 }
 
 #[test]
-fn a_pipe_that_cannot_be_made_larger_or_measured_serves_all_the_same() {
+fn a_pipe_that_cannot_be_made_larger_or_measured_loses_no_byte() {
     for errno in [Errno::PERM, Errno::BUSY, Errno::NOMEM] {
-        relays_all_the_same(&[Rule::fail(FCNTL, errno).when(1, SET_PIPE_SIZE)]);
+        relays_all_under(&[Rule::fail(FCNTL, errno).when(1, SET_PIPE_SIZE)]);
     }
     let both = [SET_PIPE_SIZE, GET_PIPE_SIZE].map(|which| Rule::fail(FCNTL, Errno::INVAL).when(1, which));
-    relays_all_the_same(&both);
+    relays_all_under(&both);
 }

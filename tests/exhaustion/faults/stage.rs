@@ -96,8 +96,8 @@ impl Stage {
         net::assert_passes(requester, target, b"still there?");
         net::assert_passes(target, requester, b"of course");
         assert_rests(&self.relay);
-        let told = self.relay.log.pending();
-        assert!(told.is_empty(), "{told:?}");
+        let lines = self.relay.log.pending();
+        assert!(lines.is_empty(), "{lines:?}");
         self.relay.assert_alive();
     }
 }

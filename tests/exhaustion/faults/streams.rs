@@ -56,7 +56,7 @@ fn a_write_that_fails_ends_the_session_by_the_write_closure_of_that_side() {
 }
 
 #[test]
-fn an_end_that_cannot_be_passed_on_is_a_reset_and_no_clean_end() {
+fn an_eof_that_cannot_be_passed_on_becomes_a_reset() {
     for_each([(Requester, 34), (Target, 38)], |(side, number)| {
         each_ends(
             &OF_SHUTDOWN,
@@ -72,7 +72,7 @@ fn an_end_that_cannot_be_passed_on_is_a_reset_and_no_clean_end() {
 }
 
 #[test]
-fn what_the_dead_side_had_sent_arrives_before_the_reset() {
+fn the_last_bytes_of_the_dead_side_arrive_before_the_reset() {
     // The write to one side fails while bytes of that side are under way to the other.
     let mut stage = Stage::real(1, |_, descriptors| {
         vec![Rule::fail(SEND, Errno::CONNRESET).when(0, descriptors.requester)]

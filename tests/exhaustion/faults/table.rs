@@ -19,7 +19,7 @@ use crate::support::{Relay, Start, eventually, process};
 /// The length of a PROXY header of version 2 for IPv4.
 const HEADER_BYTES: usize = 28;
 
-/// Takes a relay that may make only the calls of the table through all that happens to a relay.
+/// Takes a relay through everything that can happen to it, and lets it make only the calls of the table.
 fn goes_through_everything(log_to_file: bool, rules: &[Rule]) {
     let scratch = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!(
         "calls.{}.{:?}",
@@ -37,7 +37,7 @@ fn goes_through_everything(log_to_file: bool, rules: &[Rule]) {
     let options = if log_to_file { options } else { options.trim_end_matches(" --timestamps") };
     let (relay, mut faults) = start_hosted(start.options(options));
     if log_to_file {
-        eventually("it runs", || fs::read_to_string(&scratch).unwrap().contains(" is now active."));
+        eventually("the relay runs", || fs::read_to_string(&scratch).unwrap().contains(" is now active."));
     }
     faults.begin(rules);
     faults.allow_only(&CALLS.map(|row| row.call));
@@ -99,7 +99,7 @@ fn meets_idle_sessions_and_a_lack_of_descriptors(
     relay: &Relay,
     listener: &TcpListener,
 ) -> (TcpStream, TcpStream) {
-    // More sessions than the relay looks at one by one.
+    // More sessions than the status report looks at in one turn.
     let idle: Vec<_> = (0..70).map(|_| relay.session(listener)).collect();
     let (requester, mut target) = relay.session(listener);
     target.set_nonblocking(true).unwrap();

@@ -1,12 +1,12 @@
 //! Entries of an access list against an oracle that does its own arithmetic.
 //!
-//! An input is text: the entry on its first line, addresses to try it on below.
+//! An input is text: an entry on the first line, and addresses to match against it on the others.
 
 use std::net::IpAddr;
 
 use tcprelay::internal::acl::Entry;
 
-/// What an entry means, as the oracle reads it.
+/// The meaning of an entry, as the oracle reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
     /// Every address.
@@ -15,7 +15,7 @@ pub enum Meaning {
     Net { base: Bits, prefix: u32 },
 }
 
-/// An address as a number. IPv4-mapped ones count as IPv4.
+/// An address as a number. An IPv4-mapped address counts as IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bits {
     number: u128,
@@ -37,14 +37,14 @@ impl Bits {
         }
     }
 
-    /// The bits that a prefix leaves open, as ones.
+    /// Returns a mask of the bits behind a prefix.
     fn host_mask(self, prefix: u32) -> u128 {
         (0..self.width - prefix).fold(0, |mask, bit| mask | 1 << bit)
     }
 }
 
 impl Meaning {
-    /// Reads an entry; `None` where it must be refused.
+    /// Reads an entry; `None` if it must be refused.
     #[must_use]
     pub fn read(text: &str) -> Option<Self> {
         if text.chars().map(|letter| letter.to_ascii_uppercase()).eq("ANY".chars()) {
@@ -55,7 +55,7 @@ impl Meaning {
         let prefix = match (address, dotted(mask)) {
             (IpAddr::V4(_), Some(mask)) => {
                 let ones = mask.count_ones();
-                // Without holes: all ones come first.
+                // A mask without holes has all its ones first.
                 (0..32).all(|bit| (mask & 1 << (31 - bit) != 0) == (bit < ones)).then_some(ones)?
             }
             (IpAddr::V4(_), None) => decimal(mask, 32)?,
@@ -73,7 +73,7 @@ impl Meaning {
         Some(Self::Net { base: Bits { number, ..base }, prefix })
     }
 
-    /// Whether the entry admits `address`.
+    /// Returns whether the entry admits `address`.
     #[must_use]
     pub fn contains(self, address: IpAddr) -> bool {
         let Self::Net { base, prefix } = self else { return true };
@@ -81,7 +81,7 @@ impl Meaning {
         address.width == base.width && (address.number ^ base.number) & !base.host_mask(prefix) == 0
     }
 
-    /// The shortest text that means the same.
+    /// Returns the shortest text with the same meaning.
     #[must_use]
     pub fn text(self) -> String {
         match self {
@@ -90,7 +90,7 @@ impl Meaning {
         }
     }
 
-    /// The addresses on both sides of the network's edges.
+    /// Returns the network's first and last address, and the ones next to them outside.
     fn edges(self) -> Vec<IpAddr> {
         let Self::Net { base, prefix } = self else { return Vec::new() };
         let (first, last) = (base.number, base.number | base.host_mask(prefix));
@@ -100,7 +100,7 @@ impl Meaning {
     }
 }
 
-/// Four decimal numbers up to 255 with dots between them and no leading zeros.
+/// Reads four decimal numbers up to 255, with dots between them and no leading zeros.
 fn dotted(text: &str) -> Option<u32> {
     let parts: Vec<_> = text.split('.').collect();
     let plain = |part: &&str| part.len() <= 3 && (part.len() == 1 || !part.starts_with('0'));
@@ -110,10 +110,10 @@ fn dotted(text: &str) -> Option<u32> {
     parts.iter().try_fold(0, |mask, part| Some(mask << 8 | decimal(part, 255)?))
 }
 
-/// Decimal digits that make a number of at most `most`.
+/// Reads decimal digits as a number of at most `most`.
 fn decimal(text: &str, most: u32) -> Option<u32> {
     let digit = |number: u32, letter: char| {
-        // Far enough to tell that it is too large, however long it is.
+        // Stops just above `most`, so that no number of digits overflows.
         Some((number * 10 + letter.to_digit(10)?).min(most + 1))
     };
     let number = text.chars().try_fold(0, digit)?;
@@ -123,7 +123,7 @@ fn decimal(text: &str, most: u32) -> Option<u32> {
 /// Checks one input.
 ///
 /// # Panics
-/// Where the relay and the oracle disagree.
+/// The relay and the oracle disagree.
 pub fn check(input: &[u8]) {
     let Ok(text) = str::from_utf8(input) else { return };
     let mut lines = text.split('\n');

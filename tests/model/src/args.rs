@@ -1,6 +1,6 @@
 //! Command lines against an oracle that follows the table of the arguments.
 //!
-//! An input is the arguments, one a line; they need not be UTF-8.
+//! An input is the arguments, one a line. They need not be UTF-8.
 
 use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
@@ -13,18 +13,18 @@ use tcprelay::cli::{Refusal, Request, parse};
 
 use super::acl::Meaning;
 
-/// What must come of a command line.
+/// The outcome that a command line must have.
 enum Expected {
-    /// It is accepted, and prints like this.
+    /// It is accepted, and the configuration prints as this text.
     Accepted(String),
-    /// It is refused with one line, which begins like this.
+    /// It is refused with one line, which begins with this text.
     Refused(String),
 }
 
 /// Checks one input.
 ///
 /// # Panics
-/// Where the parser and the oracle disagree, or what is accepted does not print back.
+/// The parser and the oracle disagree, or an accepted configuration does not parse back from its text.
 pub fn check(input: &[u8]) {
     let lines = input.split(|&byte| byte == b'\n');
     let arguments: Vec<_> = lines.map(|bytes| OsStr::from_bytes(bytes).to_owned()).collect();
@@ -66,16 +66,16 @@ pub fn check(input: &[u8]) {
     }
 }
 
-/// Of options, none but the repeatable ones given twice, and then eight arguments. Of anything
-/// else the oracle has no opinion.
+/// Returns the expected outcome of options, of which only the repeatable ones come twice, and then eight
+/// arguments. For any other command line the oracle has no opinion.
 fn expect(arguments: &[OsString]) -> Option<Expected> {
     let (options, arguments) = arguments.split_at_checked(arguments.len().checked_sub(8)?)?;
-    // Negative numbers are arguments like others; what else begins with a hyphen is an option.
+    // A negative number is an argument like others. Any other word with a hyphen in front is an option.
     let is_number = |bytes: &[u8]| bytes.iter().all(u8::is_ascii_digit);
     if arguments.iter().any(|text| text.as_bytes().strip_prefix(b"-").is_some_and(|rest| !is_number(rest))) {
         return None;
     }
-    // The zones of link-local addresses are this machine's interfaces.
+    // Zones of link-local addresses depend on this machine's interfaces.
     if options.iter().chain(arguments).any(|text| text.as_bytes().contains(&b'%')) {
         return None;
     }
@@ -92,7 +92,7 @@ fn expect(arguments: &[OsString]) -> Option<Expected> {
     })
 }
 
-/// The text of eight arguments, or the message that refuses the first wrong one.
+/// Returns the text of eight arguments, or the message that refuses the first wrong one.
 fn positional(words: &[Option<&str>], resolve: bool) -> Result<String, &'static str> {
     let check = |index: usize, range, message| number(words[index], range).ok_or(message);
     let fwd_port = check(0, 1..=65535, "Error: <fwd port> must be between 1 and 65535 inclusive.")?;
@@ -109,7 +109,7 @@ fn positional(words: &[Option<&str>], resolve: bool) -> Result<String, &'static 
     Ok(format!("{fwd_port} {trg_host} {trg_port} {acl} {connect} {idle} {absolute} {buf}"))
 }
 
-/// Decimal digits that make a number in `range`, however many zeros come first.
+/// Reads decimal digits as a number in `range`, with any number of leading zeros.
 fn number(word: Option<&str>, range: RangeInclusive<u64>) -> Option<u64> {
     let word = word.filter(|word| !word.is_empty() && word.chars().all(|letter| letter.is_ascii_digit()))?;
     let significant = word.trim_start_matches('0');
@@ -121,7 +121,7 @@ fn number(word: Option<&str>, range: RangeInclusive<u64>) -> Option<u64> {
     range.contains(&number).then_some(number)
 }
 
-/// An address that can be listened on. A link-local one would need a zone.
+/// Reads an address that a socket can listen on. A link-local one would need a zone.
 fn address(word: Option<&str>) -> Option<IpAddr> {
     let address = word?.parse::<IpAddr>().ok()?.to_canonical();
     Some(address).filter(|address| match address {
@@ -130,7 +130,7 @@ fn address(word: Option<&str>) -> Option<IpAddr> {
     })
 }
 
-/// An address that can be connected to.
+/// Reads an address that a socket can connect to.
 fn host(word: Option<&str>) -> Option<IpAddr> {
     address(word).filter(|address| match address {
         IpAddr::V4(four) => u32::from(*four) != 0,
@@ -138,7 +138,7 @@ fn host(word: Option<&str>) -> Option<IpAddr> {
     })
 }
 
-/// A host with or without a port, as `--backup` prints it.
+/// Reads a host, with or without a port, and returns it as `--backup` prints it.
 fn target(word: &str, port_of_first: u16, resolve: bool) -> Option<String> {
     let (host_word, port_word) = match word.rsplit_once(':') {
         Some((six, port)) if six.starts_with('[') && six.ends_with(']') => (six, Some(port)),
@@ -159,7 +159,7 @@ fn target(word: &str, port_of_first: u16, resolve: bool) -> Option<String> {
     }
 }
 
-/// The requester's address, or one that a target of this family can be reached from; `None`: any.
+/// Reads `requester`, or an address of the target's family; `ipv4` at `None`: of any family.
 fn source(word: Option<&str>, ipv4: Option<bool>) -> Option<String> {
     if word == Some("requester") {
         return word.map(str::to_owned);
@@ -168,7 +168,7 @@ fn source(word: Option<&str>, ipv4: Option<bool>) -> Option<String> {
     host(word).filter(suits).map(|address| address.to_string())
 }
 
-/// Labels of letters, digits, hyphens and underscores, the last of which is no number.
+/// Returns whether `word` is labels of letters, digits, hyphens and underscores, the last of them no number.
 fn is_name(word: &str) -> bool {
     let name = word.strip_suffix('.').unwrap_or(word);
     let is_label = |label: &str| {
@@ -180,7 +180,7 @@ fn is_name(word: &str) -> bool {
     name.len() < 254 && name.split('.').all(is_label) && !has_number
 }
 
-/// A place to serve the status.
+/// Reads the address or the path at which the status is served.
 fn place(word: Option<&str>) -> Option<String> {
     let word = word?;
     if word.contains('/') {
@@ -198,7 +198,7 @@ fn place(word: Option<&str>) -> Option<String> {
     (is_six == inside.is_some()).then(|| SocketAddr::new(ip, port).to_string())
 }
 
-/// The values of the options, as they were given.
+/// The values of the options, as given.
 #[derive(Default)]
 #[allow(clippy::struct_excessive_bools, reason = "the command line has as many flags")]
 struct Options<'a> {
@@ -222,7 +222,7 @@ struct Options<'a> {
 }
 
 impl<'a> Options<'a> {
-    /// Options in the form `--option value`; `None` where there is anything else.
+    /// Reads flags and options of the form `--option value`; `None` if there is anything else.
     fn read(arguments: &'a [OsString]) -> Option<Self> {
         let mut options = Self::default();
         let mut arguments = arguments.iter();
@@ -272,8 +272,8 @@ impl<'a> Options<'a> {
         Some(options)
     }
 
-    /// The text of the options that say something else than the defaults, or the first wrong one. An address to
-    /// listen on says something even where it is the default: an inherited socket must have it.
+    /// Returns the text of the options that differ from the defaults, or the first wrong one. `--bind` is
+    /// kept even with the default address, because an inherited socket must then have that address.
     fn text(&self, first_host: &str, first_port: u16) -> Result<String, (&'static str, String)> {
         let ipv4 = host(Some(first_host)).map(|address| address.is_ipv4());
         let bind = given("--bind", self.bind, address)?;
@@ -281,9 +281,9 @@ impl<'a> Options<'a> {
         let backup = all("--backup", &self.backup, |word| {
             let target = target(word?, first_port, self.resolve)?;
             let mut targets = targets.borrow_mut();
-            let is_taken = !targets.contains(&target) && targets.len() < 8;
+            let is_accepted = !targets.contains(&target) && targets.len() < 8;
             targets.push(target.clone());
-            is_taken.then_some(target)
+            is_accepted.then_some(target)
         })?;
         let source = given("--source", self.source, |word| source(word, ipv4))?;
         let mark = given("--mark", self.mark, |word| number(word, 1..=4_294_967_295))?;
@@ -331,7 +331,7 @@ impl<'a> Options<'a> {
     }
 }
 
-/// An option with its value, where it was given: its text.
+/// Returns the text of an option with its value; `None` if the option was not given.
 fn given<T: ToString>(
     option: &'static str,
     value: Option<&OsStr>,
@@ -344,7 +344,7 @@ fn given<T: ToString>(
     }
 }
 
-/// The first characters of a value, as a refusal shows them.
+/// Shortens a value as a refusal shows it.
 fn shown(value: &str) -> String {
     let short: String = value.chars().take(64).collect();
     if short == value { short } else { short + "..." }

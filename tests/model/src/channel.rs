@@ -1,7 +1,7 @@
-//! Operations on one channel between two simulated connections, against what must be true of it.
+//! Operations on one channel between two simulated connections, and checks of its invariants.
 //!
-//! An input is three bytes that say how the channel is made, and then operations of two bytes each:
-//! what happens, and how much of it.
+//! An input is three bytes that choose the channel and the connections, and then operations of two
+//! bytes each: the event, and an amount.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -17,13 +17,13 @@ use tcprelay::internal::stream::{Readiness, Socket};
 use super::kernel::{Connection, PREFACE, Scripted, Seen};
 use super::pair::Pair;
 
-/// Sizes of what the kernel holds in one direction, in bytes.
+/// Sizes of the kernel's queues, in bytes.
 const SIZES: [u64; 6] = [1, 90, 700, 5_000, 70_000, 5_000_000];
 const BUFS: [usize; 4] = [100, 101, 1_000, 4_000];
 
 /// A channel with its sockets.
 struct Run {
-    /// The requester's connection is the one that the channel reads from.
+    /// The channel reads from the requester's connection.
     pair: Rc<RefCell<Pair>>,
     from: Socket<Scripted<Pair>>,
     to: Socket<Scripted<Pair>>,
@@ -33,7 +33,7 @@ struct Run {
 }
 
 thread_local! {
-    /// One pipe in the pool, and all others out of it: a pipe that gets lost is missed at once.
+    /// The pool holds one pipe, and the vector all others, so that a lost pipe is noticed at once.
     static PIPES: RefCell<(Pipes, Vec<Pipe>)> = RefCell::new(one_pipe());
 }
 
@@ -49,7 +49,7 @@ fn one_pipe() -> (Pipes, Vec<Pipe>) {
 /// Checks one input.
 ///
 /// # Panics
-/// Where the channel does what it must not.
+/// The channel breaks an invariant.
 pub fn check(input: &[u8]) {
     let Some((&[shape, sizes, preface], operations)) = input.split_first_chunk() else { return };
     PIPES.with_borrow_mut(|pipes| {
@@ -61,14 +61,14 @@ pub fn check(input: &[u8]) {
         if !splicing {
             return;
         }
-        // All but one are held here.
-        assert_eq!(pool.held(), others.len(), "the pipe is back in the pool, or closed");
+        // All pipes but one are in `others`.
+        assert_eq!(pool.held(), others.len(), "the channel has kept the pipe");
         match pool.take() {
             Some(pipe) => {
                 assert!(pipe.read(&mut [0]).is_err(), "a pipe with bytes in it is in the pool");
                 pool.put_back(pipe);
             }
-            // After a refusal none is given out for a while.
+            // After a refusal the pool gives out no pipe for a while.
             None => *pipes = one_pipe(),
         }
     });
@@ -100,7 +100,7 @@ fn run(buf: usize, sizes: usize, preface: usize, operations: &[u8], pipes: &mut 
 }
 
 impl Run {
-    /// Whether it was the last operation that makes sense.
+    /// Runs an operation; returns whether it has ended the channel.
     fn operate(&mut self, what: u8, amount: u8, pipes: &mut Pipes) -> bool {
         if what % 12 == 11 {
             return self.pump(pipes);
@@ -126,8 +126,8 @@ impl Run {
         false
     }
 
-    /// Lets the channel work until it waits, with all that there is to know of the sockets; true
-    /// if it has ended.
+    /// Gives the channel all reports of the kernel and pumps it until it waits; returns whether it has
+    /// ended.
     fn pump(&mut self, pipes: &mut Pipes) -> bool {
         let (from, to) = {
             let [from, to] = &mut self.pair.borrow_mut().connections;
@@ -152,8 +152,8 @@ impl Run {
                 Step::Waiting => return false,
                 Step::Closed | Step::WriteFailed(_) => return true,
                 Step::ReadFailed(_) => {
-                    // As a session does: what the dead connection left behind is looked for.
-                    assert!(!self.cut, "it failed twice");
+                    // Like a session, looks for the bytes that the dead connection left behind.
+                    assert!(!self.cut, "the read side fails twice");
                     self.cut = true;
                     self.channel.cut();
                     self.from.note(Readiness { readable: true, marked: true, ..Readiness::default() });
@@ -170,37 +170,34 @@ impl Run {
         let [from, to] = &self.pair.borrow().connections;
         let held = to.preface() + from.taken() - to.written();
         let unread = from.arrived() - from.taken();
-        assert_eq!(self.channel.delivered(), to.written(), "what was delivered is miscounted");
-        assert_eq!(self.channel.holds_bytes(), held > 0, "what is held is miscounted");
+        assert_eq!(self.channel.delivered(), to.written(), "the delivered bytes are miscounted");
+        assert_eq!(self.channel.holds_bytes(), held > 0, "the held bytes are miscounted");
         assert_eq!(self.channel.has_read_eof(), from.end_is_known() || self.channel.is_closed());
         let news = from.is_woken() || to.is_woken();
         match step {
-            Step::Again => assert!(moved >= SHARE as u64, "it did not use its share"),
+            Step::Again => assert!(moved >= SHARE as u64, "the channel stops before its share is used"),
             Step::Waiting if news => {}
             Step::Waiting if held > 0 => {
-                assert!(to.owes_report_of_room(), "{held} bytes are held, but there is room");
+                assert!(to.owes_report_of_room(), "{held} bytes are held, although there is room");
             }
             Step::Waiting => {
                 assert!(unread == 0 && !from.end_arrived() && !from.is_dead(), "there is more to read");
             }
             Step::Closed => {
-                assert_eq!(held, 0, "it ended, but holds bytes");
-                assert_eq!(unread, 0, "it ended, but there is more to read");
+                assert_eq!(held, 0, "the channel has closed, but holds bytes");
+                assert_eq!(unread, 0, "the channel has closed, but there is more to read");
                 if self.cut {
-                    assert!(!to.is_write_shut(), "a stream that was cut ends in order");
+                    assert!(!to.is_write_shut(), "a cut stream ends with a FIN");
                 } else {
-                    assert!(
-                        from.end_is_known() && (self.last || to.is_write_shut()),
-                        "the end does not travel"
-                    );
+                    assert!(from.end_is_known() && (self.last || to.is_write_shut()), "EOF is not passed on");
                 }
             }
             Step::ReadFailed(errno) => {
-                assert!(from.is_dead(), "nothing is wrong with the socket that it reads from");
+                assert!(from.is_dead(), "the socket that the channel reads from has not failed");
                 assert_eq!(from.seen().map(|(seen, _)| seen), Some(Seen::ReadError(errno)));
             }
             Step::WriteFailed(errno) => {
-                assert!(to.is_dead(), "nothing is wrong with the socket that it writes to");
+                assert!(to.is_dead(), "the socket that the channel writes to has not failed");
                 let seen = to.seen().map(|(seen, _)| seen);
                 assert!(matches!(seen, Some(Seen::Hidden(_))) || seen == Some(Seen::WriteError(errno)));
             }

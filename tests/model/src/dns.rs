@@ -1,7 +1,7 @@
-//! DNS messages against the crate `domain`, and the resolver under arbitrary operations.
+//! DNS messages, with the crate `domain` as the oracle, and the resolver under arbitrary operations.
 //!
-//! The first byte of an input says what the rest is: the text of a name, the records of an answer
-//! as they are or as a list for `domain` to write, or operations on a resolver.
+//! The first byte of an input chooses the meaning of the rest: the text of a name, the raw records of
+//! an answer, a list of records for `domain` to write, or operations on a resolver.
 
 use std::net::IpAddr;
 
@@ -16,16 +16,16 @@ use tcprelay::internal::resolve::Name;
 use tcprelay::internal::resolve::wire::{Answer, Family, query, read};
 
 const HEADER: usize = 12;
-/// Bytes of an input that make a record.
+/// Bytes of an input for each record.
 const RECORD: usize = 6;
-/// The asked name, and others in the answers to it.
+/// The name in the question, then others for the records of answers.
 const NAMES: [&str; 12] =
     ["db.example", "B.example", "c.B.example", "d", "e.d", "F.e.d", "g", "h.example", "i", "J", "k.j", "db"];
 
 /// Checks one input.
 ///
 /// # Panics
-/// Where the relay and the oracle disagree.
+/// The relay and the oracle disagree.
 pub fn check(input: &[u8]) {
     let Some((kind, input)) = input.split_first() else { return };
     let family = if kind & 4 == 0 { Family::V4 } else { Family::V6 };
@@ -37,7 +37,7 @@ pub fn check(input: &[u8]) {
     }
 }
 
-/// A name that is taken is a name for the oracle too, and so is the query for it.
+/// Checks that a name which the relay accepts is valid for the oracle too, and so is the query for it.
 fn check_name(text: &str, family: Family) {
     let Ok(name) = Name::parse(text) else { return };
     assert_eq!(name.to_string(), text);
@@ -56,7 +56,7 @@ fn check_name(text: &str, family: Family) {
     assert_eq!(Message::from_octets(&plain[..]).unwrap().header_counts().arcount(), 0);
 }
 
-/// Arbitrary bytes, as a whole message and as the records of an answer.
+/// Compares arbitrary bytes, as a whole message and as the records of an answer.
 fn check_records(input: &[u8], family: Family) {
     let query = query(0x1234, &Name::parse(NAMES[0]).unwrap(), family, false);
     compare(&query, input);
@@ -68,7 +68,8 @@ fn check_records(input: &[u8], family: Family) {
     compare(&query, &message);
 }
 
-/// An answer that `domain` writes, with and without compression; then with a bit flipped.
+/// Compares an answer that `domain` writes, with or without compression. With a bit of its ID or question
+/// flipped, it answers another query.
 fn check_answer(input: &[u8], family: Family, compressed: bool) {
     let query = query(0x1234, &Name::parse(NAMES[0]).unwrap(), family, true);
     let Some((&[flags, bit], records)) = input.split_first_chunk() else { return };
@@ -79,7 +80,7 @@ fn check_answer(input: &[u8], family: Family, compressed: bool) {
         write(MessageBuilder::new_vec(), &query, flags, records)
     };
     compare(&query, &message);
-    // The id, and the question from its name to its class.
+    // The ID, and the question from its name to its class.
     let end = HEADER + NAMES[0].len() + 2 + 4;
     let bits: Vec<_> = (0..16).chain(HEADER * 8..end * 8).collect();
     let bit = bits[usize::from(bit) % bits.len()];
@@ -97,13 +98,13 @@ fn write<T: Composer>(builder: MessageBuilder<T>, query: &[u8], flags: u8, recor
     answer.finish()
 }
 
-/// Adds a record: owner, kind, two bytes for the time to live and two for the data.
+/// Adds a record: a byte each for owner and kind, two for the TTL and two for the data.
 fn push<T: Composer>(answer: &mut AnswerBuilder<T>, record: &[u8]) {
     let name = |byte: u8| -> Oracle<Vec<u8>> { NAMES[usize::from(byte) % NAMES.len()].parse().unwrap() };
     let (owner, kind, [high, low]) = (name(record[0]), record[1] % 4, [record[4], record[5]]);
-    // The highest bits as well, where they make a time to live invalid.
+    // The top byte is drawn too: a TTL with its highest bit set is invalid and counts as 0.
     let ttl = u32::from_be_bytes([record[2], 0, 0, record[3]]);
-    // A message that is full takes no more.
+    // A full message takes no more records.
     let _ = match kind {
         0 => answer.push((&owner, ttl, A::from_octets(10, 0, high, low))),
         1 => answer.push((&owner, ttl, A::from_octets(high, low, 0, 0))),
@@ -114,7 +115,7 @@ fn push<T: Composer>(answer: &mut AnswerBuilder<T>, record: &[u8]) {
     };
 }
 
-/// Compares what is read, unless the oracle finds the message malformed.
+/// Compares the two readings of a message, unless the oracle finds it malformed.
 fn compare(query: &[u8], message: &[u8]) {
     let ours = read(query, message);
     if let Some(oracle) = meaning(query, message) {
@@ -122,7 +123,7 @@ fn compare(query: &[u8], message: &[u8]) {
     }
 }
 
-/// Returns what a message says as an answer to a query, as the oracle reads it.
+/// Returns the oracle's reading of a message as an answer to a query; `None` if it is malformed.
 fn meaning(query: &[u8], message: &[u8]) -> Option<Answer> {
     let Ok(answer) = Message::from_octets(message) else { return Some(Answer::Foreign) };
     let query = Message::from_octets(query).unwrap();
@@ -137,7 +138,7 @@ fn meaning(query: &[u8], message: &[u8]) -> Option<Answer> {
     if !answer.is_answer(&query) {
         return Some(Answer::Foreign);
     }
-    // The oracle compares names in any case, and follows pointers.
+    // The oracle ignores case and follows pointers. The relay wants its own question back, byte for byte.
     let end = HEADER + usize::from(query.sole_question().unwrap().qname().compose_len()) + 4;
     if message.get(HEADER..end) != Some(&query.as_slice()[HEADER..end]) {
         return Some(Answer::Foreign);
@@ -151,7 +152,7 @@ fn meaning(query: &[u8], message: &[u8]) -> Option<Answer> {
     })
 }
 
-/// A record as far as it matters here.
+/// The parts of a record that matter here.
 struct Record {
     owner: Oracle<Vec<u8>>,
     ttl: u32,

@@ -1,7 +1,8 @@
 //! Requests for the status against an oracle that follows the grammar.
 //!
-//! An input is the bytes that come over a connection. The oracle: nothing is said of a request before its empty
-//! line, the same is said of it whatever comes behind, and only a request that names this host is answered.
+//! An input is the bytes that come over a connection. The oracle: the parser judges a request once its empty
+//! line is there or it is too long, the bytes behind change nothing, and only a request that names this host
+//! is answered.
 
 use tcprelay::internal::http::{Order, Page, Refusal, Request, answer, read};
 use tcprelay::internal::limits::STATUS_REQUEST_BYTES;
@@ -9,7 +10,7 @@ use tcprelay::internal::limits::STATUS_REQUEST_BYTES;
 /// Checks one input.
 ///
 /// # Panics
-/// Where the parser and the oracle disagree.
+/// The parser and the oracle disagree.
 pub fn check(input: &[u8]) {
     let end = (1..=input.len()).find(|&end| {
         let head = &input[..end];
@@ -34,7 +35,7 @@ pub fn check(input: &[u8]) {
     }
 }
 
-/// An answer has one empty line, and says how long its body is.
+/// Checks that the answer's head ends with its only empty line, and gives the length of the body.
 fn check_answer(refusal: Refusal) {
     let (status, reason) = refusal.words();
     let whole = String::from_utf8(answer(status, "text/plain", reason, false)).unwrap();
@@ -46,7 +47,7 @@ fn check_answer(refusal: Refusal) {
     assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", reason.len())));
 }
 
-/// Returns what must come of a request, its empty line included.
+/// Returns the outcome that a request must have, its empty line included.
 fn judge(request: &[u8]) -> Result<Request, Refusal> {
     let Ok(text) = String::from_utf8(request.to_vec()) else { return Err(Refusal::Malformed) };
     if text
@@ -57,7 +58,7 @@ fn judge(request: &[u8]) -> Result<Request, Refusal> {
     }
     let text = text.replace("\r\n", "\n");
     let mut lines: Vec<&str> = text.split('\n').collect();
-    // The empty line, and nothing behind it.
+    // Drops the empty line, and the empty part behind it.
     lines.truncate(lines.len() - 2);
     let Some((first, fields)) = lines.split_first() else { return Err(Refusal::Malformed) };
     let words: Vec<&str> = first.split(' ').collect();
@@ -121,7 +122,7 @@ fn token(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|letter| letter.is_ascii_graphic() && !separators.contains(letter))
 }
 
-/// `localhost` or an address, and then perhaps a colon and digits.
+/// Returns whether `text` is `localhost` or an address, with or without a colon and digits behind it.
 fn this_host(text: &str) -> bool {
     let digits = |text: &str| text.chars().all(|letter| letter.is_ascii_digit());
     let bare = match text.rfind(':') {

@@ -1,9 +1,9 @@
-//! What the tests, the fuzz targets and the benchmarks share: a kernel and a world that are simulated, and
-//! what each fuzz target checks.
+//! Shared by the tests and the fuzz targets: a simulated kernel and world, and the check that each fuzz
+//! target runs.
 //!
 //! `tests/corpora.rs` calls the checks on the seed corpora, so that a stable toolchain replays them.
 
-// An oracle says by panicking what is wrong; counts of bytes fit every integer here.
+// An oracle reports a failure by panicking. Counts of bytes fit every integer here.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, clippy::cast_possible_truncation)]
 #![allow(clippy::missing_errors_doc, clippy::missing_panics_doc, clippy::must_use_candidate, missing_docs)]
 #![cfg(target_os = "linux")]
@@ -18,7 +18,7 @@ pub mod http;
 pub mod kernel;
 pub mod log;
 pub mod pair;
-/// The package ships the other tests without this crate, so they have the file.
+/// The package ships the other tests without this crate, so the file lies in their folder.
 #[path = "../../support/random.rs"]
 pub mod random;
 pub mod resolver;

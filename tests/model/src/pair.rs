@@ -1,4 +1,4 @@
-//! The two connections of one session or channel, and what an input lets their next calls come to.
+//! The two connections of one session or channel, and the faults that an input injects into their calls.
 
 use std::io;
 
@@ -10,9 +10,9 @@ use super::kernel::{Call, Connection, Sockets};
 /// Both connections, by [`Side::index`].
 pub struct Pair {
     pub connections: [Connection; 2],
-    /// Calls that are interrupted from now on.
+    /// Number of the next calls that are interrupted.
     interruptions: u8,
-    /// The error of every splice.
+    /// The error of every splice; `None`: splices work.
     refusal: Option<Errno>,
     calls: u64,
 }
@@ -27,7 +27,7 @@ impl Pair {
         self.interruptions = amount % 8;
     }
 
-    /// Has every splice refused, for good, for lack of memory, or not at all.
+    /// Refuses every splice as unsupported or for lack of memory, or lets splices work again.
     pub fn refuse_splices(&mut self, amount: u8) {
         self.refusal = [Some(Errno::INVAL), Some(Errno::NOMEM), None][usize::from(amount % 3)];
     }

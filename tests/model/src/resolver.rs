@@ -1,7 +1,7 @@
 //! A resolver of two names under arbitrary operations.
 //!
-//! An input is a list of operations of two bytes each: what to do, and with what. The highest bit
-//! of the first puts the resolver's actions off until after the next operation.
+//! An input is a list of operations of two bytes each: the kind, and its argument. The highest bit of
+//! the first byte puts the resolver's actions off until after the next operation.
 
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ use tcprelay::internal::resolve::{Action, Id, Key, Name, Outcome, Resolver, Tran
 
 /// Kinds of operations.
 const KINDS: u8 = 10;
-/// More wake-ups than the longest lookups need, one after the other.
+/// More wake-ups than the longest lookups need together.
 const WAKES: usize = 3_000;
 const HOSTS: [&str; 3] = ["", "10.1.1.1 db\n::2 db", "10.1.1.2 db.example"];
 const CONFS: [&str; 4] = [
@@ -28,7 +28,7 @@ const CONFS: [&str; 4] = [
 struct Driver {
     resolver: Resolver,
     names: [Id; 2],
-    /// The addresses of each, by the reports.
+    /// The addresses of each name, from the reports.
     known: [Vec<IpAddr>; 2],
     now: Instant,
     hosts: (Version, usize),
@@ -40,7 +40,7 @@ struct Driver {
 /// Checks one input.
 ///
 /// # Panics
-/// Where the resolver breaks a promise.
+/// The resolver breaks a promise.
 pub fn check(input: &[u8]) {
     let mut resolver = Resolver::new(|_| None);
     let names = ["db", "db.example."].map(|name| resolver.add(Name::parse(name).unwrap()));
@@ -75,7 +75,7 @@ impl Driver {
                 self.conf = (self.conf.0 + 1, usize::from(with) / HOSTS.len() % CONFS.len());
             }
             (6, Some((key, ..))) => self.resolver.failed(key, ErrorKind::ConnectionRefused, now),
-            // Bytes of the input itself: a long stream, or nonsense.
+            // Bytes of the input itself, as a long stream or as nonsense.
             (7, Some((key, ..))) => self.resolver.received(key, rest, now),
             (_, Some((key, transport, query))) => {
                 let message = answer(&query, with, kind);
@@ -96,7 +96,7 @@ impl Driver {
         let (mut ours, mut reported) = (addresses.to_vec(), self.known[which].clone());
         ours.sort_unstable();
         reported.sort_unstable();
-        assert_eq!(ours, reported, "it has not reported what serves");
+        assert_eq!(ours, reported, "the resolver serves addresses that it has not reported");
     }
 
     fn wake(&mut self) {
@@ -104,12 +104,12 @@ impl Driver {
         self.now = self.now.max(at);
         self.resolver.expire(self.now);
         self.act();
-        assert!(self.resolver.wakes_at().is_none_or(|next| next > self.now), "it would spin");
+        assert!(self.resolver.wakes_at().is_none_or(|next| next > self.now), "the resolver would spin");
     }
 
     fn act(&mut self) {
         for random in 0.. {
-            assert!(random < 100, "its actions have no end");
+            assert!(random < 100, "the actions have no end");
             match self.resolver.next_action(random, self.now) {
                 Some(Action::ReadFiles { hosts, conf }) => {
                     let hosts = (hosts != Some(self.hosts.0)).then_some((self.hosts.0, HOSTS[self.hosts.1]));
@@ -146,7 +146,7 @@ impl Driver {
         }
     }
 
-    /// Without questions, the resolver comes to rest, with all sockets closed.
+    /// Checks that without questions the resolver comes to rest, with all sockets closed.
     fn fall_silent(&mut self) {
         for _ in 0..WAKES {
             if self.resolver.wakes_at().is_none() {
@@ -155,10 +155,10 @@ impl Driver {
             }
             self.wake();
         }
-        panic!("it never comes to rest");
+        panic!("the resolver never comes to rest");
     }
 
-    /// At rest, a question begins a lookup when all waits are over.
+    /// Checks that at rest, once every TTL and back-off is over, a question begins a lookup.
     fn ask_again(&mut self) {
         self.now += TTL_MAX;
         for name in self.names {
@@ -170,7 +170,7 @@ impl Driver {
     }
 }
 
-/// Writes an answer: `with` chooses its code and truncation, and its addresses with `salt`.
+/// Writes an answer. `with` chooses its code, its truncation and, with `salt`, its addresses.
 fn answer(query: &[u8], with: u8, salt: u8) -> Vec<u8> {
     let query = Message::from_octets(query).unwrap();
     let rcode =

@@ -1,9 +1,9 @@
-//! Operations on one session between two simulated connections, run by a real pool of one slot, against
-//! what a direct connection would show to its ends.
+//! Operations on one session between two simulated connections, run by a real pool of one slot. The oracle
+//! is what a direct connection would show its two ends.
 //!
-//! An input is three bytes that say how the pool is made, and then operations of two bytes each: what
-//! happens to which side, and how much of it. After them both peers take all that comes, and the
-//! session ends.
+//! An input is three bytes that choose the pool and the connections, and then operations of two bytes each:
+//! the event and its side, and an amount. After the last operation both peers take everything that comes,
+//! and the session ends.
 
 use std::cell::RefCell;
 use std::io;
@@ -20,12 +20,12 @@ use tcprelay::internal::session::{Session, Side, Timeouts, Tried};
 use super::kernel::{Closed, Connection, PREFACE, Scripted, Sockets};
 use super::pair::Pair;
 
-/// Sizes of what the kernel holds in one direction, in bytes.
+/// Sizes of the kernel's queues, in bytes.
 const SIZES: [u64; 5] = [7, 90, 5_000, 70_000, 300_000];
 const BUFS: [usize; 4] = [100, 101, 1_000, 4_000];
 const IDLE: Duration = Duration::from_secs(3);
 
-/// The owner of the pool.
+/// The pool's host, which has one session.
 struct Edge {
     pair: Rc<RefCell<Pair>>,
     ended: Option<Ended>,
@@ -58,7 +58,7 @@ impl Host<Scripted<Pair>> for Edge {
     }
 
     fn ended(&mut self, ended: Ended) {
-        assert!(self.ended.replace(ended).is_none(), "it ends twice");
+        assert!(self.ended.replace(ended).is_none(), "the session ends twice");
     }
 }
 
@@ -67,14 +67,14 @@ struct Run {
     edge: Edge,
     now: Instant,
     stopped: bool,
-    /// Time has passed since a connection died: the grace may be over.
+    /// Time has passed since a connection died, so the grace may be over.
     may_give_up: bool,
 }
 
 /// Checks one input.
 ///
 /// # Panics
-/// Where a peer sees what a direct connection would not show.
+/// A peer sees something that a direct connection would not show.
 pub fn check(input: &[u8]) {
     let Some((&[shape, sizes, preface], operations)) = input.split_first_chunk() else { return };
     let mut run = Run::new(usize::from(shape), usize::from(sizes), u64::from(preface));
@@ -147,7 +147,7 @@ impl Run {
         }
     }
 
-    /// Something happens in the kernel.
+    /// Applies an event of the kernel or the network, where it is possible.
     fn happen(&mut self, what: u8, side: Side, amount: u8, count: u64) {
         let mut pair = self.edge.pair.borrow_mut();
         let connection = pair.connection_of(side);
@@ -167,7 +167,7 @@ impl Run {
         }
     }
 
-    /// One turn of the owner, with all that is reported.
+    /// Runs one turn of the owner, with all reports of the kernel.
     fn turn(&mut self) {
         for side in Side::BOTH {
             let report = self.edge.pair.borrow_mut().connection_of(side).report();
@@ -180,7 +180,7 @@ impl Run {
         self.pool.check();
     }
 
-    /// Time passes; the pool is called when it wants to be.
+    /// Lets time pass, with a turn at each time at which the pool wants to wake.
     fn pass(&mut self, time: Duration) {
         let until = self.now + time;
         loop {
@@ -194,7 +194,7 @@ impl Run {
         self.now = until;
     }
 
-    /// Both peers take all that comes, until the session has ended.
+    /// Lets both peers take everything that comes, until the session has ended.
     fn finish(&mut self) {
         for _ in 0..100_000 {
             {
@@ -212,12 +212,12 @@ impl Run {
             let woken = self.edge.pair.borrow().connections.iter().any(Connection::is_woken);
             if woken { self.turn() } else { self.pass(TICK) }
         }
-        panic!("it never ends");
+        panic!("the session never ends");
     }
 
     fn judge(&mut self) {
-        assert_eq!(self.pool.pipes().held(), 0, "a pipe is missing");
-        assert!(self.pool.slots().is_empty(), "the slot is taken");
+        assert_eq!(self.pool.pipes().held(), 0, "a pipe is not given back");
+        assert!(self.pool.slots().is_empty(), "the slot is not freed");
         let pair = self.edge.pair.borrow();
         let cause = self.edge.ended.map(|ended| ended.cause);
         for side in Side::BOTH {
@@ -232,7 +232,7 @@ impl Run {
                 );
             }
             if matches!(cause, Some(Cause::ReadClosure(_) | Cause::WriteClosure(_))) && !here.is_dead() {
-                // Its peer takes all that comes, in no time.
+                // The peer takes everything that comes, at once.
                 assert!(whole || self.may_give_up, "bytes to the {side:?} are lost");
                 assert!(is_clean || there.is_dead(), "the {side:?} sees no clean end");
             }

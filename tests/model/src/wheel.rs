@@ -1,7 +1,7 @@
 //! Operations on the timer wheel against a list of deadlines.
 //!
-//! An input is a list of operations of four bytes each: what to do and to which timer, then by how
-//! much (16 bits), then in which unit.
+//! An input is a list of operations of four bytes each: the kind and the timer in one byte, an amount
+//! of 16 bits, and its unit.
 
 use std::time::{Duration, Instant};
 
@@ -11,9 +11,9 @@ use tcprelay::internal::wheel::Wheel;
 const TIMERS: usize = 8;
 /// The wheel reaches at least this far, as its documentation says: 45 hours, in ticks.
 const REACH: u64 = 45 * 3600 * 100;
-/// Ticks that make a unit: one; a third of level 0; about the sizes of levels 1 to 3.
+/// Ticks in a unit: one; about a third of level 0; the slot widths of levels 1 to 3.
 const UNITS: [u64; 5] = [1, 20, 64, 4096, 262_144];
-/// Kinds of operations: arm (twice as often), disarm, let time pass, sleep until the wheel says.
+/// Kinds of operations: arm (two of them), disarm, let time pass, sleep until the wheel's next wake-up.
 const KINDS: u8 = 5;
 
 /// The model: deadlines in nanoseconds since the origin.
@@ -25,7 +25,7 @@ struct Model {
 /// Checks one input.
 ///
 /// # Panics
-/// Where the wheel and the model disagree.
+/// The wheel and the model disagree.
 pub fn check(input: &[u8]) {
     let origin = Instant::now();
     let at = |nanos: u64| origin + Duration::from_nanos(nanos);
@@ -36,7 +36,7 @@ pub fn check(input: &[u8]) {
         let (kind, timer) = (operation[0] % KINDS, usize::from(operation[0] / KINDS) % TIMERS);
         let unit = UNITS[usize::from(operation[3]) % UNITS.len()];
         let count = u64::from(u16::from_le_bytes([operation[1], operation[2]]));
-        // Years, but not so many that the model's nanoseconds overflow.
+        // About a week at most, so that the model's nanoseconds do not overflow.
         let count = if unit > 64 { count % 256 } else { count };
         // The rest of the unit's byte puts the time a little after a tick.
         let nanos = count * unit * tick + u64::from(operation[3] / 5) * 31;
@@ -51,7 +51,7 @@ pub fn check(input: &[u8]) {
                 model.armed[timer] = None;
             }
             3 => model.now += nanos,
-            // As the owner does: it sleeps until the wheel says.
+            // Like the owner, sleeps until the wheel's next wake-up.
             _ => {
                 if let Some(next) = wheel.next() {
                     let next = u64::try_from((next - origin).as_nanos()).unwrap_or(u64::MAX);
@@ -68,15 +68,16 @@ pub fn check(input: &[u8]) {
         }
         let earliest = model.armed.iter().flatten().min().copied().map(at);
         match (wheel.next(), earliest) {
-            (Some(next), Some(earliest)) => assert!(next <= earliest, "it would wake its owner late"),
+            (Some(next), Some(earliest)) => assert!(next <= earliest, "the wheel would wake its owner late"),
             (None, Some(_)) => panic!("a timer is armed, but nothing would wake its owner"),
             (_, None) => {}
         }
     }
 }
 
-/// A deadline is rounded up to a tick; one that has passed fires at the next tick at the latest; one beyond
-/// the wheel's reach fires early, but not much earlier than the wheel reaches.
+/// Checks the tick for which a timer was armed, and notes it. A deadline is rounded up to a tick. One that
+/// has passed fires at the next tick at the latest. One beyond the wheel's reach may fire early, but no
+/// earlier than after [`REACH`] ticks.
 fn arm(model: &mut Model, wheel: &Wheel, timer: usize, deadline: u64, tick: u64, origin: Instant) {
     let wanted = deadline.div_ceil(tick);
     let nearest = wanted.min(model.now / tick + REACH);
@@ -90,7 +91,7 @@ fn arm(model: &mut Model, wheel: &Wheel, timer: usize, deadline: u64, tick: u64,
     model.armed[timer] = Some(armed * tick);
 }
 
-/// Every timer that is due fires, once, and no other does.
+/// Checks that every timer that is due fires once, and that no other does.
 fn expire(model: &mut Model, wheel: &mut Wheel, now: Instant) {
     while let Some(timer) = wheel.expire(now) {
         let deadline = model.armed[timer].take();
@@ -100,8 +101,8 @@ fn expire(model: &mut Model, wheel: &mut Wheel, now: Instant) {
         );
     }
     let late = model.armed.iter().flatten().find(|&&deadline| deadline <= model.now);
-    assert_eq!(late, None, "it has not fired");
+    assert_eq!(late, None, "a timer that is due has not fired");
     if let Some(next) = wheel.next() {
-        assert!(next > now, "all that is due has fired, but it would not let its owner sleep");
+        assert!(next > now, "every due timer has fired, but the wheel makes its owner spin");
     }
 }

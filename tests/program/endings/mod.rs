@@ -1,4 +1,4 @@
-//! Both sides of a session see the end that they would see without a relay between.
+//! Both sides of a session see the end that they would see without a relay in between.
 
 mod resets;
 mod unconnected;
@@ -126,7 +126,7 @@ fn a_session_half_closed_by_both_sides_ends_while_both_still_hold_their_sockets(
 }
 
 #[test]
-fn last_words_before_a_close_arrive_at_a_reader_that_takes_its_time() {
+fn the_last_bytes_before_a_close_reach_a_reader_that_is_late() {
     for_all(|side, buf| {
         let (stage, mut first, mut second) = Stage::set(side, buf);
         // The first side reads all that the second sent, so no byte is left unread when it closes.
@@ -149,9 +149,9 @@ fn last_words_before_a_close_arrive_at_a_reader_that_takes_its_time() {
 }
 
 #[test]
-fn last_words_arrive_though_the_listener_talks_all_the_time() {
-    // This is a web server that answers before the upload is through. It ends its answer, reads on for a while, and
-    // closes when the requester does. A relay that closed over unread bytes here would destroy the answer.
+fn the_last_bytes_arrive_though_the_reader_writes_all_the_time() {
+    // A web server behaves like this when it answers before the upload is complete. It ends its answer, reads on for
+    // a while, and closes when the requester does. A relay that closed over unread bytes would destroy the answer.
     for_all(|side, buf| {
         let (stage, first, mut second) = Stage::set(side, buf);
         let words = net::random(4, 300_000);
@@ -165,14 +165,14 @@ fn last_words_arrive_though_the_listener_talks_all_the_time() {
             }
         });
         let chatter = net::random(5, 3_000_000);
-        let listener = second.try_clone().unwrap();
+        let reader = second.try_clone().unwrap();
         thread::scope(|scope| {
             scope.spawn(|| second.write_all(&chatter).unwrap());
-            let (heard, end) = net::read_all(&mut &listener);
+            let (heard, end) = net::read_all(&mut &reader);
             net::assert_same(&heard, &words);
             assert_eq!(end, End::Clean);
         });
-        drop((second, listener));
+        drop((second, reader));
         let (heard, end) = speaker.join().unwrap();
         net::assert_same(&heard, &chatter);
         assert_eq!(end, End::Clean);

@@ -1,4 +1,4 @@
-//! A reset reaches the other side, behind the bytes that were sent before it.
+//! A reset reaches the other side, after the bytes that were sent before it.
 
 use std::io::Write;
 use std::net::Shutdown;
@@ -22,7 +22,7 @@ fn a_reset_travels() {
 }
 
 #[test]
-fn what_was_sent_before_a_reset_is_delivered() {
+fn bytes_sent_before_a_reset_are_delivered() {
     for_all(|side, buf| {
         let (stage, mut first, mut second) = Stage::set(side, buf);
         let words = net::random(6, 3_000);
@@ -67,7 +67,7 @@ fn a_reset_in_the_middle_of_a_stream_is_no_clean_end() {
         });
         let (heard, end) = net::read_all(&mut second);
         assert_eq!(end, End::Reset);
-        // The kernels decide how many bytes arrive before the reset, but those that arrive are right.
+        // The kernels decide how many bytes arrive before the reset, but each that arrives must be right.
         net::assert_same(&heard, &words[..heard.len()]);
         speaker.join().unwrap();
         stage.ends_by(side);
@@ -109,5 +109,5 @@ fn one_session_that_is_cut_leaves_the_others_alone() {
         relay.log.expect(34, serial);
     }
     thread::sleep(Duration::from_millis(10));
-    assert!(relay.log.pending().is_empty(), "no other session has ended");
+    assert!(relay.log.pending().is_empty(), "another session has ended");
 }

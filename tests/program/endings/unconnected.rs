@@ -1,4 +1,4 @@
-//! Endings while the target is not connected yet, or never will be.
+//! Requesters that send, half-close or go away before the target is connected, and a target that refuses.
 
 use std::io::Write;
 use std::net::Shutdown;
@@ -7,7 +7,7 @@ use crate::support::net::{self, End, Silent};
 use crate::support::{Start, eventually, process};
 
 #[test]
-fn what_the_requester_sends_before_the_target_is_connected_arrives() {
+fn bytes_sent_before_the_target_is_connected_arrive() {
     let silent = Silent::new();
     let mut relay = Start::to(silent.address()).start();
     let mut requester = relay.connect();
@@ -38,7 +38,7 @@ fn a_request_that_is_complete_before_the_target_is_connected_gets_its_answer() {
 }
 
 #[test]
-fn a_requester_learns_that_the_target_refuses() {
+fn a_requester_is_reset_when_the_target_refuses() {
     let (_bound, address) = net::refusing();
     let mut relay = Start::to(address).start();
     for serial in 1..=3 {
@@ -60,10 +60,10 @@ fn a_requester_that_goes_away_while_the_target_is_silent_costs_no_slot_for_long(
     drop(leaves_quietly);
     net::reset(leaves_rudely);
     eventually("both sessions ended", || process::descriptors(relay.pid).len() == before);
-    // The relay logs each end once, with whatever cause.
-    let told = [relay.log.line().text, relay.log.line().text];
+    // The relay logs each end once. Its cause does not matter here.
+    let ends = [relay.log.line().text, relay.log.line().text];
     for serial in ["number 1 ", "number 2 "] {
-        assert_eq!(told.iter().filter(|line| line.contains(serial)).count(), 1, "{told:?}");
+        assert_eq!(ends.iter().filter(|line| line.contains(serial)).count(), 1, "{ends:?}");
     }
     process::settle(relay.pid);
     assert!(relay.log.pending().is_empty());

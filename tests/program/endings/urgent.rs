@@ -27,7 +27,7 @@ fn an_urgent_byte_arrives_in_its_place_and_stops_nothing() {
     });
 }
 
-/// Says whether bytes that this end has sent stay unread at the other end.
+/// Returns whether the other end leaves bytes of this end unread for 300 ms.
 fn stay_unread(stream: &TcpStream) -> bool {
     let since = Instant::now();
     while process::unread_by_peer(stream) > 0 {
@@ -42,14 +42,14 @@ fn stay_unread(stream: &TcpStream) -> bool {
 #[test]
 fn bytes_behind_an_urgent_one_arrive_though_only_the_end_was_reported() {
     let listener = net::listen();
-    // With a small receive buffer the stream stands still sooner.
+    // With a small receive buffer, the stream stalls sooner.
     SockRef::from(&listener).set_recv_buffer_size(4096).unwrap();
     let start = Start::to(net::address(&listener)).options("--no-splice");
     let relay = start.start();
     let (mut requester, mut target) = relay.session(&listener);
     let mut sent = Vec::new();
-    // The target does not read, so bytes stay at the relay in the end, and it stops reading. It still wakes up to
-    // look at its send queue, so its sleep does not show that the stream stands still.
+    // The target does not read. Once the relay's queues are full, the relay stops reading, too. It still wakes up to
+    // look at its send queue, so a sleeping process is no proof that the stream has stalled.
     while !stay_unread(&requester) {
         let more = net::random(sent.len() as u64, 150_000);
         requester.write_all(&more).unwrap();

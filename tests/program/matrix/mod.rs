@@ -1,17 +1,17 @@
 //! Both sides of a session see the same as over a direct connection.
 //!
-//! Each case runs over a direct connection, too. Its outcome there is the one that the relay must show, through
-//! small and large buffers, with copied and with spliced bytes. A relay has accepted before it knows how the
-//! target answers, so these cases cannot be the same:
+//! Each case also runs over a direct connection. The relay must show the same outcome, with small and large
+//! buffers, and with copied and spliced bytes. A few cases cannot be the same, most of them because a relay accepts
+//! before it knows how the target answers:
 //!
 //! | case | directly | over the relay |
 //! |---|---|---|
 //! | refused | the connect fails | the connect succeeds, and is reset at once |
 //! | unreachable | the connect fails | the connect succeeds, and is reset at once |
 //! | no answer | the connect does not end | the connect succeeds, and is reset after c t/o |
-//! | the sender resets, the reader has stopped | the reader's kernel keeps its bytes | so does the relay, for a short while |
+//! | the sender resets, the reader has stopped | the reader's kernel keeps its bytes | so does the relay, for a grace of 2 s |
 //!
-//! `differential` has no cases of its own: it makes up thousands.
+//! The cases here are written by hand; `differential` generates thousands.
 
 #[cfg(target_os = "linux")]
 mod differential;
@@ -30,7 +30,7 @@ use tcprelay::internal::stream::Stream as _;
 /// The time that a busy machine may add to a bound.
 const BUSY: Duration = Duration::from_secs(3);
 
-/// The way of the bytes from side to side.
+/// The path of the bytes from side to side.
 struct Route {
     name: &'static str,
     /// The relay; None for a direct connection.
@@ -38,7 +38,7 @@ struct Route {
     listener: TcpListener,
 }
 
-/// The relays: their buffers, and their options.
+/// The relays: their names, buffers and options.
 const RELAYS: [(&str, usize, &str); 4] = [
     ("buffers of 100 bytes", 100, ""),
     ("buffers of 4000 bytes", 4000, ""),
@@ -137,7 +137,7 @@ fn a_half_close_leaves_the_other_direction_open() {
 }
 
 #[test]
-fn an_end_before_any_byte_is_an_end() {
+fn an_eof_before_any_byte_is_an_eof() {
     same_everywhere(plain, |mut first, mut second| {
         first.shutdown(Shutdown::Write).unwrap();
         let seen = net::read_all(&mut second);
@@ -165,14 +165,14 @@ fn a_reset_after_a_half_close_is_a_reset() {
 }
 
 /// Returns the number of bytes that this end has sent and its peer's kernel has not acknowledged. It asks the
-/// socket itself: the kernel's table is long after the connections of other tests, and slow to read.
+/// socket itself, because connections of other tests make the kernel's table long and slow to read.
 fn unacknowledged(stream: &TcpStream) -> usize {
     let socket = mio::net::TcpStream::from_std(stream.try_clone().unwrap());
     socket.unacknowledged().unwrap().try_into().unwrap()
 }
 
 #[test]
-fn what_was_sent_before_a_reset_arrives_before_it() {
+fn bytes_sent_before_a_reset_arrive_before_it() {
     same_everywhere(plain, |mut first, mut second| {
         let words = net::random(3, 30_000);
         first.write_all(&words).unwrap();
@@ -208,21 +208,21 @@ fn send_until_stuck(stream: &mut TcpStream) -> Vec<u8> {
 }
 
 #[test]
-fn all_that_had_left_the_sender_arrives_before_its_reset_though_the_reader_comes_late() {
+fn bytes_acknowledged_before_a_reset_arrive_though_the_reader_is_late() {
     same_everywhere(plain, |mut first, mut second| {
         let sent = send_until_stuck(&mut first);
-        let left = sent.len() - unacknowledged(&first);
+        let acknowledged = sent.len() - unacknowledged(&first);
         net::reset(first);
         thread::sleep(Duration::from_millis(200));
         let (heard, end) = net::read_all(&mut second);
         net::assert_same(&heard, &sent[..heard.len()]);
-        assert!(heard.len() >= left, "{} of {left} bytes", heard.len());
+        assert!(heard.len() >= acknowledged, "{} of {acknowledged} bytes", heard.len());
         end
     });
 }
 
 #[test]
-fn a_reader_that_never_comes_back_holds_a_cut_session_only_for_a_while() {
+fn a_reader_that_has_stopped_holds_a_cut_session_only_for_the_grace() {
     const GRACE: Duration = Duration::from_secs(2);
     thread::scope(|scope| {
         for relay in RELAYS {
@@ -268,11 +268,11 @@ fn an_early_close_stops_a_writer_that_goes_on() {
         net::read_exactly(&mut second, 100);
         assert!(net::readable_within(&second, support::PATIENCE));
         drop(second);
-        // Its writes must fail, and not only after gigabytes.
+        // The writes of the first side must fail soon, not after gigabytes.
         let start = Instant::now();
         loop {
             match first.write_all(&[7; 16_000]) {
-                Ok(()) => assert!(start.elapsed() < support::PATIENCE, "its writes never fail"),
+                Ok(()) => assert!(start.elapsed() < support::PATIENCE, "the writes never fail"),
                 Err(error) => {
                     return matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe);
                 }
@@ -281,10 +281,10 @@ fn an_early_close_stops_a_writer_that_goes_on() {
     });
 }
 
-/// Sends an urgent byte in the middle of others, and with `with_end` an EOF behind them.
+/// Sends urgent bytes in the middle of others, and an EOF behind them if `with_end`.
 fn urgent(with_end: bool) {
     same_everywhere(plain, |mut first, mut second| {
-        // The reader takes the urgent byte in line, because the relay sends it in line to every reader.
+        // The reader takes urgent bytes inline, because the relay sends them to every reader as ordinary ones.
         SockRef::from(&second).set_out_of_band_inline(true).unwrap();
         let mut seen = Vec::new();
         for round in 0..3 {
@@ -316,12 +316,12 @@ fn urgent_bytes_are_in_their_place() {
 }
 
 #[test]
-fn urgent_bytes_with_an_end_behind_them_are_in_their_place() {
+fn urgent_bytes_before_an_eof_are_in_their_place() {
     urgent(true);
 }
 
 #[test]
-fn twenty_thousand_sends_of_one_byte_reach_a_reader_that_comes_late() {
+fn twenty_thousand_sends_of_one_byte_reach_a_reader_that_is_late() {
     same_everywhere(plain, |mut first, mut second| {
         let words = net::random(6, 20_000);
         let sender = thread::spawn({
@@ -342,8 +342,8 @@ fn twenty_thousand_sends_of_one_byte_reach_a_reader_that_comes_late() {
 }
 
 #[test]
-fn a_reader_that_is_slow_for_longer_than_the_idle_timeout_hears_everything() {
-    // The kernel holds more bytes than the reader takes in four timeouts. The relay does not see them move.
+fn a_reader_that_is_slow_for_longer_than_the_idle_timeout_gets_everything() {
+    // The kernel holds more bytes than the slow reader takes in 2.5 s. The relay does not see them move.
     same_everywhere(
         |start| start.idle_timeout(1),
         |mut first, mut second| {

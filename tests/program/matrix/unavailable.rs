@@ -19,7 +19,7 @@ fn resets_within(target: SocketAddr, number: u8, least: Duration) {
                 let mut relay = start.start();
                 let start = Instant::now();
                 let mut requester = relay.connect();
-                // The requester may have begun to send. A failing write has seen the reset already.
+                // The requester may send before the relay knows. A write that fails has already met the reset.
                 if requester.write_all(b"hello?").is_ok() {
                     assert_eq!(net::read_all(&mut requester), (Vec::new(), End::Reset), "{name}");
                 }
@@ -38,7 +38,7 @@ fn resets_within(target: SocketAddr, number: u8, least: Duration) {
 }
 
 #[test]
-fn a_target_that_refuses_is_a_reset_at_once() {
+fn the_requester_of_a_target_that_refuses_is_reset_at_once() {
     let (_bound, address) = net::refusing();
     let error = TcpStream::connect(address).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
@@ -46,7 +46,7 @@ fn a_target_that_refuses_is_a_reset_at_once() {
 }
 
 #[test]
-fn a_target_that_cannot_be_reached_is_a_reset_at_once() {
+fn the_requester_of_a_target_that_cannot_be_reached_is_reset_at_once() {
     // The kernel refuses connections to the broadcast address of the loopback network.
     let address = "127.255.255.255:9".parse().unwrap();
     match TcpStream::connect_timeout(&address, Duration::from_millis(500)) {
@@ -58,7 +58,7 @@ fn a_target_that_cannot_be_reached_is_a_reset_at_once() {
 }
 
 #[test]
-fn a_target_that_does_not_answer_is_a_reset_after_the_connect_timeout() {
+fn the_requester_of_a_target_that_does_not_answer_is_reset_after_the_connect_timeout() {
     let silent = Silent::new();
     let error = TcpStream::connect_timeout(&silent.address(), Duration::from_millis(1200)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);

@@ -14,13 +14,13 @@ fn at(ip: [u8; 4], relay: &Relay) -> SocketAddr {
     (ip, relay.port).into()
 }
 
-/// The message about a requester with this address.
+/// Returns message `number` about a requester at this address.
 fn of_requester(number: u8, requester: &str) -> String {
     filled(number, &[("<rqst IP addr>", requester)])
 }
 
 #[test]
-fn bound_to_both_families_it_takes_requesters_of_ipv4_for_what_they_are() {
+fn bound_to_both_families_it_treats_ipv4_requesters_as_ipv4() {
     if !has_ipv6() {
         return;
     }
@@ -43,7 +43,7 @@ fn bound_to_both_families_it_takes_requesters_of_ipv4_for_what_they_are() {
 }
 
 #[test]
-fn bound_to_one_address_it_is_not_reached_at_another() {
+fn bound_to_one_address_it_does_not_listen_at_another() {
     let listener = net::listen();
     let relay = Start::to(net::address(&listener)).options("--bind 127.0.0.2").start();
     let mut requester = net::connect(at([127, 0, 0, 2], &relay));
@@ -54,16 +54,16 @@ fn bound_to_one_address_it_is_not_reached_at_another() {
 #[test]
 #[cfg(target_os = "linux")]
 fn the_broadcast_address_of_a_network_cannot_be_bound_to() {
-    let told = "Error: --bind cannot be \"127.255.255.255\". It takes an address to listen on, not that of a \
-                broadcast.\n";
+    let refusal = "Error: --bind cannot be \"127.255.255.255\". It takes an address to listen on, not that of a \
+                   broadcast.\n";
     for check in [&[][..], &["--check"]] {
         let run = run(&[check, &with(&["--bind", "127.255.255.255"])].concat());
-        assert_eq!((run.stdout.as_str(), run.code), (told, Some(2)));
+        assert_eq!((run.stdout.as_str(), run.code), (refusal, Some(2)));
     }
 }
 
 #[test]
-fn the_target_sees_the_source() {
+fn the_target_sees_the_source_address() {
     let listener = net::listen();
     let relay = Start::to(net::address(&listener)).options("--source 127.0.0.9").start();
     let _requester = relay.connect();
@@ -72,13 +72,13 @@ fn the_target_sees_the_source() {
 }
 
 #[test]
-fn of_two_that_share_a_port_one_may_go() {
+fn one_of_two_relays_that_share_a_port_may_end_and_be_replaced() {
     let listener = net::listen();
     let start = Start::to(net::address(&listener)).options("--reuse-port");
     let mut first = start.start();
     let mut second = start.start_on(first.port).unwrap();
 
-    // Who gets a connection is the kernel's choice, by its ports: sooner or later each gets one.
+    // The kernel chooses a relay for each connection by its addresses and ports. Sooner or later, each gets one.
     let mut served = BTreeSet::new();
     while served.len() < 2 {
         first.assert_relays(&listener);
@@ -94,14 +94,14 @@ fn of_two_that_share_a_port_one_may_go() {
     for _ in 0..20 {
         first.assert_relays(&listener);
     }
-    // The place of the one that went can be taken again.
+    // Another relay can take the place of the one that ended.
     let second = start.start_on(first.port).unwrap();
     drop(first);
     second.assert_relays(&listener);
 }
 
 #[test]
-fn a_port_is_shared_only_by_those_that_all_agree() {
+fn a_port_is_shared_only_if_every_relay_asks_for_it() {
     let start = Start::to(([127, 0, 0, 1], 9).into());
     let relay = start.start();
     let sharing = Start::to(([127, 0, 0, 1], 9).into()).options("--reuse-port");

@@ -1,4 +1,4 @@
-//! `--check`: it says all that a start would.
+//! `--check` reports everything that a start would.
 
 use std::net::{Ipv4Addr, TcpListener};
 
@@ -23,7 +23,7 @@ fn a_check_prints_a_command_line_that_means_the_same() {
     let listener = listener.split_once(' ').unwrap().1;
     assert_eq!(listener, format!("Would listen on [::]:{port}"));
     let again: Vec<_> = ["--check"].into_iter().chain(line.split_whitespace()).collect();
-    // Only the time is another.
+    // Only the timestamp differs.
     assert!(run(&again).stdout.ends_with(&format!(" {listener}, as: {line}\n")));
     for part in ["--allow 10.0.0.0/8", "--allow ANY", "--deny fe80::/10", "192.168.1.0/24", "--no-splice"] {
         assert!(line.contains(part), "no {part} in {line}");
@@ -31,13 +31,13 @@ fn a_check_prints_a_command_line_that_means_the_same() {
 }
 
 #[test]
-fn a_check_of_what_cannot_be_bound_says_what_the_start_says() {
+fn a_check_of_an_address_that_cannot_be_bound_prints_what_a_start_prints() {
     let taken = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
     let taken = net::address(&taken).port();
     let cases = [
         on(taken, &[]),
         on(taken, &["--log-format", "json"]),
-        // Whoever has it does not share it.
+        // The socket that has the port is not shared.
         on(taken, &["--reuse-port"]),
         on(support::free_port(), &["--bind", "192.0.2.1"]),
     ];
@@ -50,7 +50,7 @@ fn a_check_of_what_cannot_be_bound_says_what_the_start_says() {
 }
 
 #[test]
-fn a_check_lets_go_of_its_port() {
+fn a_check_releases_its_port() {
     let port = support::free_port();
     for _ in 0..2 {
         assert_eq!(run(&on(port, &["--check"])).code, Some(0));
@@ -69,7 +69,7 @@ fn a_check_takes_no_connection_from_relays_that_share_the_port() {
             assert_eq!(run(&on(port, &["--check", "--reuse-port"])).code, Some(0));
         }
     });
-    // Each connection that is made meanwhile is the relay's.
+    // The relay gets every connection that is made meanwhile.
     while !checks.is_finished() {
         let mut requester = net::connect(address);
         let mut target = net::accept(&listener);
@@ -79,7 +79,7 @@ fn a_check_takes_no_connection_from_relays_that_share_the_port() {
 }
 
 #[test]
-fn a_check_tells_the_needs_and_the_limits_in_the_format_of_the_log() {
+fn a_check_prints_needs_and_limits_in_the_format_of_the_log() {
     let port = support::free_port();
     let limited = || Faults::new().descriptors(256);
     let text = run_with(limited(), &on(port, &["--check"]));
@@ -100,7 +100,7 @@ fn a_check_tells_the_needs_and_the_limits_in_the_format_of_the_log() {
 }
 
 #[test]
-fn either_version_of_the_header_is_printed_by_a_check() {
+fn a_check_prints_either_version_of_the_proxy_header() {
     for version in ["v1", "v2"] {
         let port = support::free_port();
         let run = run(&on(port, &["--check", "--proxy-protocol", version]));
@@ -109,19 +109,21 @@ fn either_version_of_the_header_is_printed_by_a_check() {
 }
 
 #[test]
-fn what_cannot_start_here_is_told_by_a_check_as_by_the_start() {
+fn a_check_refuses_a_loop_and_a_foreign_source_as_a_start_does() {
     let port = support::free_port().to_string();
     let own = [&port, "127.0.0.1", &port, "ANY", "1", "30", "1", "4000"];
-    let told = format!("Error: <trg host> 127.0.0.1 <trg port> {port} is where this relay itself listens.\n");
+    let own_listener =
+        format!("Error: <trg host> 127.0.0.1 <trg port> {port} is where this relay itself listens.\n");
     let source = "Error: --source cannot be \"192.0.2.9\". It takes an address of this host.\n";
     let cases = [
-        (own.to_vec(), told.as_str(), 2),
-        // An address of the documentation's range, which no host has. It is no wrong command line: a host can get it.
+        (own.to_vec(), own_listener.as_str(), 2),
+        // An address of a documentation range, which no host has. The status is 1, because a host could get the
+        // address later, so the command line is not wrong.
         (with(&["--source", "192.0.2.9"]), source, 1),
     ];
-    for (arguments, told, code) in cases {
+    for (arguments, refusal, code) in cases {
         let checked = run(&[&["--check"], &arguments[..]].concat());
-        assert_eq!((checked.stdout.as_str(), checked.code), (told, Some(code)));
+        assert_eq!((checked.stdout.as_str(), checked.code), (refusal, Some(code)));
     }
     let started = run(&with(&["--source", "192.0.2.9"]));
     assert_eq!((started.stdout.as_str(), started.code), (source, Some(1)));

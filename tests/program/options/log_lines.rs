@@ -1,4 +1,4 @@
-//! `--log-format json` and `--timestamps`: the same lines as objects, and with the time.
+//! `--log-format json` and `--timestamps`: the lines of the log as objects, and with the time.
 
 use std::io::pipe;
 use std::net::{Ipv4Addr, TcpListener};
@@ -12,13 +12,14 @@ use crate::support::catalogue::{STOPPED, message};
 use crate::support::net::{self, End};
 use crate::support::{Log, Relay, STARTED, Start, run};
 
-/// Starts a relay whose lines no `Start` knows, and which are therefore read here.
+/// Starts a relay, and returns it with its log. `Start` waits for message 15 as plain text, so it cannot read this
+/// log.
 fn start_with_log(start: Start) -> (Relay, Log) {
     let (reader, writer) = pipe().unwrap();
     (start.stdout(writer).start(), Log::of(reader))
 }
 
-/// An object of the log.
+/// Returns the next line of the log as an object.
 #[track_caller]
 fn object(log: &mut Log) -> Value {
     let line = log.line().text;
@@ -26,7 +27,7 @@ fn object(log: &mut Log) -> Value {
 }
 
 #[test]
-fn a_line_of_json_tells_what_the_text_tells_and_more() {
+fn a_json_line_has_the_text_and_its_values() {
     let listener = net::listen();
     let start = Start::to(net::address(&listener)).options("--bind 127.0.0.1 --log-format json");
     let (relay, mut log) = start_with_log(start);
@@ -73,7 +74,7 @@ fn a_line_of_json_tells_what_the_text_tells_and_more() {
 }
 
 #[test]
-fn a_line_of_json_carries_the_error_number() {
+fn a_json_line_has_the_error_number() {
     let (_refusing, target) = net::refusing();
     let (relay, mut log) = start_with_log(Start::to(target).options("--log-format json"));
     assert_dropped(relay.connect());
@@ -88,7 +89,7 @@ fn a_line_of_json_carries_the_error_number() {
 }
 
 #[test]
-fn what_keeps_it_from_starting_is_json_too() {
+fn a_failed_start_is_logged_as_json_too() {
     let taken = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
     let port = net::address(&taken).port().to_string();
     let mut arguments = with(&["--log-format", "json"]);
@@ -99,7 +100,7 @@ fn what_keeps_it_from_starting_is_json_too() {
 }
 
 #[test]
-fn with_timestamps_every_line_begins_with_the_time_it_was_said() {
+fn with_timestamps_every_line_begins_with_the_time_of_its_event() {
     let before = SystemTime::now() - Duration::from_secs(1);
     let listener = net::listen();
     let (relay, mut log) = start_with_log(Start::to(net::address(&listener)).options("--timestamps"));
@@ -121,7 +122,7 @@ fn with_timestamps_every_line_begins_with_the_time_it_was_said() {
 fn with_timestamps_an_object_has_the_time() {
     let (_refusing, target) = net::refusing();
     let (relay, mut log) = start_with_log(Start::to(target).options("--timestamps --log-format json"));
-    // Signals are heard from the first line on, which may come later than the port is open.
+    // The relay handles signals from its first line on. The port may be open before that.
     let active = object(&mut log);
     relay.signal(Signal::TERM);
     for (event, line) in [("active", active), ("stop_signal", object(&mut log))] {

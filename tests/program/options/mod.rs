@@ -1,4 +1,4 @@
-//! Each option, as one who tries it for the first time would.
+//! Each option, used as a new user would use it.
 
 mod addresses;
 mod checks;
@@ -11,27 +11,27 @@ use std::net::{Ipv6Addr, TcpListener, TcpStream};
 
 use crate::support::net::{self, End};
 
-/// A command line that is right. Should it ever be run, it ends by itself.
+/// A valid command line. If a test runs it by mistake, the absolute timeout ends the relay after 1 s.
 const RIGHT: [&str; 8] = ["8080", "192.0.2.7", "80", "ANY", "1", "30", "1", "4000"];
 
-/// [`RIGHT`] behind these options.
+/// Returns [`RIGHT`] with these options before it.
 fn with<'a>(options: &[&'a str]) -> Vec<&'a str> {
     [options, &RIGHT].concat()
 }
 
-/// A command line on this port.
+/// Returns [`RIGHT`] with these options before it, and this forwarding port.
 fn on(port: u16, options: &[&'static str]) -> Vec<String> {
     let mut arguments: Vec<_> = with(options).into_iter().map(str::to_owned).collect();
     arguments[options.len()] = port.to_string();
     arguments
 }
 
-/// Whether this machine has IPv6; one that has not has nothing to show of it.
+/// Returns whether this machine has IPv6. Without it, a test of IPv6 proves nothing.
 fn has_ipv6() -> bool {
     TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }
 
-/// The relay has sent nothing and reset it.
+/// Asserts that the relay sends the requester nothing and resets it.
 #[track_caller]
 fn assert_dropped(mut requester: TcpStream) {
     assert_eq!(net::read_all(&mut requester), (Vec::new(), End::Reset));

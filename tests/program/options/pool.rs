@@ -1,4 +1,4 @@
-//! `--sessions` and `--max-per-source`: how many sessions there are, and for whom.
+//! `--sessions` and `--max-per-source`: the size of the pool, and one source's share of it.
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::Command;
@@ -7,7 +7,7 @@ use super::{assert_dropped, with};
 use crate::support::net;
 use crate::support::{Relay, STARTED, Start, TCPRELAY};
 
-/// A session that has been seen to relay.
+/// Opens a session from this address, and checks that it relays.
 #[track_caller]
 fn session(relay: &Relay, from: Ipv4Addr, listener: &TcpListener) -> (TcpStream, TcpStream) {
     net::relayed(relay.connect_from(from), listener)
@@ -34,12 +34,12 @@ fn a_source_has_its_share_of_the_pool_and_no_more() {
 }
 
 #[test]
-fn a_pool_of_any_size_says_what_it_needs_and_holds_what_it_was_told() {
+fn a_pool_of_a_given_size_logs_its_needs_and_holds_that_many_sessions() {
     let listener = net::listen();
     let mut relay = Start::to(net::address(&listener)).options("--sessions 2").start();
     let needs = relay.log.line().text;
     assert!(needs.starts_with("A pool of 2 sessions needs up to "), "{needs}");
-    // Two sockets and two buffers each, and little on top.
+    // Each session needs two sockets and two buffers. The relay itself needs little more.
     let figures: Vec<u64> = needs.split(' ').filter_map(|word| word.parse().ok()).collect();
     let [_, descriptors, kib] = figures[..] else { panic!("{needs}") };
     assert!((4..=64).contains(&descriptors) && (17..=18).contains(&kib), "{needs}");
@@ -55,7 +55,7 @@ fn a_pool_of_any_size_says_what_it_needs_and_holds_what_it_was_told() {
 }
 
 #[test]
-fn a_pool_that_the_limits_cannot_give_is_refused() {
+fn a_pool_beyond_the_limits_of_the_process_is_refused() {
     let cases = [
         ("ulimit -n 100; exec \"$0\" \"$@\"", "descriptors, and the limit is 100."),
         ("ulimit -v 20000; exec \"$0\" \"$@\"", "KiB of memory, and the limit is 20000 KiB."),

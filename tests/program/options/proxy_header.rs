@@ -1,4 +1,4 @@
-//! `--proxy-protocol`: the target is told who connects.
+//! `--proxy-protocol`: a header before the first byte gives the target the requester's address.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -9,7 +9,8 @@ use super::has_ipv6;
 use crate::support::Start;
 use crate::support::net::{self, End};
 
-/// Reads a header, and nothing behind it: it must be there though the requester has sent nothing.
+/// Reads a header and no byte beyond it, because the requester may have sent nothing yet. Returns the addresses in
+/// it; None if it has none.
 #[track_caller]
 fn read_header(target: &mut TcpStream) -> Option<ProxiedAddress> {
     let mut bytes = Vec::new();
@@ -26,24 +27,24 @@ fn read_header(target: &mut TcpStream) -> Option<ProxiedAddress> {
 }
 
 #[test]
-fn the_target_is_told_who_connects_before_the_first_byte() {
+fn the_target_gets_the_requesters_address_before_the_first_byte() {
     if !has_ipv6() {
         return;
     }
     let listener = net::listen();
-    // Alike for the least buffer, for both versions and both families.
+    // The smallest buffer, both versions, both families.
     for options in ["--bind :: --proxy-protocol v1", "--bind :: --proxy-protocol v2"] {
         let relay = Start::to(net::address(&listener)).buf(100).options(options).start();
         for ip in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
             let mut requester = net::connect(SocketAddr::new(ip, relay.port));
             let mut target = net::accept(&listener);
-            let told = read_header(&mut target).unwrap();
-            assert_eq!(told.source, requester.local_addr().unwrap());
-            assert_eq!(told.destination, requester.peer_addr().unwrap());
+            let header = read_header(&mut target).unwrap();
+            assert_eq!(header.source, requester.local_addr().unwrap());
+            assert_eq!(header.destination, requester.peer_addr().unwrap());
 
             let bytes = net::random(1, 10_000);
             net::assert_passes(&mut requester, &mut target, &bytes);
-            // To the requester goes nothing but what the target sends.
+            // The requester gets no header, only the bytes of the target.
             net::assert_passes(&mut target, &mut requester, &bytes);
             drop(requester);
             assert_eq!(net::read_all(&mut target), (Vec::new(), End::Clean));
@@ -52,7 +53,7 @@ fn the_target_is_told_who_connects_before_the_first_byte() {
 }
 
 #[test]
-fn the_header_comes_first_though_bytes_wait_already() {
+fn the_header_comes_first_even_if_bytes_are_already_waiting() {
     let listener = net::listen();
     let relay = Start::to(net::address(&listener)).buf(100).options("--proxy-protocol v1").start();
     relay.freeze();

@@ -1,11 +1,11 @@
-//! What an option takes, how a wrong value is refused, and what the help says of all of them.
+//! The values of options: their ranges, the refusal of a wrong one, and the help on them.
 
 use super::{on, with};
 use crate::support::catalogue::message;
 use crate::support::{self, run};
 
 #[test]
-fn a_source_is_of_the_targets_family() {
+fn a_source_must_be_of_the_targets_family() {
     for (host, source, family) in [("192.0.2.7", "::1", "IPv4"), ("2001:db8::7", "127.0.0.1", "IPv6")] {
         let run = run(&["--source", source, "8080", host, "80", "ANY", "1", "30", "1", "4000"]);
         let takes = format!("one {family} address of this host, as <trg host> is {family}, or requester");
@@ -59,7 +59,7 @@ fn a_wrong_value_of_an_option_gets_one_line_with_the_option_the_value_and_what_i
 }
 
 #[test]
-fn the_first_wrong_argument_comes_before_any_wrong_option() {
+fn a_wrong_argument_is_reported_before_any_wrong_option() {
     let mut arguments = with(&["--sessions", "0", "--bind", "x"]);
     arguments[11] = "9";
     assert_eq!(run(&arguments).stdout.lines().next(), Some(&*message(8, 0)));
@@ -67,7 +67,7 @@ fn the_first_wrong_argument_comes_before_any_wrong_option() {
 }
 
 #[test]
-fn options_may_stand_behind_the_arguments() {
+fn options_may_follow_the_arguments() {
     let port = support::free_port();
     let mut arguments = on(port, &[]);
     arguments.extend(["--check", "--sessions", "7"].map(str::to_owned));

@@ -12,7 +12,7 @@ use crate::support::net::{self, End};
 use crate::support::{STARTED, Start};
 
 #[test]
-fn draining_it_lets_sessions_go_on_and_nobody_in_and_ends_with_the_last() {
+fn a_draining_relay_keeps_its_sessions_refuses_new_ones_and_ends_with_the_last() {
     let listener = net::listen();
     let mut relay = Start::to(net::address(&listener)).start();
     let (mut requester, mut target) = relay.session(&listener);
@@ -41,7 +41,7 @@ fn draining_it_lets_sessions_go_on_and_nobody_in_and_ends_with_the_last() {
 }
 
 #[test]
-fn draining_with_no_session_it_ends_at_once() {
+fn a_drain_without_a_session_ends_at_once() {
     let mut relay = Start::to(net::address(&net::listen())).start();
     relay.signal(Signal::QUIT);
     relay.log.expect_text(&draining(0));
@@ -50,7 +50,7 @@ fn draining_with_no_session_it_ends_at_once() {
 }
 
 #[test]
-fn told_twice_to_drain_it_stops() {
+fn a_second_drain_signal_stops_the_relay() {
     let listener = net::listen();
     let mut relay = Start::to(net::address(&listener)).start();
     let (mut requester, mut target) = relay.session(&listener);
@@ -81,7 +81,7 @@ fn a_drain_takes_no_longer_than_the_sessions_own_timeouts() {
 }
 
 #[test]
-fn who_was_in_the_queue_before_the_drain_is_served() {
+fn connections_in_the_backlog_before_the_drain_are_served() {
     let listener = net::listen();
     let mut relay = Start::to(net::address(&listener)).start();
     relay.freeze();

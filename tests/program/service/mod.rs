@@ -18,26 +18,26 @@ use crate::support::{Log, TCPRELAY, eventually};
 
 const DRAINED: &str = "The last session has ended. This process will now terminate.";
 
-/// The shell gets the socket as STDIN. A service manager passes it as descriptor 3.
+/// The shell gets the socket as STDIN, and passes it on as descriptor 3, as a service manager does.
 const ONE_SOCKET: &str = r#"LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@" 3<&0 0</dev/null"#;
 
 fn draining(sessions: usize) -> String {
     format!("Drain signal received. No more connections are accepted. Sessions that go on: {sessions}.")
 }
 
-/// A relay that was started as a service manager does. It dies with this value.
+/// A relay started the way a service manager starts one. It dies with this value.
 struct Service {
     child: Child,
     log: Log,
 }
 
 impl Service {
-    /// Starts a relay with `socket` for its listener.
+    /// Starts a relay with `socket` as its listener.
     fn start(script: &str, socket: impl Into<OwnedFd>, fwd_port: u16, target: SocketAddr) -> Self {
         Self::start_with("", script, socket, fwd_port, target)
     }
 
-    /// Starts a relay with `socket` for its listener, and with these options.
+    /// Starts a relay with `socket` as its listener, and with these options.
     fn start_with(
         options: &str,
         script: &str,
@@ -46,7 +46,7 @@ impl Service {
         target: SocketAddr,
     ) -> Self {
         let (reader, writer) = pipe().unwrap();
-        // The tests do not read the log during a load.
+        // Under load, the thread that reads the log may be late, and the relay must not drop lines.
         let _ = rustix::pipe::fcntl_setpipe_size(&writer, 1 << 20);
         let arguments =
             [fwd_port.to_string(), target.ip().to_string(), target.port().to_string(), "ANY".to_owned()];
@@ -98,13 +98,13 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        // Both fail only if it has ended already.
+        // Both fail only if the relay has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Opens a session through `to`, and sees it relay.
+/// Opens a session through `to`, and checks that it relays.
 #[track_caller]
 fn session(to: SocketAddr, listener: &TcpListener) -> (TcpStream, TcpStream) {
     net::relayed(net::connect(to), listener)

@@ -16,7 +16,7 @@ const TWO_SOCKETS: &str = r#"LISTEN_PID=$$ LISTEN_FDS=2 exec "$0" "$@" 3<&0 4<&0
 const SOCKET_OF_ANOTHER: &str = r#"LISTEN_PID=1 LISTEN_FDS=1 exec "$0" "$@" 3<&0 0</dev/null"#;
 
 #[test]
-fn a_socket_that_is_passed_in_is_served_if_it_is_what_the_arguments_say() {
+fn a_socket_passed_in_is_served_if_it_agrees_with_the_arguments() {
     let target = net::listen();
     let any = net::listen_on(([0, 0, 0, 0], 0).into(), 16);
     let sharing = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -65,7 +65,7 @@ fn a_socket_that_contradicts_an_argument_is_refused_and_both_are_named() {
 }
 
 #[test]
-fn who_has_waited_in_the_socket_since_before_the_start_is_served() {
+fn a_connection_in_the_backlog_before_the_start_is_served() {
     let target = net::listen();
     let socket = net::listen();
     let mut early = net::connect(net::address(&socket));
@@ -75,7 +75,7 @@ fn who_has_waited_in_the_socket_since_before_the_start_is_served() {
 }
 
 #[test]
-fn a_socket_meant_for_another_process_is_none_of_its_business() {
+fn a_socket_meant_for_another_process_is_ignored() {
     let target = net::listen();
     let socket = net::listen();
     let port = support::free_port();
@@ -85,7 +85,7 @@ fn a_socket_meant_for_another_process_is_none_of_its_business() {
 }
 
 #[test]
-fn what_is_not_one_listening_tcp_socket_is_refused() {
+fn anything_but_one_listening_tcp_socket_is_refused() {
     let target = net::address(&net::listen());
     let peer = net::listen();
     let cases: [(&str, &str, OwnedFd); 5] = [
@@ -104,7 +104,7 @@ fn what_is_not_one_listening_tcp_socket_is_refused() {
 }
 
 #[test]
-fn it_says_that_it_is_ready_once_it_is() {
+fn it_notifies_the_service_manager_once_it_is_ready() {
     let path = std::env::temp_dir().join(format!("tcprelay-ready-{}", std::process::id()));
     let manager = UnixDatagram::bind(&path).unwrap();
     manager.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -118,11 +118,11 @@ fn it_says_that_it_is_ready_once_it_is() {
         .spawn()
         .unwrap();
     let mut bytes = [0; 64];
-    let told = manager.recv(&mut bytes);
+    let length = manager.recv(&mut bytes);
     let served = TcpStream::connect(("127.0.0.1", port));
     relay.kill().unwrap();
     relay.wait().unwrap();
     std::fs::remove_file(&path).unwrap();
-    assert_eq!(&bytes[..told.unwrap()], b"READY=1\n");
+    assert_eq!(&bytes[..length.unwrap()], b"READY=1\n");
     served.unwrap();
 }

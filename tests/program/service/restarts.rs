@@ -11,7 +11,7 @@ use super::{DRAINED, Service, draining, session};
 use crate::support::net;
 use crate::support::{PATIENCE, STARTED, eventually, process};
 
-/// Requesters that connect all the time, each for a reply.
+/// Requesters that connect all the time, each for one reply.
 struct Load {
     stop: AtomicBool,
     served: AtomicUsize,
@@ -46,7 +46,7 @@ impl Load {
         Ok(reply)
     }
 
-    /// Waits until some more requesters are served.
+    /// Waits until the relay has served some more requests.
     #[track_caller]
     fn goes_on(&self) {
         let before = self.served.load(Ordering::Relaxed);
@@ -78,7 +78,7 @@ fn assert_unnoticed(restart: impl Fn(Service, &dyn Fn() -> Service, &Load) -> Se
 }
 
 #[test]
-fn while_one_drains_and_the_next_is_not_there_yet_connections_wait() {
+fn connections_wait_after_the_old_relay_has_drained_until_the_next_one_starts() {
     assert_unnoticed(|mut old, start, _| {
         old.signal(Signal::QUIT);
         assert_eq!(old.wait(), Some(0));
@@ -87,7 +87,7 @@ fn while_one_drains_and_the_next_is_not_there_yet_connections_wait() {
 }
 
 #[test]
-fn while_one_drains_the_next_already_serves() {
+fn the_next_relay_serves_while_the_old_one_drains() {
     assert_unnoticed(|mut old, start, load| {
         let new = start();
         old.signal(Signal::QUIT);
@@ -118,7 +118,7 @@ fn a_long_session_outlives_the_restart() {
 }
 
 #[test]
-fn a_draining_relay_does_not_wake_up_for_what_its_successor_serves() {
+fn a_draining_relay_does_not_wake_up_for_connections_that_its_successor_serves() {
     let target = net::listen();
     let socket = net::listen();
     let mut old = Service::on(&socket, net::address(&target));

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::support::net::{self, End};
 use crate::support::{self, Relay, Start};
 
-/// Starts a relay whose status is served on a free port, and returns its address.
+/// Starts a relay that serves its status on a free port. Returns it, and the address of the status.
 #[track_caller]
 fn served(start: impl FnOnce(String) -> Start) -> (Relay, SocketAddr) {
     let port = support::free_port();
@@ -61,7 +61,7 @@ fn json(status: SocketAddr) -> Value {
     serde_json::from_str(&page(status, "/status.json")).unwrap()
 }
 
-/// Returns the value of a sample.
+/// Returns the value of a sample, which must be there once.
 #[track_caller]
 fn metric(metrics: &str, sample: &str) -> String {
     let values: Vec<_> =

@@ -1,4 +1,4 @@
-//! The pages count what happened.
+//! The pages: their counts, their list of sessions, and the state of the relay and its targets.
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,8 +10,8 @@ use super::{json, metric, page, served};
 use crate::support::net::{self, End};
 use crate::support::{Relay, Start};
 
-/// A relay with one live session of four bytes there and nine back, another that has ended, one that was one too
-/// many, and a stranger.
+/// Returns a relay, the address of its status, and its one live session: 4 bytes there and 9 back. Before that, a
+/// session like it has ended, a requester was over the limit of its source, and the ACL rejected another.
 fn busy(listener: &TcpListener) -> (Relay, SocketAddr, (TcpStream, TcpStream)) {
     let target = net::address(listener);
     let (mut relay, status) = served(|options| {
@@ -33,7 +33,7 @@ fn busy(listener: &TcpListener) -> (Relay, SocketAddr, (TcpStream, TcpStream)) {
 }
 
 #[test]
-fn the_metrics_count_what_happened() {
+fn the_metrics_count_sessions_bytes_and_rejections() {
     let listener = net::listen();
     let (_relay, status, _session) = busy(&listener);
     let target = net::address(&listener);
@@ -61,7 +61,7 @@ fn the_metrics_count_what_happened() {
 }
 
 #[test]
-fn the_json_and_the_page_count_what_happened() {
+fn the_json_and_the_page_count_sessions_bytes_and_rejections() {
     let listener = net::listen();
     let (relay, status, _session) = busy(&listener);
     let target = net::address(&listener);
@@ -121,7 +121,7 @@ fn a_target_that_refuses_is_down_until_it_answers() {
 }
 
 #[test]
-fn a_bulk_stream_is_counted_as_spliced_and_a_small_message_is_not() {
+fn bulk_traffic_is_counted_as_spliced_and_interactive_traffic_is_not() {
     let listener = net::listen();
     let (relay, status) = served(|options| Start::to(net::address(&listener)).options(&options));
     let (mut requester, mut target) = relay.session(&listener);
@@ -138,7 +138,7 @@ fn a_bulk_stream_is_counted_as_spliced_and_a_small_message_is_not() {
 }
 
 #[test]
-fn a_page_lists_a_bounded_number_of_sessions_in_the_order_that_it_is_asked_for() {
+fn a_page_lists_a_bounded_number_of_sessions_in_the_requested_order() {
     const SESSIONS: usize = 120;
     let listener = net::listen();
     let (relay, status) = served(|options| Start::to(net::address(&listener)).options(&options));
@@ -163,7 +163,7 @@ fn a_page_lists_a_bounded_number_of_sessions_in_the_order_that_it_is_asked_for()
 }
 
 #[test]
-fn a_relay_that_drains_says_so_until_it_ends() {
+fn a_draining_relay_says_so_until_it_ends() {
     let listener = net::listen();
     let (mut relay, status) = served(|options| Start::to(net::address(&listener)).options(&options));
     let session = relay.session(&listener);

@@ -1,4 +1,4 @@
-//! The places that a status is served on.
+//! The addresses and Unix sockets on which the status is served.
 
 use std::fs;
 use std::io::pipe;
@@ -13,12 +13,13 @@ use serde_json::Value;
 use super::{answer, body, request};
 use crate::support::{self, Start, net, run};
 
-/// A path for a socket, removed with this value.
+/// The path of a Unix socket. The file is removed with this value.
 struct Place(PathBuf);
 
 impl Place {
     fn new(name: &str) -> Self {
-        // The folder of the tests may be too deep for the path of a socket.
+        // The path of a Unix socket is limited to about 100 bytes, and the folder of the tests may be deeper than
+        // that.
         Self(std::env::temp_dir().join(format!("tcprelay.{name}.{}", std::process::id())))
     }
 
@@ -38,7 +39,7 @@ impl Drop for Place {
 }
 
 #[test]
-fn a_place_that_is_taken_is_told_as_a_taken_port_is() {
+fn a_status_that_cannot_be_served_is_refused_with_the_cure() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = net::address(&taken).port();
     let place = Place::new("taken");
@@ -69,7 +70,7 @@ fn a_place_that_is_taken_is_told_as_a_taken_port_is() {
 }
 
 #[test]
-fn a_unix_socket_is_served_and_removed_at_the_end_and_a_stale_one_gives_way() {
+fn a_unix_socket_is_served_and_removed_at_the_end_and_a_stale_one_is_replaced() {
     let listener = net::listen();
     let place = Place::new("served");
     let start = Start::to(net::address(&listener)).options(&place.option());
@@ -77,7 +78,7 @@ fn a_unix_socket_is_served_and_removed_at_the_end_and_a_stale_one_gives_way() {
     relay.log.expect_text(&format!("The status is served on {}.", place.0.display()));
     let scrape = || body(&answer(UnixStream::connect(&place.0).unwrap(), &request("/metrics")));
     assert!(scrape().contains("\ntcprelay_sessions 0\n"));
-    // It dies, and leaves its file.
+    // A killed relay leaves its file behind.
     relay.signal(Signal::KILL);
     relay.wait();
     assert!(place.is_socket());
@@ -90,7 +91,7 @@ fn a_unix_socket_is_served_and_removed_at_the_end_and_a_stale_one_gives_way() {
 }
 
 #[test]
-fn a_check_leaves_no_file_and_disturbs_no_relay() {
+fn a_check_leaves_no_file() {
     let place = Place::new("check");
     let path = place.0.display().to_string();
     let fwd_port = support::free_port().to_string();
@@ -103,7 +104,7 @@ fn a_check_leaves_no_file_and_disturbs_no_relay() {
 }
 
 #[test]
-fn another_relay_does_not_remove_the_file_of_its_successor() {
+fn a_relay_does_not_remove_the_file_of_its_successor() {
     let listener = net::listen();
     let place = Place::new("successor");
     let start = Start::to(net::address(&listener)).options(&place.option());
@@ -116,7 +117,7 @@ fn another_relay_does_not_remove_the_file_of_its_successor() {
 }
 
 #[test]
-fn the_json_log_tells_where_the_status_is() {
+fn the_json_log_has_the_address_of_the_status() {
     let listener = net::listen();
     let (reader, writer) = pipe().unwrap();
     let port = support::free_port();

@@ -1,4 +1,4 @@
-//! Requests, and those who make them: none costs a session anything.
+//! Requests of all kinds, and scrapers that stall: none costs a session anything.
 
 use std::io::Write as _;
 use std::net::{Shutdown, SocketAddr};
@@ -23,7 +23,7 @@ fn a_request_that_is_not_for_this_host_or_not_for_a_page_is_refused() {
         ("\x16\x03\x01\x02\n\n", "400 Bad Request"),
         (&long, "431 Request Header Fields Too Large"),
     ] {
-        // The answer arrives whole though bytes of the request are left.
+        // The answer arrives whole although the relay has not read all of the request.
         let answered = ask(status, request);
         assert!(answered.starts_with(&format!("HTTP/1.1 {answer}\r\n")), "{answered}");
         assert!(answered.contains("\r\nConnection: close\r\n"), "{answered}");
@@ -42,13 +42,13 @@ fn a_request_in_pieces_is_answered() {
         scraper.write_all(piece).unwrap();
         process::settle(relay.pid);
     }
-    // A scraper that has closed its half is answered as well.
+    // A scraper that half-closes gets its answer as well.
     scraper.shutdown(Shutdown::Write).unwrap();
     assert!(body(&answer(scraper, "")).contains("tcprelay_sessions 0"));
 }
 
 #[test]
-fn scrapers_that_stand_still_take_four_places_for_two_seconds_and_nothing_from_a_session() {
+fn stalled_scrapers_take_four_places_for_two_seconds_and_nothing_from_a_session() {
     let listener = net::listen();
     let (relay, status) = served(|options| Start::to(net::address(&listener)).options(&options));
     let start = Instant::now();
@@ -74,7 +74,7 @@ fn an_idle_relay_with_a_status_makes_no_wake_ups() {
     let (relay, status) = served(|options| Start::to(net::address(&listener)).options(&options));
     page(status, "/");
     process::settle(relay.pid);
-    // Longer than a scraper may stay: none is left to wake up for.
+    // Longer than a scraper may stay, so that the timer of one left behind would show.
     process::assert_rests(relay.pid, Duration::from_millis(2500));
 }
 
@@ -95,7 +95,8 @@ fn short_of_descriptors_a_scraper_waits_and_is_answered_later() {
     assert!(body(&answer(scraper, "")).contains("\ntcprelay_sessions "));
 }
 
-/// The scrapers and the machine are busy beside another relay as well: the difference is what scrapes cost.
+/// Prints the latency of requests alone, beside scrapes of another relay, and beside scrapes of this one.
+/// The last two keep the machine equally busy, so their difference is the cost of the scrapes.
 #[test]
 #[ignore = "takes seconds, and its figures depend on the machine"]
 fn requests_beside_a_thousand_scrapes_a_second() {

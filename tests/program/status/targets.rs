@@ -11,25 +11,25 @@ use crate::name_files::Files;
 use crate::support::net;
 use crate::support::{Start, eventually};
 
-/// Returns the values of a label, which must not be there twice for one metric.
+/// Returns the values of the label `target`. No sample may appear twice.
 #[track_caller]
 fn labels(metrics: &str) -> BTreeSet<String> {
     let mut samples = BTreeSet::new();
     for line in metrics.lines().filter(|line| !line.starts_with('#')) {
         let (sample, _) = line.rsplit_once(' ').unwrap();
-        assert!(samples.insert(sample), "{sample} is there twice in\n{metrics}");
+        assert!(samples.insert(sample), "{sample} appears twice in\n{metrics}");
     }
     let targets = samples.into_iter().filter_map(|sample| sample.split_once("{target=\""));
     targets.map(|(_, rest)| rest.split_once('"').unwrap().0.to_owned()).collect()
 }
 
-/// The name of a count of refused connects.
+/// Returns the sample that counts the refused connects of a target.
 fn refused(target: &str, port: u16) -> String {
     format!("tcprelay_target_connects_failed_total{{target=\"{target}:{port}\",reason=\"refused\"}}")
 }
 
 #[test]
-fn names_that_share_an_address_are_told_apart_by_what_the_command_line_calls_them() {
+fn targets_that_share_an_address_are_labelled_as_on_the_command_line() {
     let Some(files) = Files::new("127.41.20.1 one\n127.41.20.2 one\n127.41.20.1 two\n", "") else { return };
     // Nothing listens at the names' addresses.
     let (_closed, refusing) = net::refusing();
@@ -48,7 +48,7 @@ fn names_that_share_an_address_are_told_apart_by_what_the_command_line_calls_the
     let metrics = page(status, "/metrics");
     assert_eq!(labels(&metrics), given);
     assert_accepted(&metrics);
-    // The session has tried the shared address once, for all that have it.
+    // The session tried the shared address once, which counts for each target that has it.
     for (host, count) in [("one", "2"), ("two", "1"), ("127.41.20.1", "1")] {
         assert_eq!(metric(&metrics, &refused(host, port)), count, "{host}");
         assert_eq!(metric(&metrics, &format!("tcprelay_target_up{{target=\"{host}:{port}\"}}")), "0");
@@ -103,7 +103,7 @@ fn a_name_keeps_its_label_and_its_counts_when_its_addresses_change() {
 }
 
 #[test]
-fn a_hang_up_looks_names_up_though_it_was_ignored_at_the_start() {
+fn sighup_looks_names_up_even_if_it_was_ignored_at_the_start() {
     let (relay, status) = served(|options| {
         let start = Start::to_host("localhost", "9").options(&format!("--resolve {options}"));
         start.shell("trap '' HUP; exec \"$0\" \"$@\"")

@@ -11,7 +11,7 @@ use crate::support::{Start, net};
 
 const DASHBOARD: &str = include_str!("../../../src/dist/grafana/tcprelay.json");
 
-/// The names that `/metrics` has, each with the endings of its kind.
+/// Returns the names of the samples in `/metrics`. A histogram has three, with a suffix each.
 fn names(metrics: &str) -> BTreeSet<String> {
     let kinds = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     let endings = |kind| if kind == "histogram" { &["_bucket", "_sum", "_count"][..] } else { &[""] };
@@ -26,7 +26,7 @@ fn promtool_accepts_the_metrics() {
     assert_accepted(&page(status, "/metrics"));
 }
 
-/// Checks that `promtool` finds nothing in the metrics, where it is installed.
+/// Asserts that `promtool` has no complaint about the metrics. Does nothing where it is not installed.
 pub fn assert_accepted(metrics: &str) {
     let promtool = Command::new("promtool")
         .args(["check", "metrics"])
@@ -46,7 +46,7 @@ pub fn assert_accepted(metrics: &str) {
 #[test]
 fn every_metric_of_the_dashboard_and_of_the_readme_exists() {
     let listener = net::listen();
-    // With a name among the targets, lookups are counted as well.
+    // With a name among the targets, the metrics count lookups as well.
     let with_name = |options| format!("--resolve --backup localhost:9 {options}");
     let start = |options| Start::to(net::address(&listener)).options(&with_name(options));
     let (_relay, status) = served(start);
@@ -55,7 +55,7 @@ fn every_metric_of_the_dashboard_and_of_the_readme_exists() {
     let word = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
     let mut found = 0;
     for text in [DASHBOARD, include_str!("../../../README.md")] {
-        // The name of a package is no metric.
+        // A package has such a name too, with a digit after the prefix.
         let words = text.split(|letter| !word(letter)).filter(|word| {
             let rest = word.strip_prefix("tcprelay_").or(word.strip_prefix("process_"));
             rest.is_some_and(|rest| rest.starts_with(|letter: char| letter.is_ascii_lowercase()))

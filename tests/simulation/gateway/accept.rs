@@ -1,4 +1,4 @@
-//! Who is let in, who is turned away, and when accepting pauses.
+//! Admits connections, turns others away, and pauses accepting.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
@@ -53,7 +53,7 @@ impl Gateway {
             let from_there = slots.iter_from(0).filter(|(_, other)| other.identity().requester == requester);
             let from_there = from_there.count();
             let reached = self.plan.settings.max_per_source.filter(|&limit| from_there >= limit);
-            assert_eq!(limit, reached, "{from_there} sessions from there");
+            assert_eq!(limit, reached, "{from_there} sessions come from there");
         }
         if limit.is_some() || slots.is_full() {
             return self.turn_away(serial);
@@ -63,7 +63,7 @@ impl Gateway {
         let target = self.edge.choice.next(Tried::default(), now).expect("there are targets");
         let begun = self.edge.begin_connect(serial, target);
         let [requester_socket, target_socket] = SIDES.map(|side| Scripted::new(&world, side));
-        let serial_number = Serial::new(serial).expect("they begin with 1");
+        let serial_number = Serial::new(serial).expect("serial numbers begin with 1");
         let identity = Identity { serial: serial_number, requester, target };
         let session = Session::new(identity, requester_socket, Some(target_socket), now);
         self.pool.open(session, begun, now, &mut self.edge);
@@ -72,14 +72,14 @@ impl Gateway {
 
     /// Resets a connection that gets no session.
     fn turn_away(&mut self, serial: u64) {
-        let case = self.edge.cases.remove(&serial).expect("it has arrived");
+        let case = self.edge.cases.remove(&serial).expect("the connection has arrived");
         Scripted::new(&case.world, Side::Requester).reset_on_close();
         let world = case.world.borrow();
         let requester = world.connection(Side::Requester);
-        assert!(requester.is_dead() || requester.closed() == Some(Closed::Reset), "it is not reset");
+        assert!(requester.is_dead() || requester.closed() == Some(Closed::Reset), "no reset was sent");
     }
 
-    /// The kernel resets what waits to be accepted.
+    /// Closes the listener. The kernel resets the connections in its backlog.
     pub(super) fn close_listener(&mut self) {
         while let Some(serial) = self.backlog.pop_front() {
             self.turn_away(serial);

@@ -1,5 +1,5 @@
-//! What `src/relay` does around the pool, for simulated connections: the phases of a turn, accepting,
-//! pauses, a drain, a stop.
+//! The loop around the pool, as `src/relay` has it, for simulated connections: the phases of a turn,
+//! accepting and its pauses, a drain, a stop.
 
 mod accept;
 
@@ -22,7 +22,7 @@ use crate::plan::{Finish, Plan};
 use crate::turns::{LARGE, Turns};
 use crate::verdict;
 
-/// Turns that no session needs: the relay spins.
+/// Turns that a relay takes at most for each session, unless it spins.
 const MOST_TURNS: u64 = 200_000;
 
 /// One relay, from its start to its end.
@@ -33,24 +33,26 @@ pub struct Gateway {
     pool: Pool<Socket>,
     edge: Edge,
     turns: Turns,
-    /// When something happens next in each world; stale entries are skipped.
+    /// The time of each world's next event, with the serial number. Stale entries are skipped.
     agenda: BinaryHeap<Reverse<(Duration, u64)>>,
+    /// When the next requester connects; `None`: all have.
     next_arrival: Option<Duration>,
     arrived: u64,
-    /// Connections that wait to be accepted.
+    /// Connections that wait to be accepted, by serial number.
     backlog: VecDeque<u64>,
     doors: Doors,
-    /// Sessions with something to report.
+    /// Sessions of which the kernel has something to report.
     ready: VecDeque<u64>,
-    /// Sessions to look at, at the end of the turn.
+    /// Sessions that can go on. The next look includes them, touched or not.
     restless: Vec<u64>,
     turn: u64,
-    /// Sessions that had ended when accepting was last resumed.
+    /// Sessions that had ended when the pool was last asked for freed slots.
     ended: u64,
-    /// Every turn is printed: one run was asked for.
+    /// Every turn is printed, because the environment asks for a single run.
     traced: bool,
 }
 
+/// The state of the listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Doors {
     Open,
@@ -64,14 +66,14 @@ struct Event {
     key: usize,
     side: Side,
     report: Readiness,
-    /// The session that it is about.
+    /// The session that the report is about.
     serial: u64,
 }
 
-/// What is left of a relay.
+/// The figures of a relay that has ended.
 pub struct Life {
     pub sessions: u64,
-    /// How long it lived, with the time that its peers took after it.
+    /// The virtual time from its start until its last peer was done.
     pub time: Duration,
 }
 
@@ -110,7 +112,7 @@ impl Gateway {
         }
     }
 
-    /// Runs until nothing more can happen.
+    /// Runs the relay until nothing more can happen.
     pub fn run(mut self) -> Life {
         loop {
             if self.wants_turn() {
@@ -119,9 +121,9 @@ impl Gateway {
                 break;
             }
         }
-        assert!(self.edge.cases.is_empty(), "a session never ends");
-        assert!(self.pool.slots().is_empty(), "a slot is taken");
-        assert_eq!(self.pool.pipes().held(), 0, "a pipe is missing");
+        assert!(self.edge.cases.is_empty(), "a session never ended");
+        assert!(self.pool.slots().is_empty(), "a slot is still taken");
+        assert_eq!(self.pool.pipes().held(), 0, "a channel still holds a pipe");
         verdict::judge_pipes(self.pool.pipes());
         let totals = self.pool.counts.totals();
         let Sums { refused, expired, to_target, to_requester } = self.edge.sums;
@@ -147,8 +149,8 @@ impl Gateway {
         }
     }
 
-    /// When the relay is told to end.
-    fn told_at(&self) -> Option<Duration> {
+    /// Returns when the relay must drain or stop; `None`: more requesters come first, or it has begun to.
+    fn finishes_at(&self) -> Option<Duration> {
         match (self.doors, self.plan.finish) {
             (Doors::Open | Doors::Paused { .. }, Finish::Drain(at) | Finish::Stop(at)) => Some(at),
             (Doors::Open | Doors::Paused { .. }, Finish::Late)
@@ -166,23 +168,23 @@ impl Gateway {
         self.doors != Doors::Stopped
             && (!self.ready.is_empty()
                 || is_due(self.wakes_at())
-                || is_due(self.told_at())
+                || is_due(self.finishes_at())
                 || self.doors == Doors::Open && !self.backlog.is_empty())
     }
 
-    /// Lets time pass until something happens; false if nothing ever will.
+    /// Advances the clock to the next event. Returns false if there is none.
     fn sleep(&mut self) -> bool {
         let wakes_at = self.wakes_at().filter(|_| self.doors != Doors::Stopped);
-        let events = [wakes_at, self.told_at(), self.next_event(), self.next_arrival];
+        let events = [wakes_at, self.finishes_at(), self.next_event(), self.next_arrival];
         let Some(next) = events.into_iter().flatten().min() else { return false };
         let has_time = self.doors == Doors::Stopped || self.pool.queues().are_empty();
-        assert!(has_time, "it sleeps while sessions are queued");
+        assert!(has_time, "the relay sleeps while sessions are queued");
         self.edge.stage.now.set(self.edge.now().max(next));
-        self.let_happen();
+        self.run_due_events();
         true
     }
 
-    /// When something happens next in any world.
+    /// Returns the time of the next event in any world.
     fn next_event(&mut self) -> Option<Duration> {
         while let Some(&Reverse((at, serial))) = self.agenda.peek() {
             let world = self.edge.cases.get(&serial).map(|case| case.world.borrow().next());
@@ -194,8 +196,8 @@ impl Gateway {
         None
     }
 
-    /// Lets the things happen that are due. What comes together is reported together, or not.
-    fn let_happen(&mut self) {
+    /// Makes the due events happen. Without `in_batches`, some of them may wait for the next turn.
+    fn run_due_events(&mut self) {
         let now = self.edge.now();
         while self.next_arrival.is_some_and(|at| at <= now) {
             self.arrive();
@@ -211,7 +213,7 @@ impl Gateway {
         }
     }
 
-    /// A requester connects.
+    /// Connects the next requester.
     fn arrive(&mut self) {
         self.arrived += 1;
         let (serial, bits) = (self.arrived, self.random.bits());
@@ -244,8 +246,8 @@ impl Gateway {
         self.turns.begin_work(&self.pool, &self.edge, events.iter().map(|event| event.key));
         self.pool.work(now, &mut self.edge);
         self.turns.end_work(&self.pool, &self.edge);
-        if self.told_at().is_some_and(|at| at <= self.edge.now()) {
-            self.obey();
+        if self.finishes_at().is_some_and(|at| at <= self.edge.now()) {
+            self.finish();
         }
         if self.doors != Doors::Stopped {
             if self.pool.take_due(Timer::Accept, now) {
@@ -256,27 +258,27 @@ impl Gateway {
             self.turns.end_expire(&self.pool, &self.edge, now);
             let freed = self.pool.take_freed();
             let ended = std::mem::replace(&mut self.ended, self.edge.ended);
-            assert_eq!(freed, self.edge.ended > ended, "each end gives something back");
+            assert_eq!(freed, self.edge.ended > ended, "a slot is freed exactly when a session ends");
             if freed {
                 self.resume_accepting();
             }
             self.accept();
-            // In a large pool a look at all slots is dear.
+            // Checking every slot of a large pool takes long.
             if self.pool.slots().len() < LARGE || self.turn.is_multiple_of(64) {
                 self.pool.check();
             }
         }
         let (pipes, bound) = (self.pool.pipes().bytes(), self.plan.settings.pipe_bytes);
-        assert!(pipes <= bound, "the pipes hold {pipes} of {bound} bytes");
+        assert!(pipes <= bound, "the pipes may hold {pipes} of {bound} bytes");
         self.trace();
         self.look();
         let moved = self.turns.take_moved();
         let took = Duration::from_nanos(moved) + Duration::from_micros(self.random.below(self.plan.turn));
         self.edge.stage.now.set(self.edge.now() + took);
-        self.let_happen();
+        self.run_due_events();
     }
 
-    /// Takes a turn's reports from the kernel.
+    /// Takes the kernel's reports for one turn.
     fn poll(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
         while events.len() < self.plan.events_per_turn {
@@ -303,8 +305,8 @@ impl Gateway {
         }
     }
 
-    /// Drains or stops, as it was told.
-    fn obey(&mut self) {
+    /// Begins the drain, or stops.
+    fn finish(&mut self) {
         let stops = matches!(self.plan.finish, Finish::Stop(_));
         self.doors = if stops { Doors::Stopped } else { Doors::Draining };
         self.close_listener();
@@ -325,7 +327,7 @@ impl Gateway {
 
     // ----- looking
 
-    /// Looks at the sessions in which something has happened.
+    /// Looks at the sessions in which something has happened, and at those that can go on.
     fn look(&mut self) {
         let mut serials = self.edge.stage.take_touched();
         for &serial in &serials {
@@ -361,7 +363,7 @@ impl Gateway {
             return;
         }
         let Some(key) = case.key else { return };
-        let session = self.pool.slots().get(key).expect("it has a slot");
+        let session = self.pool.slots().get(key).expect("the session has a slot");
         let phase = session.live(self.origin + now).phase;
         if phase == Progress::Ending {
             case.history.aborted.get_or_insert(now);

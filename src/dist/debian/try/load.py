@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Exchanges bytes through the relay on port 8080 for some seconds, with an echo on port 7000 as its target.
+"""Exchanges bytes through the relay on port 8080 for the given seconds, with an echo server on port 7000 as its target.
 
-Fails if one exchange failed. Without an argument, only the echo runs, until it is killed."""
+Fails if any exchange failed. Without an argument, only the echo server runs, until it is killed."""
 import socket
 import sys
 import threading

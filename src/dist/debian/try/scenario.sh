@@ -1,5 +1,5 @@
 #!/bin/bash
-# Runs inside the container of try.sh; the first thing that does not hold ends it.
+# Runs inside the container of try.sh. The first check that fails ends it.
 set -euo pipefail
 trap 'echo "failed in line $LINENO: $BASH_COMMAND"' ERR
 
@@ -49,7 +49,7 @@ for connection in connections:
 assert all(connection.recv(5) == b"hello" for connection in connections)
 print("40 connections waited, and were served")
 PYTHON
-# Longer than the 2 s in which a socket's trigger limit counts.
+# Longer than the 2 s for which systemd counts a socket's triggers towards its limit.
 sleep 6
 is tcprelay@8082.socket SubState running
 is tcprelay@8082.service Result exit-code

@@ -1,4 +1,4 @@
-//! The choice, step by step, and against a model that is slow and plain.
+//! The choice, step by step, and against a slow, plain model.
 
 mod names;
 
@@ -18,7 +18,7 @@ fn choice(targets: usize) -> Choice {
     Choice::new((0..targets).map(target))
 }
 
-/// A session that has tried nothing.
+/// Returns the state of a session that has tried nothing.
 fn fresh() -> Tried {
     Tried::default()
 }
@@ -28,7 +28,7 @@ fn the_first_target_is_tried_first_and_the_next_one_after_a_failure() {
     let (mut choice, now) = (choice(2), now());
     let mut tried = fresh();
     assert_eq!(choice.next(tried, now), Some(target(0)));
-    assert!(choice.failed(target(0), Failure::Refused, &mut tried, now), "it is news");
+    assert!(choice.failed(target(0), Failure::Refused, &mut tried, now), "the first rest is news");
     assert_eq!(choice.next(tried, now), Some(target(1)));
     assert!(choice.failed(target(1), Failure::Expired, &mut tried, now));
     assert_eq!(choice.next(tried, now), None);
@@ -43,11 +43,11 @@ fn a_target_rests_and_then_one_session_tries_it() {
     assert_eq!(choice.next(fresh(), now + TARGET_REST_MIN / 10 * 9), Some(target(1)));
     let over = now + TARGET_REST_MIN;
     assert_eq!([choice.next(fresh(), over), choice.next(fresh(), over)], [Some(target(0)), Some(target(1))]);
-    // Without a result, another one tries.
+    // The trial has no result, so another session tries.
     let lapsed = over + TARGET_TRIAL_MAX;
     assert_eq!(choice.next(fresh(), lapsed), Some(target(0)));
-    assert!(choice.answered(target(0)), "it is news");
-    assert!(!choice.answered(target(0)), "it is none");
+    assert!(choice.answered(target(0)), "it rested");
+    assert!(!choice.answered(target(0)), "it is up");
     assert_eq!([choice.next(fresh(), lapsed), choice.next(fresh(), lapsed)], [Some(target(0)); 2]);
 }
 
@@ -59,11 +59,11 @@ fn a_rest_doubles_with_each_failed_trial_up_to_30_seconds() {
         assert_eq!(choice.next(fresh(), now + rest * TARGET_REST_MIN / 10 * 9), Some(target(1)), "{rest}");
         now += rest * TARGET_REST_MIN;
         assert_eq!(choice.next(fresh(), now), Some(target(0)), "{rest}");
-        assert!(!choice.failed(target(0), Failure::Expired, &mut fresh(), now), "it was known");
+        assert!(!choice.failed(target(0), Failure::Expired, &mut fresh(), now), "it rested");
     }
     choice.answered(target(0));
     choice.failed(target(0), Failure::Refused, &mut fresh(), now);
-    assert_eq!(choice.next(fresh(), now + TARGET_REST_MIN), Some(target(0)), "the rests begin anew");
+    assert_eq!(choice.next(fresh(), now + TARGET_REST_MIN), Some(target(0)), "rests start short again");
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn connects_that_had_begun_before_a_rest_do_not_make_it_longer() {
 }
 
 #[test]
-fn where_all_rest_they_are_tried_in_order() {
+fn targets_that_all_rest_are_tried_in_order() {
     let (mut choice, now) = (choice(3), now());
     for place in [2, 0, 1] {
         choice.failed(target(place), Failure::Unreachable, &mut fresh(), now);
@@ -91,7 +91,7 @@ fn where_all_rest_they_are_tried_in_order() {
 }
 
 #[test]
-fn errors_of_this_host_rest_no_target() {
+fn errors_of_this_host_do_not_make_a_target_rest() {
     let (mut choice, now) = (choice(2), now());
     assert!(!choice.failed(target(0), Failure::Own, &mut fresh(), now));
     assert_eq!(choice.next(fresh(), now), Some(target(0)));
@@ -106,7 +106,7 @@ fn errors_of_this_host_rest_no_target() {
 }
 
 #[test]
-fn failures_are_told_apart() {
+fn each_error_maps_to_its_kind_of_failure() {
     let refused = |error: Errno| Unreached { cause: Cause::TargetRefused, errno: Some(error.raw_os_error()) };
     for (unreached, failure) in [
         (refused(Errno::CONNREFUSED), Failure::Refused),
@@ -126,25 +126,25 @@ fn failures_are_told_apart() {
 }
 
 #[test]
-fn a_target_that_is_given_twice_is_one() {
+fn a_target_that_is_given_twice_is_kept_once() {
     let choice = Choice::new([target(0), target(1), target(0)]);
     let addresses: Vec<_> = choice.targets().iter().map(|target| target.target).collect();
     assert_eq!(addresses, [target(0), target(1)]);
 }
 
-/// One target of the model: what has happened to it since it last answered.
+/// One target of the model, with the events since it last answered.
 #[derive(Clone, Default)]
 struct Plain {
-    /// When each failure came that began a rest.
+    /// The times of the failures that began a rest.
     rests: Vec<Instant>,
-    /// When one session began to try it, after the last rest.
+    /// When a session began to try it after the last rest; `None`: no session has.
     trial: Option<Instant>,
-    /// An error of this host ended the trial.
+    /// Whether an error of this host ended the trial.
     passed_on: bool,
 }
 
 impl Plain {
-    /// When the target may be tried; `None`: at any time.
+    /// Returns when the target may be tried; `None`: at any time.
     fn opens_at(&self) -> Option<Instant> {
         let last = *self.rests.last()?;
         let rest = (1..self.rests.len()).fold(1, |rest, _| 30.min(rest * 2));
@@ -169,7 +169,7 @@ impl Plain {
     }
 }
 
-/// The place of the target that a session gets next.
+/// Returns the place of the target that a session gets next.
 fn plain_next(model: &mut [Plain], tried: &[usize], now: Instant) -> Option<usize> {
     let untried = (0..model.len()).filter(|place| !tried.contains(place));
     let place = untried.clone().find(|&place| model[place].is_open(now)).or(untried.min())?;
@@ -188,7 +188,7 @@ proptest! {
     ) {
         let mut choice = choice(targets);
         let mut model = vec![Plain::default(); targets];
-        // The sessions that connect, with the place that each is trying, and those that it has tried.
+        // The connecting sessions: the place that each is trying, and those that it has tried.
         let mut sessions: Vec<(usize, Tried, Vec<usize>)> = Vec::new();
         let mut now = now();
         for (what, which, time) in steps {

@@ -1,7 +1,7 @@
-//! The driver on real files and sockets, with a server that the test plays. Time is the test's own, so that
-//! no test waits for what is due later.
+//! The driver on real files and sockets, with a name server that the test plays. A test moves its own clock, so
+//! it waits for no deadline.
 //!
-//! Name servers have port 53. Where a test may not bind it, the test says so and proves nothing.
+//! Name servers have port 53. A test that may not bind it reports that it was skipped, and proves nothing.
 
 #![allow(clippy::print_stderr)]
 
@@ -20,12 +20,12 @@ use crate::relay::edge::name_socket;
 use crate::resolve::Why;
 use crate::resolve::tests::answer;
 
-/// How long something that must happen may take.
+/// The longest wait for an event that must come.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The addresses that the server gives.
 const DB: [&str; 2] = ["2001:db8::7", "192.0.2.7"];
 
-/// A driver of the name `db`, with files of its own.
+/// A driver for the name `db`, with files of its own.
 struct Scene {
     names: Names,
     id: Id,
@@ -46,7 +46,7 @@ impl Scene {
         Self { names, id, folder, poll: Poll::new().unwrap(), now: Instant::now() }
     }
 
-    /// Lets a session ask.
+    /// Lets a session ask. Returns the known addresses.
     fn ask(&mut self) -> Vec<String> {
         let until = self.now + PATIENCE;
         self.names.ask(until, self.poll.registry(), self.now);
@@ -54,7 +54,8 @@ impl Scene {
         addresses.iter().map(IpAddr::to_string).collect()
     }
 
-    /// Waits for a report, as the relay's loop does. The wait for the other family does not end by itself.
+    /// Waits for a report, as the relay's loop does. The driver's clock stands still, so the wait for the other
+    /// family never expires.
     #[track_caller]
     fn report(&mut self) -> Outcome {
         let end = Instant::now() + PATIENCE;
@@ -64,7 +65,7 @@ impl Scene {
                 assert_eq!(index, 3);
                 return outcome;
             }
-            assert!(Instant::now() < end, "there is no report");
+            assert!(Instant::now() < end, "no report came");
             self.poll.poll(&mut events, Some(Duration::from_millis(50))).unwrap();
             for event in &events {
                 self.names.note(name_socket(event.token()).unwrap());
@@ -80,7 +81,7 @@ impl Scene {
         assert_eq!(self.names.wakes_at(self.now), None);
     }
 
-    /// Returns the ports that the queries of this moment come from.
+    /// Returns the local ports of the open queries.
     fn ports(&self) -> Vec<u16> {
         let port = |socket: &Socket| match &socket.stream {
             Stream::Udp(socket) => socket.local_addr().unwrap().port(),
@@ -96,15 +97,16 @@ impl Drop for Scene {
     }
 }
 
-/// A number that no other test of this process has.
+/// Returns a number that no other test of this process has.
 fn next() -> u8 {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// A server on a loopback address of its own; `None`, with a word on why, where port 53 is not to be had.
+/// Returns a server on a loopback address of its own, and its line of resolv.conf. If port 53 cannot be bound,
+/// prints the reason and returns `None`.
 fn server() -> Option<(UdpSocket, String)> {
-    // Other test processes have other addresses.
+    // Test processes that run at the same time hardly ever share an address.
     let [low, high, ..] = process::id().to_le_bytes();
     let address = Ipv4Addr::new(127, high | 64, low, next());
     match UdpSocket::bind((address, 53)) {
@@ -119,7 +121,7 @@ fn server() -> Option<(UdpSocket, String)> {
     }
 }
 
-/// Takes one query; returns it and the address that it came from.
+/// Receives one query. Returns it and the address that it came from.
 fn query(server: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     let mut bytes = [0; 512];
     let (count, from) = server.recv_from(&mut bytes).unwrap();
@@ -136,7 +138,7 @@ fn the_hosts_file_answers_at_once_and_a_change_of_it_is_seen() {
     assert_eq!(scene.ask(), ["192.0.2.1"]);
     scene.assert_at_rest();
     fs::write(&scene.names.files.hosts, "192.0.2.2 db # was .1\n").unwrap();
-    assert_eq!(scene.ask(), ["192.0.2.1"], "it is not looked up before its time");
+    assert_eq!(scene.ask(), ["192.0.2.1"], "the address serves for TTL_MIN");
     scene.now += TTL_MIN;
     assert_eq!(scene.ask(), ["192.0.2.2"]);
     // Replaced by another file of the same size and the same time.
@@ -163,7 +165,7 @@ fn a_file_is_read_again_only_if_it_has_changed() {
 }
 
 #[test]
-fn what_is_no_file_is_not_waited_for_and_nonsense_is_skipped() {
+fn a_fifo_does_not_block_and_nonsense_in_a_file_is_skipped() {
     let mut scene = Scene::new("", "");
     let hosts = &scene.names.files.hosts;
     fs::remove_file(hosts).unwrap();
@@ -193,15 +195,15 @@ fn each_query_has_a_socket_of_its_own_which_is_closed_after_the_answer() {
     assert_eq!(scene.report(), resolved(&DB));
     assert_eq!(scene.ask(), DB);
     scene.assert_at_rest();
-    // They are random, so one of a thousand may be that of another try.
+    // The ids are random. Both are the same again once in four billion runs.
     scene.now += Duration::from_secs(60);
-    assert_eq!(scene.ask(), DB, "the old ones serve");
+    assert_eq!(scene.ask(), DB, "the old addresses serve");
     let again = [query(&server), query(&server)].map(|(query, _)| [query[0], query[1]]);
     assert!(ids != again, "the ids are the same: {ids:?}");
 }
 
 #[test]
-fn only_the_server_that_was_asked_is_heard_and_only_with_the_id() {
+fn an_answer_counts_only_from_the_server_that_was_asked_and_with_the_id() {
     let Some((server, conf)) = server() else { return };
     let mut scene = Scene::new("", &conf);
     scene.ask();
@@ -209,7 +211,7 @@ fn only_the_server_that_was_asked_is_heard_and_only_with_the_id() {
     for _ in 0..2 {
         let (query, from) = query(&server);
         let lie = answer(&query, Rcode::NOERROR, &["2001:db8::bad", "192.0.2.66"], 60);
-        // The kernel may tell the neighbour that it is not heard.
+        // The kernel may report that no socket takes the lie.
         let _ = neighbour.send_to(&lie, from);
         let mut wrong_id = lie.clone();
         wrong_id[1] ^= 1;
@@ -252,14 +254,14 @@ fn a_truncated_answer_is_fetched_over_tcp_in_pieces() {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_known_at_once() {
+fn an_absent_server_is_noticed_at_once() {
     let Some((server, conf)) = server() else { return };
     drop(server);
     let mut scene = Scene::new("", &format!("{conf}options attempts:1\n"));
     scene.ask();
     let why = Why::Unreachable(ErrorKind::ConnectionRefused);
     assert_eq!(scene.report(), Outcome::Failed { why, kept: Vec::new() });
-    // Sessions wait, so the next lookup has its time.
+    // A session waits, so the next lookup is due later.
     assert!(scene.names.wakes_at(scene.now).unwrap() > scene.now);
     assert!(scene.names.sockets.iter().all(Option::is_none));
 }

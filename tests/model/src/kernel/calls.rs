@@ -1,4 +1,4 @@
-//! The calls of a connection's owner, as the kernel answers them.
+//! The kernel's answers to the calls of a connection's owner.
 
 use std::io;
 
@@ -20,7 +20,7 @@ impl Connection {
         }
         self.copy_out(&mut room[..count]);
         if self.end_reported && count < room.len() {
-            assert_eq!(self.taken, self.arrived, "bytes are left before an end that was told");
+            assert_eq!(self.taken, self.arrived, "a short read leaves bytes before a reported EOF");
             self.end_told = Some((self.end_as(Seen::Told), clock));
         }
         Ok(count)
@@ -28,7 +28,7 @@ impl Connection {
 
     pub(super) fn fill(&mut self, pipe: &Pipe, most: usize, clock: u64) -> io::Result<usize> {
         let mut probe = [0];
-        assert!(pipe.read(&mut probe).is_err(), "a pipe is filled that is not empty");
+        assert!(pipe.read(&mut probe).is_err(), "the pipe to fill is not empty");
         let stop = self.urgent.unwrap_or(self.arrived);
         let count = (stop - self.taken).min(pipe.capacity().min(most) as u64) as usize;
         if count == 0 {
@@ -37,7 +37,7 @@ impl Connection {
         self.fills += 1;
         let mut bytes = vec![0; count];
         self.copy_out(&mut bytes);
-        assert_eq!(pipe.write(&bytes).ok(), Some(count), "an empty pipe holds its capacity");
+        assert_eq!(pipe.write(&bytes).ok(), Some(count), "an empty pipe takes its capacity");
         Ok(count)
     }
 
@@ -50,14 +50,14 @@ impl Connection {
     }
 
     fn end_as(&self, seen: Seen) -> Seen {
-        // An end that a reset has followed may be taken for either.
+        // An EOF with a reset behind it may count as either.
         if self.is_dead() { Seen::Hidden(0) } else { seen }
     }
 
     fn nothing_to_read(&mut self, is_read: bool, clock: u64) -> io::Result<usize> {
         if self.end_arrived {
             if is_read && self.taken == self.arrived {
-                assert!(self.is_dead() || !self.end_read, "a read after the end");
+                assert!(self.is_dead() || !self.end_read, "a read after EOF");
                 (self.end_read, self.end_told) = (true, None);
                 self.see(self.end_as(Seen::End), clock);
             }
@@ -71,7 +71,7 @@ impl Connection {
     }
 
     pub(super) fn write(&mut self, bytes: &[u8], clock: u64) -> io::Result<usize> {
-        assert!(!bytes.is_empty(), "a write of nothing");
+        assert!(!bytes.is_empty(), "an empty write");
         let count = self.reserve(bytes.len() as u64, clock)?;
         self.accept(&bytes[..count]);
         Ok(count)
@@ -88,7 +88,7 @@ impl Connection {
             count = count.min(after as usize);
         }
         let mut bytes = vec![0; count];
-        assert_eq!(pipe.read(&mut bytes).ok(), Some(count), "more was to be spliced than there is");
+        assert_eq!(pipe.read(&mut bytes).ok(), Some(count), "the splice is offered more than the pipe holds");
         self.accept(&bytes);
         if let Some((_, errno)) = cut.filter(|_| count < offered) {
             self.fail(Errno::from_raw_os_error(errno));
@@ -98,10 +98,10 @@ impl Connection {
         Ok(count)
     }
 
-    /// How much of an offer can be taken.
+    /// Returns how many of the offered bytes the send queue has room for.
     fn reserve(&mut self, offered: u64, clock: u64) -> io::Result<usize> {
-        assert!(!self.write_shut, "a write after the end");
-        assert!(self.state != State::Connecting, "a write before the connection");
+        assert!(!self.write_shut, "a write after the FIN");
+        assert!(self.state != State::Connecting, "a write while the socket still connects");
         if self.state == State::Dead {
             let errno = self.error.take().unwrap_or(Errno::PIPE.raw_os_error());
             self.see(Seen::WriteError(errno), clock);
@@ -112,11 +112,11 @@ impl Connection {
         if count == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count as usize) }
     }
 
-    /// Takes bytes in, if they are the next ones.
+    /// Takes bytes into the send queue, and checks them against the preface and the pattern.
     fn accept(&mut self, bytes: &[u8]) {
         let first = (self.preface.saturating_sub(self.written) as usize).min(bytes.len());
         let (head, tail) = bytes.split_at(first);
-        assert!(head.iter().all(|&byte| byte == PREFACE), "the {:?} is not sent the preface", self.side);
+        assert!(head.iter().all(|&byte| byte == PREFACE), "the {:?} gets no preface first", self.side);
         let offset = (self.written + first as u64).saturating_sub(self.preface);
         for_pattern(!self.side, offset, tail.len(), |at, expected| {
             let right = tail[at..at + expected.len()] == *expected;
@@ -126,7 +126,7 @@ impl Connection {
     }
 
     pub(super) fn shutdown_write(&mut self, clock: u64) -> io::Result<()> {
-        assert!(!self.write_shut, "the end is sent twice");
+        assert!(!self.write_shut, "the FIN is sent twice");
         if self.state == State::Dead {
             self.see(Seen::WriteError(Errno::NOTCONN.raw_os_error()), clock);
             return Err(Errno::NOTCONN.into());

@@ -1,22 +1,18 @@
-//! Both connections of a session as Linux shows them to their owner, without sockets or time.
+//! A connection as Linux shows it to the socket's owner, without sockets or time.
 //!
-//! What is modelled, because a relay can get each of it wrong:
+//! The model has these rules of Linux, because a relay can get each of them wrong:
 //!
-//! - Reports are edge-triggered. Only news wakes the poller, and the report tells the state at the
+//! - Reports are edge-triggered. Only news wakes the poller, and the report gives the state at the
 //!   time of polling. Registering brings the first one.
-//! - A read takes what is there; it stops short in front of an urgent byte. An urgent byte that is
-//!   not kept in line is skipped by the read that meets it, and also when the next one comes
-//!   before it was read. A splice never passes an urgent byte: it says "would block", or 0 once
-//!   the end has arrived.
-//! - A write takes what there is room for. When it takes less, or the poller saw no room, a report
-//!   follows once a third of the room is free.
-//! - An error is told once, to whichever call comes first; later reads see a clean end. A reset
-//!   that comes amid a splice to the socket is lost that way. What arrived before it can be read.
-//! - Closing with unread bytes, or with the linger option set, resets the connection, which drops
-//!   what the peer had not acknowledged.
-//!
-//! The streams of both sides are fixed patterns, so bytes are checked as soon as they are written, and only
-//! counted.
+//! - A read takes the bytes that have arrived. It stops short in front of an urgent byte, which stays
+//!   in line. A splice never passes an urgent byte: it returns "would block", or 0 once the FIN has
+//!   arrived.
+//! - A write takes as many bytes as there is room for. When it takes fewer, or the poller saw no room,
+//!   a report follows once a third of the room is free.
+//! - The kernel reports an error once, to whichever call comes first. Later reads see a clean EOF. So a
+//!   reset amid a splice to the socket is lost. Bytes that arrived before it can still be read.
+//! - Closing with unread bytes, or with the linger option set, resets the connection. The reset drops
+//!   the bytes that the peer had not acknowledged.
 
 mod calls;
 mod pattern;
@@ -29,22 +25,22 @@ use tcprelay::internal::stream::Readiness;
 pub use pattern::PREFACE;
 pub use scripted::{Call, Scripted, Sockets};
 
-/// How a connection was first seen to end, by a call of its owner.
+/// How the owner's calls first saw a connection end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// A read told the end of the stream.
+    /// A read returned EOF.
     End,
-    /// A short read behind a reported end told it, which the owner need not believe.
+    /// A read fell short after EOF was reported. That implies EOF, but the owner need not conclude it.
     Told,
-    /// A read or a splice from the socket told this error.
+    /// A read or a splice from the socket returned this error.
     ReadError(i32),
-    /// A write, a splice to the socket or a shutdown told this error.
+    /// A write, a splice to the socket or a shutdown returned this error.
     WriteError(i32),
-    /// The error was lost, or told by no transfer.
+    /// The error was lost, or no transfer returned it.
     Hidden(i32),
 }
 
-/// How the owner closed a connection, as the peer sees it.
+/// The owner's close, as the peer sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closed {
     Orderly,
@@ -59,56 +55,57 @@ enum State {
     Dead,
 }
 
-/// One connection, as its owner's kernel has it.
+/// One connection, in the state that its owner's kernel keeps.
 #[allow(clippy::struct_excessive_bools)] // Independent facts.
 #[derive(Clone, Debug)]
 pub struct Connection {
     side: Side,
     state: State,
-    /// Bytes that the peer has sent, as far as they have arrived.
+    /// Bytes that have arrived from the peer.
     arrived: u64,
-    /// How many of them were taken, or skipped.
+    /// Arrived bytes that the owner has taken.
     taken: u64,
-    /// Bytes that may wait to be taken.
+    /// Size of the receive queue, in bytes.
     window: u64,
-    /// Where the last urgent byte is, until it is taken.
+    /// Position of the last urgent byte in the stream; `None` once it is taken.
     urgent: Option<u64>,
     end_arrived: bool,
-    /// It was reported that nothing but bytes stands before the end.
+    /// A report has said that nothing but bytes stands before EOF.
     end_reported: bool,
     end_read: bool,
-    /// A short read after that report has told the end.
+    /// A short read after that report, which implies EOF; `None` before it, and once a read returns EOF.
     end_told: Option<(Seen, u64)>,
-    /// So many bytes of preface must the owner write before the other side's pattern.
+    /// Bytes of preface that the owner must write before the other side's pattern.
     preface: u64,
     /// Bytes written by the owner.
     written: u64,
-    /// How many of them the peer has got.
+    /// Written bytes that the peer has received.
     acknowledged: u64,
-    /// Bytes that may wait to be acknowledged.
+    /// Size of the send queue, in bytes.
     room: u64,
     /// The kernel owes a report of room.
     no_space: bool,
     write_shut: bool,
-    /// The peer has got the end of the stream.
+    /// The peer has received the FIN.
     end_acknowledged: bool,
-    /// The peer has closed for good: what it is sent from now on makes it reset.
+    /// The peer has closed its socket: its kernel answers bytes from now on with an RST.
     deaf: bool,
     error: Option<i32>,
     reset_on_close: bool,
     closed: Option<Closed>,
     woken: bool,
-    /// This error cuts the next splice to the socket after so many bytes.
+    /// `(n, errno)`: the next splice to the socket fails with `errno` after n bytes.
     cut_amid_drain: Option<(u64, i32)>,
     seen: Option<(Seen, u64)>,
-    /// The kernel does not say how long the send queue is.
+    /// The kernel does not give the length of the send queue.
     queue_unknown: bool,
-    /// Splices from the socket that brought bytes.
+    /// Splices from the socket that moved bytes.
     fills: u64,
 }
 
 impl Connection {
-    /// A connection to the peer on `side`, with room for so many bytes in each direction.
+    /// Returns a connection to the peer on `side`, with a receive queue of `window` bytes and a send queue of
+    /// `room` bytes.
     pub fn new(side: Side, connecting: bool, window: u64, room: u64, preface: u64) -> Self {
         Self {
             side,
@@ -117,7 +114,6 @@ impl Connection {
             taken: 0,
             window,
             urgent: None,
-            // As the relay's listener has it; a socket that connects begins without.
             end_arrived: false,
             end_reported: false,
             end_read: false,
@@ -142,24 +138,24 @@ impl Connection {
         }
     }
 
-    /// Another connection of the same sizes, to another peer on the same side. It connects.
+    /// Returns a connection of the same sizes that still connects, to another peer on the same side.
     #[must_use]
     pub fn anew(&self) -> Self {
         let anew = Self::new(self.side, true, self.window, self.room, self.preface);
         Self { queue_unknown: self.queue_unknown, ..anew }
     }
 
-    /// The kernel never says how long the send queue is.
+    /// Hides the length of the send queue from the owner for good.
     pub fn hide_queue(&mut self) {
         self.queue_unknown = true;
     }
 
-    /// Whether the kernel says how long the send queue is.
+    /// Returns whether the kernel gives the length of the send queue.
     pub fn tells_queue(&self) -> bool {
         !self.queue_unknown
     }
 
-    // ----- what the peer and the network do
+    // ----- the peer and the network
 
     pub fn establish(&mut self) {
         if self.state == State::Connecting {
@@ -168,19 +164,19 @@ impl Connection {
         }
     }
 
-    /// How many more bytes may arrive.
+    /// Returns how many more bytes may arrive.
     pub fn window(&self) -> u64 {
         self.window - (self.arrived - self.taken)
     }
 
-    /// Bytes arrive, the last of them urgent if it says so.
+    /// Lets `count` bytes arrive. With `urgent`, the last of them is urgent.
     pub fn arrive(&mut self, count: u64, urgent: bool) {
         debug_assert!(count <= self.window() && !self.end_arrived);
         if self.state != State::Open || count == 0 {
             return;
         }
         if self.closed.is_some() {
-            // Nobody is there to read: the kernel answers with a reset.
+            // The owner has closed its socket, so its kernel answers with an RST.
             self.closed = Some(Closed::Reset);
             return;
         }
@@ -198,7 +194,7 @@ impl Connection {
         }
     }
 
-    /// The connection is dead.
+    /// Kills the connection with an error, which the kernel reports to the owner once.
     pub fn fail(&mut self, errno: Errno) {
         if self.state == State::Dead || self.closed.is_some() {
             return;
@@ -209,12 +205,12 @@ impl Connection {
         self.woken = true;
     }
 
-    /// The connection dies amid the next splice to the socket, after it has moved so many bytes.
+    /// Makes the connection die amid the next splice to the socket, once that has moved `after` bytes.
     pub fn fail_amid_drain(&mut self, after: u64, errno: Errno) {
         self.cut_amid_drain = Some((after, errno.raw_os_error()));
     }
 
-    /// Whether the connect was answered.
+    /// Returns whether the connect was answered.
     pub fn is_established(&self) -> bool {
         self.state != State::Connecting
     }
@@ -223,7 +219,7 @@ impl Connection {
         self.state == State::Dead
     }
 
-    /// Bytes on their way to the peer.
+    /// Returns the written bytes that the peer has not received yet.
     pub fn unacknowledged(&self) -> u64 {
         if self.state == State::Dead || self.closed == Some(Closed::Reset) {
             return 0;
@@ -240,7 +236,7 @@ impl Connection {
         }
     }
 
-    /// The stream to the peer has ended in order, behind what is still on its way.
+    /// Returns whether a FIN is on its way to the peer, behind the bytes, or has reached it.
     pub fn sends_end(&self) -> bool {
         self.write_shut || self.closed == Some(Closed::Orderly)
     }
@@ -253,7 +249,7 @@ impl Connection {
         self.deaf = true;
     }
 
-    /// Whether the peer has closed for good and something was sent to it since.
+    /// Returns whether bytes are on their way to a peer that has closed its socket.
     pub fn provokes_reset(&self) -> bool {
         self.deaf && self.state == State::Open && self.closed.is_none() && self.unacknowledged() > 0
     }
@@ -262,13 +258,13 @@ impl Connection {
         self.closed
     }
 
-    // ----- what the poller does
+    // ----- the poller
 
     pub fn is_woken(&self) -> bool {
         self.woken
     }
 
-    /// The report that epoll makes, through mio's reading of it.
+    /// Returns the report that epoll makes now, as the relay reads it through mio; `None` without news.
     pub fn report(&mut self) -> Option<Readiness> {
         if !std::mem::take(&mut self.woken) || self.state == State::Connecting {
             return None;
@@ -297,44 +293,44 @@ impl Connection {
         })
     }
 
-    /// The kernel says that there is room while at most two thirds are taken.
+    /// Returns whether the poller reports room, which it does while at most two thirds are in use.
     fn has_poll_room(&self) -> bool {
         3 * self.unacknowledged() <= 2 * self.room
     }
 
-    // ----- what the tests ask
+    // ----- queries of the tests
 
-    /// How the owner first saw the connection end, and when, by [`Sockets::clock`].
+    /// Returns how the owner first saw the connection end, and when, by [`Sockets::clock`].
     pub fn seen(&self) -> Option<(Seen, u64)> {
         self.seen
     }
 
-    /// Whether and when the owner was told the end without having asked for it.
+    /// Returns the short read that implied EOF and its time, unless a read has returned EOF since.
     pub fn told(&self) -> Option<(Seen, u64)> {
         self.end_told
     }
 
-    /// Splices from the socket that have brought bytes.
+    /// Returns the number of splices from the socket that moved bytes.
     pub fn fills(&self) -> u64 {
         self.fills
     }
 
-    /// Bytes that have arrived from the peer.
+    /// Returns the bytes that have arrived from the peer.
     pub fn arrived(&self) -> u64 {
         self.arrived
     }
 
-    /// Bytes that the owner has taken.
+    /// Returns the bytes that the owner has taken.
     pub fn taken(&self) -> u64 {
         self.taken
     }
 
-    /// Bytes that the owner has written, the preface among them.
+    /// Returns the bytes that the owner has written, the preface among them.
     pub fn written(&self) -> u64 {
         self.written
     }
 
-    /// Bytes that the peer has got, the preface among them.
+    /// Returns the bytes that the peer has received, the preface among them.
     pub fn acknowledged(&self) -> u64 {
         self.acknowledged
     }
@@ -347,12 +343,12 @@ impl Connection {
         self.end_arrived
     }
 
-    /// Whether the owner knows of the end.
+    /// Returns whether a call has shown the owner EOF, or implied it.
     pub fn end_is_known(&self) -> bool {
         self.end_read || self.end_told.is_some()
     }
 
-    /// Whether the peer still takes what is sent to it.
+    /// Returns whether the peer's socket is still open, so that bytes to it are not answered with an RST.
     pub fn is_heard(&self) -> bool {
         !self.deaf
     }

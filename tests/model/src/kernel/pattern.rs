@@ -1,4 +1,5 @@
-//! The streams of both sides: fixed patterns, so bytes are checked as soon as they are written, and only counted.
+//! The streams of both sides. They are fixed patterns, so bytes are checked as soon as they are written, and
+//! then only counted.
 
 use std::sync::LazyLock;
 
@@ -6,13 +7,13 @@ use tcprelay::internal::session::Side;
 
 use crate::random::Random;
 
-/// What a preface consists of.
+/// The byte that a preface repeats.
 pub const PREFACE: u8 = b'P';
 
-/// After this many bytes a pattern begins again. A prime: no buffer or pipe is a multiple of it.
+/// Length of a pattern, in bytes. A prime, so that no buffer or pipe is a multiple of it.
 const PATTERN: usize = 65_521;
 
-/// What a side sends, over and over.
+/// Returns the bytes that a side sends, over and over.
 fn pattern(side: Side) -> &'static [u8] {
     static REQUESTER: LazyLock<Vec<u8>> = LazyLock::new(|| make(1));
     static TARGET: LazyLock<Vec<u8>> = LazyLock::new(|| make(2));
@@ -26,7 +27,8 @@ fn pattern(side: Side) -> &'static [u8] {
     }
 }
 
-/// Goes through a stretch of a pattern, piece by piece: where in the stretch, and the bytes.
+/// Calls `piece` for each contiguous part of a stretch of a side's stream, with the part's position in the
+/// stretch and its bytes.
 pub(super) fn for_pattern(side: Side, mut offset: u64, count: usize, mut piece: impl FnMut(usize, &[u8])) {
     let mut done = 0;
     while done < count {

@@ -1,4 +1,4 @@
-//! The owner's end of a connection: the relay's calls, and what may happen just before each.
+//! The owner's end of a connection: the relay's calls, and the events that may come just before each.
 
 use std::cell::RefCell;
 use std::io;
@@ -10,7 +10,7 @@ use tcprelay::internal::stream::Stream;
 
 use super::Connection;
 
-/// The calls that can meet something.
+/// The calls that an event may precede or disturb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     Read,
@@ -20,14 +20,14 @@ pub enum Call {
     ShutdownWrite,
 }
 
-/// Both connections of a session, and what may happen to them at any call.
+/// Both connections of a session, and the events that may disturb any call.
 pub trait Sockets {
     fn connection_of(&mut self, side: Side) -> &mut Connection;
 
-    /// Called before a call on the socket of `side`; its error is what the call comes to.
+    /// Runs before a call on the socket of `side`. If it returns an error, the call fails with that.
     fn meddle(&mut self, side: Side, call: Call) -> io::Result<()>;
 
-    /// Rises with every call, so that the first of two events can be told.
+    /// Returns a number that rises with the calls, so that events have an order.
     fn clock(&self) -> u64;
 }
 
@@ -43,7 +43,7 @@ impl<W: Sockets> Scripted<W> {
         Self { sockets: Rc::clone(sockets), side }
     }
 
-    /// Both connections of the session.
+    /// Returns both connections of the session.
     pub fn sockets(&self) -> &Rc<RefCell<W>> {
         &self.sockets
     }
@@ -104,7 +104,7 @@ impl<W: Sockets> Stream for Scripted<W> {
 
     fn unacknowledged(&self) -> Option<u32> {
         self.with(|connection| {
-            // As SIOCOUTQ: a FIN counts as a byte, and a reset leaves the figure as it was.
+            // As with SIOCOUTQ, a FIN counts as a byte, and a reset leaves the figure as it was.
             let end = u64::from(connection.write_shut && !connection.end_acknowledged);
             let queued = connection.written - connection.acknowledged + end;
             connection.tells_queue().then_some(queued as u32)
@@ -121,7 +121,7 @@ impl<W: Sockets> Stream for Scripted<W> {
 
 impl<W: Sockets> Drop for Scripted<W> {
     fn drop(&mut self) {
-        // While a failed test unwinds, the sockets may be in use.
+        // While a failed test unwinds, the sockets may be borrowed.
         if let Ok(mut sockets) = self.sockets.try_borrow_mut() {
             sockets.connection_of(self.side).close();
         }

@@ -1,4 +1,4 @@
-//! What happens in a world, when, and to whom.
+//! The acts of a world's peers and network: which come, when, and on which side.
 
 use std::time::Duration;
 
@@ -9,28 +9,28 @@ use super::peer::{Ending, Pace};
 use super::{SIDES, World, index};
 use crate::kernel::Closed;
 
-/// What can happen next, and to whom.
+/// An act that can come next, on one side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Act {
-    /// The connect is answered; only the target does it.
+    /// The target answers the connect.
     Answer,
     Send,
     Receive,
     /// The connection dies, whatever the peer was about to do.
     Fail,
-    /// The kernel of a peer that has closed for good answers what it was sent with a reset.
+    /// The kernel of a peer that has closed its socket answers bytes with an RST.
     Provoked,
 }
 
 pub(super) const ACTS: [Act; 5] = [Act::Answer, Act::Send, Act::Receive, Act::Fail, Act::Provoked];
 
 impl World {
-    /// When something happens next.
+    /// Returns the time of the next act; `None` if none is planned.
     pub fn next(&self) -> Option<Duration> {
         self.agenda.iter().flatten().flatten().min().copied()
     }
 
-    /// Lets the next thing happen, at its time or, if that is later than `now`, before it.
+    /// Performs the act that is due next, even if its time is later than `now`.
     pub fn step(&mut self) {
         let due = self.next();
         let acts = ACTS.iter().flat_map(|&act| SIDES.map(|side| (act, side)));
@@ -71,7 +71,7 @@ impl World {
         Duration::from_micros(micros)
     }
 
-    /// Plans what has become possible.
+    /// Plans the acts that have become possible.
     pub fn follow(&mut self) {
         for side in SIDES {
             let connection = self.connection(side);
@@ -113,7 +113,7 @@ impl World {
         if peer.to_send > 0 {
             let most = peer.send_chunk.min(connection.window()).min(peer.to_send);
             if most > 0 {
-                // Often as much as can be, so that buffers fill.
+                // Often as much as fits, so that buffers fill.
                 let count = if self.random.once_in(2) { most } else { 1 + self.random.below(most) };
                 let urgent = peer.urgent > 0 && self.random.once_in(peer.urgent);
                 connection.arrive(count, urgent);

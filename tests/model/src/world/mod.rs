@@ -1,4 +1,4 @@
-//! The world around a relay: both connections, the peers at their other ends, and the time.
+//! The world around a session: both connections, the peers at their other ends, and the time.
 
 mod acts;
 mod odds;
@@ -24,20 +24,20 @@ pub fn index(side: Side) -> usize {
     usize::from(side == Side::Target)
 }
 
-/// What a session finds.
+/// The conditions that a session meets.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
     pub timeouts: Timeouts,
     pub splicing: bool,
-    /// There are other targets: more of them do not answer.
+    /// There are backup targets, so connects fail or stay unanswered more often.
     pub has_backups: bool,
     pub load: Load,
 }
 
-/// The clock of all worlds, and the worlds in which something happened, by serial number.
+/// The clock of all worlds, and the serial numbers of the worlds in which something happened.
 #[derive(Debug, Default)]
 pub struct Stage {
-    /// Since the start.
+    /// Time since the start.
     pub now: Cell<Duration>,
     touched: RefCell<Vec<u64>>,
 }
@@ -59,32 +59,32 @@ pub struct World {
     pub timeouts: Timeouts,
     connections: [Connection; 2],
     peers: [Peer; 2],
-    /// When each act is due.
+    /// Time at which each act is due, by act and side; `None` if it is not planned.
     agenda: [[Option<Duration>; 2]; ACTS.len()],
     odds: Odds,
     refusing: bool,
     calls: u64,
-    /// The stage knows that something has happened here.
+    /// The stage has noted that something happened here.
     is_touched: bool,
-    /// The answer to the connect: an error, if it is refused.
+    /// The error that answers the connect; `None`: it succeeds.
     answer: Option<Errno>,
-    /// How long the target takes to answer.
+    /// Time that the target takes to answer.
     answers_after: Duration,
     has_backups: bool,
-    /// When the target answered.
+    /// Time at which the target accepted; `None` before that.
     pub answered: Option<Duration>,
-    /// When a byte arrived last at each peer, while there was a session.
+    /// Time of the last byte that arrived at each peer during the session.
     pub acknowledged: [Duration; 2],
-    /// When a FIN arrived last at a peer, while there was a session.
+    /// Time of the last FIN that arrived at a peer during the session.
     pub acknowledged_end: Duration,
-    /// When an event overtook a call last.
+    /// Time at which an event last overtook a call; `None` if none has.
     pub overtaken: Option<Duration>,
-    /// Nothing goes wrong on its own.
+    /// The peers read everything and end with a half-close, and no death is planned.
     calm: bool,
 }
 
 impl World {
-    /// Any world of this load. Its requester has just connected.
+    /// Returns a random world of this load, whose requester has just connected.
     pub fn random(mut random: Random, serial: u64, terms: Terms, stage: &Rc<Stage>) -> Self {
         let sizes = Sizes::random(&mut random, terms.load);
         let preface = if random.once_in(4) { 1 + random.below(200) } else { 0 };
@@ -125,13 +125,13 @@ impl World {
         }
     }
 
-    /// The requester has connected: it begins to send.
+    /// Lets the requester begin to send.
     pub fn begin(&mut self) {
         self.plan(Act::Send, Side::Requester, Duration::ZERO);
         self.plan_death(Side::Requester);
     }
 
-    /// The relay begins to connect to another target. It has closed the connection to the one before.
+    /// Begins the relay's connect to another target. The connection to the one before must be closed or dead.
     pub fn begin_another_connect(&mut self) {
         let target = self.connection_mut(Side::Target);
         assert!(target.is_dead() || target.closed().is_some(), "the old connection is not closed");
@@ -146,7 +146,7 @@ impl World {
         self.begin_connect();
     }
 
-    /// The relay begins to connect to the target.
+    /// Begins the relay's connect to the target.
     pub fn begin_connect(&mut self) {
         let refuses =
             if self.has_backups { self.random.once_in(3) } else { !self.calm && self.random.once_in(20) };
@@ -155,14 +155,14 @@ impl World {
         let times: &[u64] = &[0, 0, 0, 1, 40, 300, 950, 2_500];
         self.answers_after = Duration::from_millis(self.random.pick(times));
         if self.has_backups && self.random.once_in(8) {
-            // Not before the connect timeout.
+            // Long after the connect timeout.
             self.answers_after = Duration::from_secs(100);
         }
         self.plan(Act::Answer, Side::Target, self.answers_after);
         self.plan_death(Side::Target);
     }
 
-    /// Some connections die, whatever their peers were about to do.
+    /// Plans the death of some connections, whatever their peers were about to do.
     fn plan_death(&mut self, side: Side) {
         if !self.calm && self.random.once_in(8) {
             let after = Duration::from_micros(1 << self.random.below(22));
@@ -177,17 +177,17 @@ impl World {
         }
     }
 
-    /// Notes that what has happened was looked at.
+    /// Notes that the simulation has looked at this world.
     pub fn untouch(&mut self) {
         self.is_touched = false;
     }
 
-    /// Calls that the relay has made here.
+    /// Returns the number of calls that the relay has made here.
     pub fn calls(&self) -> u64 {
         self.calls
     }
 
-    /// Whether something is to be reported.
+    /// Returns whether the poller has a report to make.
     pub fn is_woken(&self) -> bool {
         self.connections.iter().any(Connection::is_woken)
     }
@@ -200,12 +200,12 @@ impl World {
         &mut self.connections[index(side)]
     }
 
-    /// How the peer saw its connection end.
+    /// Returns how the peer saw its connection end; `None` if it has not.
     pub fn saw(&self, side: Side) -> Option<Closed> {
         self.peers[index(side)].saw
     }
 
-    /// Whether the peer reads whatever comes, until the end.
+    /// Returns whether the peer reads everything that comes, up to EOF.
     pub fn is_reading(&self, side: Side) -> bool {
         let peer = &self.peers[index(side)];
         let deaf = peer.has_ended && peer.ending == Ending::Close;
@@ -216,12 +216,12 @@ impl World {
         self.peers[index(side)].stops_at.is_some_and(|most| self.connection(side).acknowledged() >= most)
     }
 
-    /// How many ends the relay has sent on.
+    /// Returns the number of FINs that the relay has sent.
     pub fn ends(&self) -> usize {
         self.connections.iter().filter(|connection| connection.is_write_shut()).count()
     }
 
-    /// A figure that changes whenever the relay moves a byte.
+    /// Returns a number that changes whenever the relay moves a byte.
     pub fn movement(&self) -> u64 {
         self.connections.iter().map(|connection| connection.taken() + connection.written()).sum()
     }

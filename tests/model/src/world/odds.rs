@@ -1,4 +1,4 @@
-//! What comes in the way of the relay's calls.
+//! Disturbances of the relay's calls: interruptions, events that overtake them, refused splices.
 
 use std::io;
 
@@ -9,14 +9,15 @@ use super::World;
 use crate::kernel::{Call, Connection, Sockets};
 use crate::random::Random;
 
-/// What may come in the way of a call, once in so many calls; 0 for never.
+/// The odds of each disturbance: `n` means once in n calls, 0 means never.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Odds {
     interrupted: u64,
-    /// Something else happens just before it.
+    /// An act of the world comes just before the call.
     overtaken: u64,
-    /// A splice is refused with this error, each from then on.
+    /// The kernel refuses a splice, and every splice from then on.
     refused: u64,
+    /// The error of refused splices.
     refusal: Errno,
 }
 

@@ -1,4 +1,4 @@
-//! The peers of a session: how much they send and read, at what pace, and how they end.
+//! The peers of a session: how much they send and read, at what pace, and how they end their streams.
 
 use rustix::io::Errno;
 use tcprelay::internal::session::Side;
@@ -10,52 +10,52 @@ use crate::random::Random;
 /// The kind of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Load {
-    /// Anything.
+    /// Traffic of any kind.
     Any,
     /// Megabytes.
     Bulk,
-    /// Megabytes, all at once, through connections with much room.
+    /// Megabytes, sent at once through connections with large queues.
     Flood,
     /// Small messages, with pauses.
     Interactive,
-    /// A few small messages, and it is over.
+    /// A few small messages, and then the end.
     Light,
 }
 
-/// What a peer does when it has sent all that it wants to send.
+/// A peer's last act, once it has sent all its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// It ends its stream and goes on reading.
+    /// It sends a FIN and goes on reading.
     HalfClose,
-    /// It ends its stream and reads no more: what comes then makes its kernel reset.
+    /// It closes its socket: its kernel sends a FIN, and answers later bytes with an RST.
     Close,
     /// Its connection dies with this error.
     Fail(i32),
-    /// Nothing.
+    /// It does nothing, and its connection stays open.
     Silence,
 }
 
-/// One end user of a connection.
+/// The peer at the other end of one of the relay's connections.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     /// Bytes still to be sent.
     pub(super) to_send: u64,
     /// Most bytes sent at once.
     pub(super) send_chunk: u64,
-    /// One chunk in so many ends in an urgent byte; 0 for none.
+    /// `n`: one chunk in n ends in an urgent byte; 0: none does.
     pub(super) urgent: u64,
     pub(super) pace: Pace,
     pub(super) ending: Ending,
     pub(super) has_ended: bool,
     /// Most bytes read at once.
     pub(super) receive_chunk: u64,
-    /// It stops reading for good once it has got so many bytes.
+    /// Bytes after which it stops reading for good; `None`: it reads on.
     pub(super) stops_at: Option<u64>,
-    /// How it saw its connection end.
+    /// The end of its connection as it saw it; `None` before that.
     pub(super) saw: Option<Closed>,
 }
 
-/// How long a peer waits between two acts.
+/// The pauses of a peer between two acts.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Pace {
     Fast,
@@ -100,7 +100,7 @@ impl Sizes {
         }
     }
 
-    /// The most that a peer sends: not more than takes some dozens of acts on either side.
+    /// Returns the most bytes that a peer sends: few enough for about 60 acts on either side.
     fn most(&self, side: Side) -> u64 {
         let (here, there) = (index(side), index(!side));
         let sent = self.windows[here].min(self.send_chunks[here]);

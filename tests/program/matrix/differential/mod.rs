@@ -1,10 +1,10 @@
-//! Random scripts for both ends of a session, each played over a direct connection and over a relay: either end
-//! sees the same.
+//! Random scripts for both ends of a session. Each is played over a direct connection and over a relay, and both
+//! ends must see the same.
 //!
 //! `script.rs` writes them, `play.rs` plays them. Each relay serves many of them at a time.
 //!
 //! A script that fails prints its seed. `DIFFERENTIAL_SEED=<seed> cargo test --test program differential` plays that
-//! one again, and prints every step of it. `cargo test --release --test program -- --ignored differential` plays
+//! one again, and prints its steps. `cargo test --release --test program -- --ignored differential` plays
 //! `DIFFERENTIAL_SEEDS` more.
 
 mod play;
@@ -34,24 +34,26 @@ const MANY_SEEDS: u64 = if cfg!(debug_assertions) { 20_000 } else { 100_000 };
 /// Scripts that are played at a time.
 const PLAYERS: usize = 16;
 
-/// More relays. In a pool that just holds the players, a session that outlives its script turns another one away.
+/// Relays beyond those of the matrix. The small pool has one slot for each player, so a session that outlives its
+/// script turns another one away.
 const OTHERS: [(&str, usize, &str); 2] =
     [("a PROXY header in front", 4000, "--proxy-protocol v1"), ("a small pool", 100, "--sessions 16")];
 
-/// A route that many scripts take at a time.
+/// A route that many scripts use at the same time.
 struct Lane {
     name: &'static str,
-    /// Where its requesters connect.
+    /// The address that its requesters connect to.
     address: SocketAddr,
     /// Whether its targets have small receive buffers.
     narrow: bool,
     has_header: bool,
     doors: Mutex<Doors>,
-    /// The lines of the relay; None for a direct connection.
+    /// The ends that the relay has logged; None for a direct connection.
     ends: Option<Mutex<Ends>>,
 }
 
-/// One session is opened at a time, so that it is known whose connection the target accepts.
+/// The part of a lane that opens sessions, one at a time. So the connection that the target accepts belongs to the
+/// session that is being opened.
 struct Doors {
     route: Route,
     opened: u64,
@@ -131,7 +133,7 @@ impl Lane {
     }
 }
 
-/// Reads a header of version 1, and nothing behind it.
+/// Reads a header of version 1, and no byte beyond it.
 fn skip_header(target: &mut TcpStream) {
     let mut header = Vec::new();
     while !header.ends_with(b"\r\n") {
@@ -142,7 +144,7 @@ fn skip_header(target: &mut TcpStream) {
     assert!(header.starts_with(b"PROXY TCP4 127.0.0.1 "), "{}", header.escape_ascii());
 }
 
-/// All lanes: the direct ones, with targets of either size of receive buffers, and those over the relays.
+/// All lanes: two direct ones, with large and with small receive buffers at the target, and those over the relays.
 struct Lanes {
     direct: [Lane; 2],
     relayed: Vec<Lane>,
@@ -151,7 +153,7 @@ struct Lanes {
 impl Lanes {
     fn new() -> Self {
         let rows = RELAYS.into_iter().chain(OTHERS).enumerate();
-        // The first and the last relay of the matrix, which differ in both settings.
+        // The narrow ones are the first and the last relay of the matrix, which differ in both settings.
         let relayed = rows.map(|(at, row)| Lane::over(row, [0, 3].contains(&at))).collect();
         Self { direct: [false, true].map(Lane::direct), relayed }
     }
@@ -172,7 +174,7 @@ impl Lanes {
     }
 }
 
-/// Plays the script of each seed, or of the one that the environment asks for.
+/// Plays the script of each seed, or only that of `DIFFERENTIAL_SEED` if it is set.
 fn run_seeds(seeds: Range<u64>) {
     let one = number("DIFFERENTIAL_SEED");
     let seeds = one.map_or(seeds, |seed| seed..seed + 1);
@@ -205,6 +207,6 @@ fn scripts_show_both_ends_what_a_direct_connection_shows() {
 
 #[test]
 #[ignore = "takes minutes"]
-fn scripts_show_both_ends_what_a_direct_connection_shows_for_long() {
+fn many_more_scripts_show_both_ends_what_a_direct_connection_shows() {
     run_seeds(SEEDS..SEEDS + number("DIFFERENTIAL_SEEDS").unwrap_or(MANY_SEEDS));
 }

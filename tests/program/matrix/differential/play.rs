@@ -1,4 +1,4 @@
-//! Plays a script on two sockets, and notes what either end sees.
+//! Plays a script on two sockets, and records what either end sees.
 
 use std::net::{Shutdown, TcpStream};
 use std::sync::LazyLock;
@@ -14,40 +14,40 @@ use crate::matrix::unacknowledged;
 use crate::support::net::{self, End};
 use crate::support::{PATIENCE, eventually};
 
-/// What an end sees.
+/// One thing that an end sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// Bytes written and read in an exchange, by [`Side::index`].
     Exchanged([(usize, usize); 2]),
-    /// The bytes that are missing before the end, and the end, unless the [`Judge`] leaves it open.
+    /// The bytes that are missing before the end of the stream, and the end; None if the [`Judge`] leaves it open.
     Heard(Side, usize, Option<End>),
-    /// The stream has ended amid an exchange.
+    /// The stream has ended in the middle of an exchange.
     Ended(Side, End),
     WriteFailed(Side),
-    /// The byte at this place of the stream is another one than was sent there, or was never sent.
+    /// The byte at this place of the stream is not the one that was sent there, or none was sent.
     Wrong(Side, usize),
-    /// Nothing comes and nothing goes.
+    /// No progress within [`PATIENCE`].
     Stuck(Side),
     Error(Side, Errno),
 }
 
-/// Either side's bytes begin at another place of a sequence without a pattern, whose length is a prime.
+/// A sequence without a pattern, whose length is a prime. The bytes of either side begin at a place of their own.
 static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| net::random(1, 1_000_003));
 
-/// The most bytes that one call takes or gives.
+/// The most bytes of one read or write.
 const ROOM: usize = 16_384;
 
-/// One end of the session, and how far it has come.
+/// One end of the session, and its progress.
 struct Peer {
-    /// None: not accepted yet, or closed.
+    /// None while it is not accepted yet, and once it is closed.
     stream: Option<TcpStream>,
-    /// The place in [`BYTES`] where what it sends begins.
+    /// The place in [`BYTES`] where the bytes that it sends begin.
     first: usize,
     written: usize,
     /// The bytes that were acknowledged when it ended.
     acknowledged: usize,
     read: usize,
-    /// How it has ended, if it has.
+    /// How it has ended; None while it has not.
     ended: Option<How>,
 }
 
@@ -60,7 +60,7 @@ pub struct Play {
 type Outcome<T> = Result<T, Seen>;
 
 impl Play {
-    /// Begins with the requester alone. Each `seed` has bytes of its own.
+    /// Returns a play that has only the requester so far. Each `seed` has bytes of its own.
     pub fn new(seed: u64, requester: TcpStream) -> Self {
         in_line(&requester);
         let seed = usize::try_from(seed).unwrap();
@@ -74,7 +74,7 @@ impl Play {
         self.peers[Side::Target.index()].stream = Some(target);
     }
 
-    /// Plays these steps, up to the first that does not come to its end.
+    /// Plays these steps, up to the first that fails.
     pub fn play(&mut self, steps: &[Step], traced: bool) {
         for step in steps {
             let before = self.seen.len();
@@ -117,7 +117,7 @@ impl Play {
         self.peers[side.index()].stream.as_ref().unwrap()
     }
 
-    /// Bytes that the other side has sent to this one, and that it has not read.
+    /// Returns the number of bytes that the other side has sent to this one, and that this one has not read.
     fn unread(&self, side: Side) -> usize {
         self.peers[(!side).index()].written - self.peers[side.index()].read
     }
@@ -204,7 +204,7 @@ impl Play {
         }
     }
 
-    /// Reads up to this many bytes of those that are there, and compares them with what was sent.
+    /// Reads up to this many of the bytes that are there, and compares them with those that were sent.
     fn read(&mut self, side: Side, most: usize) -> Outcome<Read> {
         let mut room = [0; ROOM];
         let room = &mut room[..most.min(ROOM)];
@@ -236,7 +236,7 @@ impl Play {
             None => return Ok(()),
             Some(How::HalfClose) => PollFlags::RDHUP,
             Some(How::Close) if self.unread(!side) == 0 => PollFlags::RDHUP,
-            // An error is always reported.
+            // poll reports an error whether or not it is asked for.
             Some(How::Close | How::Reset) => PollFlags::empty(),
         };
         if net::ready_within(stream, event, PATIENCE) { Ok(()) } else { Err(Seen::Stuck(side)) }
@@ -253,7 +253,7 @@ impl Play {
     }
 
     fn end(&mut self, side: Side, how: How) {
-        // A FIN that was sent before counts as a byte.
+        // An unacknowledged FIN counts as a byte, so the count may exceed the bytes written.
         let unacknowledged = unacknowledged(self.stream(side));
         let peer = &mut self.peers[side.index()];
         (peer.acknowledged, peer.ended) = (peer.written.saturating_sub(unacknowledged), Some(how));
@@ -300,14 +300,14 @@ impl Play {
     }
 }
 
-/// Leaves urgent bytes in their place, as the relay does.
+/// Keeps urgent bytes in their place in the stream (`SO_OOBINLINE`), as the relay does.
 fn in_line(stream: &TcpStream) {
     SockRef::from(stream).set_out_of_band_inline(true).unwrap();
 }
 
 enum Read {
     Bytes(usize),
-    /// None are there.
+    /// No bytes are there yet.
     Later,
     End(End),
 }

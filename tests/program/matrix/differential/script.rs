@@ -1,13 +1,13 @@
 //! Random scripts for both ends of a session.
 //!
-//! The author of a script knows what is on its way when a step begins. It orders the steps so that the view of each
-//! end is certain. Where kernels decide, as when a reset overtakes bytes, a [`Judge`] asks for less.
+//! The author of a script knows which bytes are in flight when a step begins. It orders the steps so that the view of
+//! each end is certain. Where the kernels decide, as when a reset overtakes bytes, a [`Judge`] asks for less.
 
 use tcprelay::internal::session::Side;
 
 use crate::support::random::Random;
 
-/// What both ends of a session do. A step begins when the one before it is done.
+/// The steps of both ends of a session. Each begins when the one before it is done.
 #[derive(Clone, Debug)]
 pub struct Script {
     /// Whether the requester has a small receive buffer.
@@ -21,7 +21,7 @@ pub struct Script {
 pub enum Step {
     /// Both ends write and read at once. By [`Side::index`].
     Exchange([Share; 2]),
-    /// All that is on its way arrives at the kernel of its reader: bytes, an EOF, a reset.
+    /// Everything in flight arrives at the kernel of its reader: bytes, an EOF, a reset.
     Arrive,
     /// The other kernel acknowledges all that this side has written.
     Acknowledge(Side),
@@ -34,7 +34,7 @@ pub enum Step {
     Provoke(Side),
 }
 
-/// What one end does in an exchange.
+/// The part of one end in an exchange.
 #[derive(Clone, Copy, Debug)]
 pub struct Share {
     pub write: usize,
@@ -47,38 +47,39 @@ pub struct Share {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
-    /// It shuts its socket down for writing.
+    /// A shutdown for writing.
     HalfClose,
-    /// It closes its socket. Over unread bytes, the kernel makes that a reset.
+    /// A close. Over unread bytes, the kernel makes it a reset.
     Close,
-    /// It closes its socket with a linger time of 0.
+    /// A close with a linger time of 0.
     Reset,
 }
 
-/// The certain part of what a reader hears.
+/// The part of a reader's view that is certain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judge {
     /// All bytes that were sent, and then the end.
     All,
     /// At least the bytes that were acknowledged when the sender cut its stream, and then the end.
     Acknowledged,
-    /// All bytes that were sent. The end is open, because a write has met the error, and the kernel reports it once.
+    /// All bytes that were sent. The end is left open, because a write has taken the error, which the kernel reports
+    /// only once.
     Bytes,
 }
 
 const SIZES: [usize; 12] = [0, 0, 1, 1, 100, 101, 700, 700, 4_000, 4_001, 20_000, 100_000];
 const HUGE: usize = 1_000_000;
-/// The most bytes that a reader leaves unread between two steps. In packets of any size they arrive for certain: a
-/// kernel may close the window when half of the receive buffer is taken, and a packet that is read in part takes as
+/// The most bytes that a reader leaves unread between two steps. So few always arrive, whatever the packet size.
+/// A kernel may close the window once half of the receive buffer is in use, and a packet that is read in part uses as
 /// much of it as before.
 const UNREAD: usize = 2_000;
-/// The most bytes that are written to a small receive buffer at a time: many small windows take long.
+/// The most bytes that are written to a small receive buffer at a time. More would take too many small windows.
 const WRITE_NARROW: usize = 8_000;
-/// The same before the target has accepted.
+/// The most bytes that the requester writes before the target has accepted.
 const WRITE_EARLY: usize = 300;
 
 impl Script {
-    /// Any script. `narrow`: the target has a small receive buffer.
+    /// Returns a random script. `narrow` gives the target a small receive buffer.
     pub fn random(random: Random, narrow: bool) -> Self {
         let mut author = Author::new(random, narrow);
         author.begin();
@@ -91,7 +92,7 @@ impl Script {
     }
 }
 
-/// The author of a script, and what it knows at the point that it has come to. By [`Side::index`].
+/// The author of a script, and its knowledge after the steps so far. Arrays are by [`Side::index`].
 struct Author {
     random: Random,
     steps: Vec<Step>,
@@ -128,12 +129,12 @@ impl Author {
         self.random.pick(&Side::BOTH)
     }
 
-    /// Whether both streams have ended in order.
+    /// Returns whether both streams have ended in order.
     fn is_complete(&self) -> bool {
         self.eof == [true; 2]
     }
 
-    /// The requester may send, and end, before the target accepts.
+    /// Adds the steps before the target accepts: the requester may send, and it may end.
     fn begin(&mut self) {
         if self.random.once_in(3) {
             let write = self.random.pick(&[1, 100, WRITE_EARLY]);
@@ -179,7 +180,7 @@ impl Author {
         self.steps.push(Step::Exchange(shares));
     }
 
-    /// The bytes that this side writes in an exchange.
+    /// Returns the number of bytes that this side writes in an exchange.
     fn size(&mut self, side: Side) -> usize {
         if self.eof[side.index()] {
             return 0;
@@ -193,7 +194,7 @@ impl Author {
         self.random.pick(&[if tiny { 1 } else { 100 }, 1_448, HUGE])
     }
 
-    /// The bytes from this side that the other one leaves unread.
+    /// Returns the number of bytes from this side that the other one leaves unread.
     fn left(&mut self, side: Side, write: usize) -> usize {
         let all = self.unread[side.index()] + write;
         let may_stay = all <= UNREAD && !self.narrow[(!side).index()];
@@ -214,7 +215,7 @@ impl Author {
         }
     }
 
-    /// A side may send many bytes, read or not. Returns whether it does.
+    /// Lets a side send many bytes at once, or none. Returns whether it sends any.
     fn flood(&mut self, side: Side) -> bool {
         let most = if self.narrow[(!side).index()] { WRITE_NARROW } else { HUGE };
         let count =
@@ -233,7 +234,7 @@ impl Author {
         self.steps.push(Step::End(side, How::HalfClose));
         (self.eof[side.index()], self.arrived) = (true, false);
         if flood {
-            // How many bytes that were is known only when they are heard.
+            // The number of bytes sent is known only once they are read.
             self.hear(!side, Judge::All);
         }
     }
@@ -244,7 +245,7 @@ impl Author {
         }
         let side = self.any_side();
         match self.random.below(6) {
-            // Both stay, and their connection is still in order.
+            // Both sides stay, and their connection still works.
             0 => self.exchange(),
             1 => {
                 self.half_close(side);
@@ -257,10 +258,10 @@ impl Author {
         }
     }
 
-    /// A side closes its socket, and the other one finds out.
+    /// Closes the socket of a side, and lets the other one see it.
     fn leave(&mut self, side: Side, how: How) {
         let (here, there) = (side.index(), (!side).index());
-        // Whether its kernel sends a reset or a FIN depends on what has arrived there. And a reset that comes
+        // The kernel of the side sends a reset or a FIN, depending on the bytes that have arrived there. And a reset
         // right behind an EOF may overtake it.
         if self.unread[there] > 0 || self.eof[there] || self.eof[here] {
             self.arrive();
@@ -276,7 +277,7 @@ impl Author {
             }
         }
         if how == How::Reset {
-            // It may come amid bytes for this side.
+            // The reset may come in the middle of bytes for this side.
             self.flood(!side);
         }
         self.steps.push(Step::End(side, how));
@@ -287,7 +288,7 @@ impl Author {
         self.survive(!side, judge);
     }
 
-    /// What is left to do for a side whose peer has closed its socket.
+    /// Adds the last steps of a side whose peer has closed its socket.
     fn survive(&mut self, side: Side, judge: Judge) {
         let may_write = !self.eof[side.index()];
         if may_write && judge == Judge::All && self.random.once_in(3) {

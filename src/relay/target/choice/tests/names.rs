@@ -13,19 +13,19 @@ fn addresses(choice: &Choice) -> Vec<Destination> {
     choice.addresses().map(|state| state.address).collect()
 }
 
-/// A choice between `db` and a backup with the address 9.
+/// Returns a choice between `db` and a backup at address 9.
 fn choice() -> Choice {
     Choice::new([DB, address(9).into()])
 }
 
 #[test]
-fn a_name_that_is_not_known_yet_is_waited_for_until_its_lookup_fails() {
+fn sessions_wait_for_the_address_of_a_name_until_its_lookup_fails() {
     let (mut choice, now) = (choice(), Instant::now());
     assert_eq!(choice.next(Tried::default(), now), Some(DB));
     choice.not_resolved(0);
     assert_eq!(choice.next(Tried::default(), now), Some(address(9).into()));
     assert_eq!(choice.next(Tried::default(), now + 100 * SECOND), Some(address(9).into()));
-    // Where the other target fails, an address may still come.
+    // If the other target fails, an address may still come.
     let mut tried = Tried::default();
     choice.failed(address(9).into(), Failure::Refused, &mut tried, now);
     assert_eq!(choice.next(tried, now), Some(DB));
@@ -34,7 +34,7 @@ fn a_name_that_is_not_known_yet_is_waited_for_until_its_lookup_fails() {
 }
 
 #[test]
-fn a_wait_that_expired_sends_other_sessions_to_other_targets_first() {
+fn an_expired_wait_sends_other_sessions_to_other_targets_first() {
     let (mut choice, now) = (choice(), Instant::now());
     let mut tried = Tried::default();
     choice.failed(DB, Failure::Expired, &mut tried, now);
@@ -60,14 +60,15 @@ fn addresses_stand_in_the_place_of_their_name_and_known_ones_keep_their_state() 
     choice.failed(address(3).into(), Failure::Refused, &mut tried, now);
     assert_eq!(choice.next(tried, now), Some(address(9).into()));
     choice.not_resolved(0);
-    assert!(!choice.targets()[1].is_resting(), "a failed lookup says nothing of known addresses");
-    // What failed is counted, though the address is gone.
+    let resting: Vec<_> = choice.addresses().map(AddressState::is_resting).collect();
+    assert_eq!(resting, [true, true, false], "a failed lookup leaves known addresses as they are");
+    // The failures stay counted when their address is gone.
     choice.resolved(0, &[address(4)]);
     assert_eq!(choice.targets()[0].failures, [2, 0, 0, 0]);
 }
 
 #[test]
-fn an_address_that_a_name_has_got_meanwhile_is_none_that_a_session_has_tried() {
+fn an_address_that_a_name_gets_later_counts_as_untried() {
     let (mut choice, now) = (choice(), Instant::now());
     choice.resolved(0, &[address(1), address(2)]);
     let mut tried = Tried::default();
@@ -101,7 +102,7 @@ fn a_name_is_spent_for_a_session_that_has_tried_all_of_its_addresses() {
     choice.failed(address(2).into(), Failure::Expired, &mut tried, now);
     assert_eq!(choice.is_spent(address(2).into(), tried), Some(0));
     assert_eq!(choice.is_spent(address(9).into(), tried), None);
-    assert_eq!(choice.is_spent(address(7).into(), tried), None, "it is no target");
+    assert_eq!(choice.is_spent(address(7).into(), tried), None, "no target has it");
 }
 
 #[test]
