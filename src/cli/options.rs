@@ -11,7 +11,7 @@ use crate::config::error::{Argument, ConfigError};
 use crate::config::host::{Host, TargetHost};
 use crate::config::setters::{BIND_TAKES, backup_taken, sessions_taken};
 use crate::config::way::Source;
-use crate::config::{Config, LogFormat, LogLevel, ProxyProtocol, Target};
+use crate::config::{Config, LogFormat, LogLevel, ProxyProtocol, Target, decimal};
 use crate::resolve::Name;
 
 /// The flag that lets targets be names. It is read first, because the arguments depend on it.
@@ -323,9 +323,7 @@ pub(super) fn taken(set: Result<&mut Config, ConfigError>) -> Option<()> {
 
 /// Reads decimal digits and nothing else.
 pub(super) fn number(text: &OsStr) -> Option<u64> {
-    let text = text.to_str()?;
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|_| digits)
+    decimal(text.to_str()?)
 }
 
 fn count(text: &OsStr) -> Option<usize> {

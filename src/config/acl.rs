@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::config::decimal;
+
 /// One entry of an access list.
 ///
 /// Its text is `ANY` in any case, or `ip/mask` with a prefix length or, for IPv4, a dotted mask. Parsing clears
@@ -42,9 +44,9 @@ impl FromStr for Entry {
         let (address, mask) = text.split_once('/').ok_or(InvalidEntry)?;
         let net = match address.parse().map_err(|_| InvalidEntry)? {
             IpAddr::V4(address) => IpNet::V4(v4_net(address, mask)?),
-            IpAddr::V6(address) => {
-                IpNet::V6(Ipv6Net::new(address, prefix_length(mask)?).map_err(|_| InvalidEntry)?)
-            }
+            IpAddr::V6(address) => IpNet::V6(
+                Ipv6Net::new(address, decimal(mask).ok_or(InvalidEntry)?).map_err(|_| InvalidEntry)?,
+            ),
         };
         Ok(net.into())
     }
@@ -53,15 +55,9 @@ impl FromStr for Entry {
 fn v4_net(address: Ipv4Addr, mask: &str) -> Result<Ipv4Net, InvalidEntry> {
     let net = match mask.parse() {
         Ok(mask) => Ipv4Net::with_netmask(address, mask),
-        Err(_) => Ipv4Net::new(address, prefix_length(mask)?),
+        Err(_) => Ipv4Net::new(address, decimal(mask).ok_or(InvalidEntry)?),
     };
     net.map_err(|_| InvalidEntry)
-}
-
-fn prefix_length(text: &str) -> Result<u8, InvalidEntry> {
-    // `parse` alone would accept a plus sign.
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|_| digits).ok_or(InvalidEntry)
 }
 
 /// Returns the IPv4 network that a network of IPv4-mapped addresses stands for. Others stay as they are.

@@ -14,6 +14,7 @@ pub(crate) mod way;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::config::acl::Acl;
@@ -264,4 +265,10 @@ impl Config {
     pub fn splice(&self) -> bool {
         self.splice
     }
+}
+
+/// Parses decimal digits and nothing else. `parse` alone would accept a plus sign.
+pub(crate) fn decimal<T: FromStr>(text: &str) -> Option<T> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| digits)
 }

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::str::FromStr;
 use std::{fmt, fs};
 
-use crate::config::Config;
 use crate::config::error::ConfigError;
 use crate::config::setters::invalid;
 use crate::config::way::Source;
+use crate::config::{Config, decimal};
 
 /// The values that `--chroot` takes.
 pub(crate) const CHROOT_TAKES: &str = "a directory, from the root on";
@@ -85,18 +85,18 @@ impl User {
             None => (text, None),
         };
         // Two ids need no file.
-        if let (Some(uid), Some(gid)) = (number(user), group.and_then(number)) {
+        if let (Some(uid), Some(gid)) = (decimal(user), group.and_then(decimal)) {
             return Self::new(uid, gid);
         }
         // A line is name:password:uid:gid in passwd, and name:password:gid in group.
         let users = file("/etc/passwd");
-        let key = if number(user).is_some() { 2 } else { 0 };
-        let uid = number(user).or_else(|| number(field(&users, key, user, 2)?))?;
+        let key = if decimal::<u32>(user).is_some() { 2 } else { 0 };
+        let uid = decimal(user).or_else(|| decimal(field(&users, key, user, 2)?))?;
         let gid = match group {
-            None => number(field(&users, key, user, 3)?)?,
-            Some(group) => match number(group) {
+            None => decimal(field(&users, key, user, 3)?)?,
+            Some(group) => match decimal(group) {
                 Some(gid) => gid,
-                None => number(field(&file("/etc/group"), 0, group, 2)?)?,
+                None => decimal(field(&file("/etc/group"), 0, group, 2)?)?,
             },
         };
         Self::new(uid, gid)
@@ -107,11 +107,6 @@ impl User {
 fn field<'a>(lines: &'a str, key: usize, value: &str, wanted: usize) -> Option<&'a str> {
     let line = lines.lines().find(|line| line.split(':').nth(key) == Some(value))?;
     line.split(':').nth(wanted)
-}
-
-fn number(text: &str) -> Option<u32> {
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|_| digits)
 }
 
 /// Returns a file's text, or an empty one if the file cannot be read.

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::config::Config;
 use crate::config::error::ConfigError;
 use crate::config::host::Host;
 use crate::config::setters::invalid;
+use crate::config::{Config, decimal};
 use crate::limits::STATUS_PATH_BYTES;
 
 /// The places that `--status` takes.
@@ -50,8 +50,7 @@ impl FromStr for StatusAddress {
 
 fn tcp(text: &str) -> Option<StatusAddress> {
     let (host, port) = text.rsplit_once(':').unwrap_or(("127.0.0.1", text));
-    let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
-    let port = port.parse().ok().filter(|_| is_number)?;
+    let port = decimal(port)?;
     // An IPv6 address needs brackets, because its colons hide where the port begins.
     let host = match host.strip_prefix('[') {
         Some(host) => host.strip_suffix(']').filter(|host| host.contains(':'))?,
@@ -66,8 +65,7 @@ impl fmt::Display for StatusAddress {
         match self {
             Self::Tcp(address @ SocketAddr::V4(_)) => address.fmt(f),
             Self::Tcp(address) => write!(f, "[{}]:{}", Host::from(*address), address.port()),
-            // A path that is not UTF-8 is always refused.
-            Self::Unix(path) => f.write_str(path.to_str().unwrap_or_default()),
+            Self::Unix(path) => path.display().fmt(f),
         }
     }
 }
