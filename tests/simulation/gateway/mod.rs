@@ -239,7 +239,8 @@ impl Gateway {
         assert!(self.turn < MOST_TURNS * self.plan.arrivals, "the relay spins");
         let now = self.now();
         let events = self.poll();
-        let more_events = events.len() >= self.plan.events_per_turn;
+        assert!(events.len() <= self.plan.events_per_turn, "a turn takes too many reports");
+        let more_events = events.len() == self.plan.events_per_turn;
         self.note(&events);
         self.turns.begin_work(&self.pool, &self.edge, events.iter().map(|event| event.key));
         self.pool.work(now, &mut self.edge);

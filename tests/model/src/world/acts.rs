@@ -49,7 +49,10 @@ impl World {
             Act::Receive => self.receive(side),
             Act::Fail | Act::Provoked => {
                 if side == Side::Requester || self.answered.is_some() {
-                    self.connection_mut(side).fail(Errno::CONNRESET);
+                    // An RST, or too many retransmissions. Only an RST answers bytes.
+                    let times_out = act == Act::Fail && self.random.once_in(3);
+                    let errno = if times_out { Errno::TIMEDOUT } else { Errno::CONNRESET };
+                    self.connection_mut(side).fail(errno);
                 }
             }
         }

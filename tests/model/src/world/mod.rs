@@ -58,6 +58,8 @@ pub struct World {
     odds: Odds,
     refusing: bool,
     calls: u64,
+    /// The time of the last event that a call has shown the relay.
+    ticks: u64,
     /// The stage has noted that something happened here.
     is_touched: bool,
     /// The error that answers the connect; `None`: it succeeds.
@@ -107,6 +109,7 @@ impl World {
             odds,
             refusing: false,
             calls: 0,
+            ticks: 0,
             is_touched: false,
             answer: None,
             answers_after: Duration::ZERO,
