@@ -154,7 +154,7 @@ impl Load {
             Self::Memory => measures::memory(scene),
             Self::Kept => measures::kept(scene),
         }?;
-        debug_assert_eq!(values.len(), self.figures().len());
+        assert_eq!(values.len(), self.figures().len(), "{} has another number of figures", self.name());
         Ok(values)
     }
 }

@@ -36,8 +36,10 @@ const REQUESTER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// Time before the measurement, in which connections open and streams get up to speed.
 const WARM_UP: Duration = Duration::from_millis(150);
-/// Time in which a relay comes to rest before its memory is read.
+/// Time without work after which a relay is at rest, so that its memory is read.
 const REST: Duration = Duration::from_millis(150);
+/// Longest wait for that rest. Some relays have timers that never let them rest.
+const REST_PATIENCE: Duration = Duration::from_secs(2);
 /// Longest wait for a reply of an otherwise idle relay.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Longest wait until all sessions of [`kept`] are open.
@@ -212,8 +214,23 @@ fn used_session(scene: &Scene) -> io::Result<TcpStream> {
 
 fn resting_memory(scene: &Scene) -> io::Result<Option<f64>> {
     let Some(pid) = scene.relay.pid() else { return Ok(None) };
-    thread::sleep(REST);
+    await_rest(pid)?;
     Ok(Some(memory_kib(pid)? as f64))
+}
+
+/// Waits until a relay has used no processor time for a while.
+fn await_rest(pid: u32) -> io::Result<()> {
+    let start = Instant::now();
+    let mut before = None;
+    while start.elapsed() < REST_PATIENCE {
+        let spent = Some(processor_time(pid)?);
+        if before == spent {
+            break;
+        }
+        before = spent;
+        thread::sleep(REST);
+    }
+    Ok(())
 }
 
 /// Lets a client work; returns its tally and the processor time that the work took.

@@ -7,6 +7,9 @@
 // Counts become figures with three digits.
 #![allow(clippy::cast_precision_loss)]
 
+#[path = "../support/random.rs"]
+#[allow(dead_code, unreachable_pub, clippy::panic)]
+mod random;
 mod scripted;
 
 use std::fmt::Write;
@@ -14,6 +17,7 @@ use std::hint::black_box;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use random::Random;
 use scripted::Scripted;
 use tcprelay::internal::acl::Entry;
 use tcprelay::internal::buffer::Buffer;
@@ -161,12 +165,8 @@ fn wheel_with(armed: usize) -> (Wheel, Instant) {
 
 /// Returns a source of pseudo-random deadlines within the longest idle timeout.
 fn deadlines(origin: Instant) -> impl FnMut() -> Instant {
-    const MULTIPLIER: u64 = 6_364_136_223_846_793_005;
-    let mut state: u64 = 1;
-    move || {
-        state = state.wrapping_mul(MULTIPLIER).wrapping_add(1);
-        origin + Duration::from_nanos((state >> 16) % IDLE_TIMEOUT)
-    }
+    let mut random = Random(1);
+    move || origin + Duration::from_nanos(random.below(IDLE_TIMEOUT))
 }
 
 // ----- time

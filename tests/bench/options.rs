@@ -31,8 +31,8 @@ pub struct Options {
     pub kept: usize,
     /// Counts are taken instead of times.
     pub counts: bool,
-    /// The run covers every load on every relay, and is no smoke test.
-    pub is_whole: bool,
+    /// The chart is drawn.
+    pub chart: bool,
 }
 
 impl Options {
@@ -64,7 +64,7 @@ impl Options {
             loads: Load::ALL.to_vec(),
             kept: 100,
             counts: false,
-            is_whole: false,
+            chart: false,
         }
     }
 }
@@ -79,11 +79,11 @@ impl From<&ArgMatches> for Options {
         Self {
             rounds: matches.get_one("rounds").copied().unwrap_or(ROUNDS),
             time: Duration::from_secs_f64(matches.get_one("seconds").copied().unwrap_or(SECONDS)),
-            is_whole: relays.is_none() && loads.is_none(),
             peers: matches.get_many("peer").into_iter().flatten().cloned().collect(),
             loads: Load::ALL.into_iter().filter(is_listed).collect(),
             kept: matches.get_one("kept").copied().map_or(KEPT, |kept: u16| usize::from(kept)),
             counts: matches.get_flag("counts"),
+            chart: matches.get_flag("chart"),
             relays,
         }
     }
@@ -112,6 +112,11 @@ fn command() -> Command {
                 .value_parser(contestants::parse),
         )
         .arg(flag("counts").help("Instructions and system calls for a fixed script, instead of times"))
+        .arg(
+            flag("chart")
+                .help("Draws tests/bench/peers.svg anew, from every load on every relay that is found")
+                .conflicts_with_all(["counts", "loads", "only"]),
+        )
         .arg(flag("bench").hide(true))
         .arg(flag(namespace::ARGUMENT.trim_start_matches('-')).hide(true))
 }

@@ -12,7 +12,8 @@
 //! - `dnat`: the kernel's translation of addresses
 //!
 //! The load generator and the target are threads of this program, so nothing else needs to be installed.
-//! With `--counts` the program counts instructions and system calls instead.
+//! With `--counts` the program counts instructions and system calls instead. Only with `--chart` it draws the
+//! chart that the README shows.
 //!
 //! Three threads are busy, so on two processors the scheduler's time slices show in every tail. With
 //! `chrt -f 1 cargo bench --bench peers`, root keeps them and other programs out. Then ratios of processor
@@ -166,14 +167,12 @@ fn report(results: &Results, contestants: &[Contestant], options: &Options) -> i
     for contestant in contestants {
         print!("{}", contestant.configuration());
     }
-    if options.is_whole {
+    if options.chart {
         let is_charted = |contestant: &&Contestant| contestant.kind != Kind::Yardstick;
         let relays = contestants.iter().filter(is_charted).map(|contestant| contestant.name);
         let caption = format!("On loopback, {}", options.rounds());
         chart::draw(results, &relays.collect::<Vec<_>>(), &caption, CHART)?;
         println!("chart: tests/bench/peers.svg");
-    } else {
-        println!("chart: left as it is; only a run of every load on every relay draws it");
     }
     Ok(())
 }

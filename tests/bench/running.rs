@@ -177,8 +177,8 @@ impl Running {
         while TcpStream::connect_timeout(&self.address, START_PATIENCE).is_err() {
             if child.try_wait()?.is_some() || start.elapsed() > patience {
                 let log = fs::read_to_string(workplace.log()).unwrap_or_default();
-                let last = log.lines().last().unwrap_or("and says nothing");
-                return Err(io::Error::other(format!("does not listen: {last}")));
+                let last = log.lines().last().map_or(" and says nothing".into(), |line| format!(": {line}"));
+                return Err(io::Error::other(format!("does not listen{last}")));
             }
             thread::sleep(BEAT);
         }

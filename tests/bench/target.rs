@@ -65,7 +65,9 @@ impl Target {
         let shared = Arc::new(Shared::default());
         let server = Server::new(turns, [listener, greeter], Arc::clone(&shared));
         // If the server's loop fails, no connection is answered, and the loads fail.
-        let thread = thread::spawn(move || server.run().unwrap_or_default());
+        let thread = thread::spawn(move || {
+            server.run().unwrap_or_else(|error| eprintln!("the target has failed: {error}"));
+        });
         Ok(Self { address, greeter: greeter_address, shared, waker, thread: Some(thread) })
     }
 

@@ -1,20 +1,32 @@
 //! Runs the examples of `tests/examples`. `cargo test` builds them; `cargo test --test embedding` alone does not.
 
-use std::env;
+use std::path::Path;
 use std::process::Command;
+use std::{env, fs};
 
-/// Runs an example to its end. Returns its output, or prints a remark and returns None if it was not built.
+use crate::skipped;
+
+/// Runs an example to its end. Returns its output, or says that it is skipped and returns None if it was not built
+/// since its sources changed.
 fn output(name: &str) -> Option<String> {
     let program = env::current_exe().unwrap();
     let path = program.parent()?.with_file_name("examples").join(name);
-    if !path.exists() {
-        eprintln!("skipped: {} was not built", path.display());
+    if !is_up_to_date(&path) {
+        skipped(&format!("{} is not up to date; cargo build --examples", path.display()));
         return None;
     }
     let output = Command::new(path).output().unwrap();
     let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     assert!(output.status.success(), "{name}: {}\n{text}", output.status);
     Some(text)
+}
+
+/// Returns whether a program is newer than each of its sources, which Cargo lists beside it.
+fn is_up_to_date(program: &Path) -> bool {
+    let built = |path: &Path| fs::metadata(path).and_then(|data| data.modified()).ok();
+    let Ok(list) = fs::read_to_string(program.with_extension("d")) else { return false };
+    let (_, sources) = list.split_once(": ").unwrap();
+    sources.split_whitespace().all(|source| built(Path::new(source)) <= built(program))
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The relay inside another program, built without features and with all of them.
 
 // A test that cannot go on says so by panicking.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(missing_docs, unreachable_pub)]
 
 #[path = "../support/net.rs"]
@@ -17,6 +17,7 @@ mod several;
 #[cfg(target_os = "linux")]
 mod size;
 
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
@@ -27,6 +28,9 @@ use tcprelay::{Config, Handle, Message, Outcome, Relay, WaitError};
 /// The longest time that an expected event may take. It allows for a busy machine; only a failing test waits for
 /// all of it.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The message that the target-to-requester channel is active. From then on the session relays.
+const RELAYING: u16 = 37;
 
 /// A relay on a thread of this process.
 struct Embedded {
@@ -63,6 +67,11 @@ impl Embedded {
     fn outcome(self) -> Outcome {
         self.run.join().unwrap().unwrap()
     }
+}
+
+/// Says that a test is skipped, where the harness captures nothing.
+fn skipped(why: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }
 
 /// Returns a configuration that listens on a free port of the loopback address.

@@ -8,10 +8,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use tcprelay::{Message, Outcome, Progress, Relay};
 
 use crate::net::{self, End};
-use crate::{Embedded, config};
-
-/// The message that the target-to-requester channel is active. From then on the session relays.
-const RELAYING: u16 = 37;
+use crate::{Embedded, RELAYING, config};
 
 #[test]
 fn a_report_names_each_session() {

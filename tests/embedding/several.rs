@@ -7,10 +7,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use tcprelay::{Message, Outcome, Relay, Sink};
 
 use crate::net::{self, End};
-use crate::{Embedded, config};
-
-/// The message that the target-to-requester channel is active. From then on the session relays.
-const RELAYING: u16 = 37;
+use crate::{Embedded, RELAYING, config};
 
 #[test]
 fn relays_on_threads_do_not_disturb_each_other() {

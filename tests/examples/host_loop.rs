@@ -12,6 +12,7 @@ const TICK: Duration = Duration::from_millis(20);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let server = TcpListener::bind("127.0.0.1:0")?;
+    server.set_nonblocking(true)?;
     let config = Config::new("127.0.0.1:0".parse()?, server.local_addr()?)?;
     let silent = |_: &Message| {};
     let mut relays = vec![Relay::bind(config.clone(), silent)?, Relay::bind(config, silent)?];
@@ -42,7 +43,6 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
         // The server closes each connection at once. A real host would watch its listener in the loop as well.
-        server.set_nonblocking(true)?;
         while server.accept().is_ok() {}
     }
     Ok(())

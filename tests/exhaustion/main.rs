@@ -11,7 +11,7 @@
 mod support;
 
 mod capacity;
+mod checks;
 #[cfg(target_os = "linux")]
 mod faults;
 mod pool;
-mod sockets;

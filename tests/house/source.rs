@@ -69,7 +69,7 @@ fn skip(rest: &str) -> usize {
         return rest.find('\n').unwrap_or(rest.len());
     }
     if rest.starts_with("/*") {
-        return rest.find("*/").map_or(rest.len(), |end| end + 2);
+        return block_comment(rest);
     }
     let quoted = rest.trim_start_matches(['b', 'c']);
     if let Some(raw) = quoted.strip_prefix('r') {
@@ -96,6 +96,21 @@ fn skip(rest: &str) -> usize {
             inside.next();
         } else if character == quote {
             return begin + at + 1;
+        }
+    }
+    rest.len()
+}
+
+/// Returns the length of the block comment that `rest` begins with, in bytes. Block comments nest.
+fn block_comment(rest: &str) -> usize {
+    let (mut depth, mut at) = (0, 0);
+    while at < rest.len() {
+        let (opens, closes) =
+            (rest.as_bytes()[at..].starts_with(b"/*"), rest.as_bytes()[at..].starts_with(b"*/"));
+        depth += i32::from(opens) - i32::from(closes);
+        at += if opens || closes { 2 } else { 1 };
+        if depth == 0 {
+            return at;
         }
     }
     rest.len()
@@ -150,18 +165,36 @@ pub fn functions(code: &str) -> Vec<(&str, usize)> {
     functions
 }
 
-/// Returns the paths after `crate::`, with two names at most: the folder, and the item in it.
-pub fn imports(code: &str) -> Vec<String> {
+/// Returns the paths from the crate's root that this source uses, with two names at most: the folder, and the item
+/// in it. They begin with `crate`, or with enough `super` to reach the root. `*` gives an empty name.
+pub fn imports(source: &Source) -> Vec<String> {
+    let code = &source.shipped;
     let mut paths = Vec::new();
-    for at in positions(code, "crate") {
-        if let Some(tree) = code[at..].strip_prefix("crate::") {
-            grow(tree, "", &mut paths);
-        }
+    for word in ["crate::", "super::"] {
+        let starts = positions(code, word.trim_end_matches(':')).into_iter();
+        starts.filter(|at| code[*at..].starts_with(word)).for_each(|at| grow(&code[at..], "", &mut paths));
     }
-    paths
+    let depth = depth(&source.path);
+    paths.iter().filter_map(|path| from_root(path, depth)).collect()
 }
 
-/// Collects the paths of one tree of a `use`, each up to its second name.
+/// Returns the names of a path after the crate's root, two at most; `None`: the path does not reach the root.
+fn from_root(path: &str, depth: usize) -> Option<String> {
+    let names: Vec<_> = path.split("::").collect();
+    let (up, reaches) = match names.iter().take_while(|name| **name == "super").count() {
+        0 => (1, true),
+        up => (up, up >= depth),
+    };
+    reaches.then(|| names[up..].iter().take(2).copied().collect::<Vec<_>>().join("::"))
+}
+
+/// Returns how many `super` lead from a source's module to the crate's root. An inline module counts as its file.
+fn depth(path: &str) -> usize {
+    let roots = ["lib.rs", "main.rs", "mod.rs"];
+    path.split('/').skip(1).filter(|name| !roots.contains(name)).count()
+}
+
+/// Collects the whole paths of one tree of a `use`.
 fn grow(tree: &str, before: &str, paths: &mut Vec<String>) {
     let tree = tree.trim_start();
     if tree.starts_with('{') {
@@ -176,9 +209,8 @@ fn grow(tree: &str, before: &str, paths: &mut Vec<String>) {
     }
     let name = &tree[..tree.find(|next| !is_of_word(next)).unwrap_or(tree.len())];
     match tree[name.len()..].strip_prefix("::") {
-        Some(rest) if before.is_empty() => grow(rest, name, paths),
-        _ if before.is_empty() => paths.push(name.into()),
-        _ => paths.push(format!("{before}::{name}")),
+        Some(rest) => grow(rest, &format!("{before}{name}::"), paths),
+        None => paths.push(format!("{before}{name}")),
     }
 }
 

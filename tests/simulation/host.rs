@@ -14,7 +14,7 @@ use tcprelay::internal::pool::{Host, Next};
 use tcprelay::internal::session::{Side, Tried};
 use tcprelay_model::kernel::{PREFACE, Scripted};
 use tcprelay_model::random::Random;
-use tcprelay_model::world::{SIDES, Stage, World};
+use tcprelay_model::world::{Stage, World};
 
 use crate::verdict;
 
@@ -54,8 +54,8 @@ pub struct Case {
     pub tried: Vec<Destination>,
     /// Its slot; `None`: it has none yet, or has ended.
     pub key: Option<usize>,
-    /// It waits in the queue of sessions to poll.
-    pub is_ready: bool,
+    /// For each side, whether its socket waits in the queue of sockets to poll.
+    pub is_ready: [bool; 2],
     /// How it ended; `None`: it has not.
     pub end: Option<End>,
 }
@@ -73,8 +73,6 @@ pub struct History {
     pub moved: Duration,
     /// When a byte was last written to each side.
     pub written: [Duration; 2],
-    /// When an EOF was last passed on.
-    pub passed_eof: Duration,
     /// When the session began to abort; `None`: it has not.
     pub aborted: Option<Duration>,
     /// The figures of the last look.
@@ -86,8 +84,6 @@ pub struct History {
 pub struct Seen {
     pub movement: u64,
     pub written: [u64; 2],
-    /// EOFs passed on.
-    pub ends: usize,
 }
 
 /// How a session ended.
@@ -109,20 +105,27 @@ pub struct End {
 impl Case {
     pub fn new(world: World) -> Self {
         let world = Rc::new(RefCell::new(world));
-        Self { world, history: History::default(), tried: Vec::new(), key: None, is_ready: false, end: None }
+        Self {
+            world,
+            history: History::default(),
+            tried: Vec::new(),
+            key: None,
+            is_ready: [false; 2],
+            end: None,
+        }
     }
 
     /// Notes the end. Without `ended`, the stop of the relay is the reason.
     pub fn end(&mut self, ended: Option<&Ended>, now: Duration) {
         let mut world = self.world.borrow_mut();
         world.touch();
-        let unreported = SIDES.map(|side| world.connection(side).is_woken());
-        let stuck = SIDES.map(|side| {
+        let unreported = Side::BOTH.map(|side| world.connection(side).is_woken());
+        let stuck = Side::BOTH.map(|side| {
             let connection = world.connection(side);
             let waits = connection.acknowledged() < connection.written();
             connection.tells_queue() && !connection.is_write_shut() && waits
         });
-        let left_behind = SIDES.into_iter().find(|&side| {
+        let left_behind = Side::BOTH.into_iter().find(|&side| {
             let (from, to) = (world.connection(side), world.connection(!side));
             let held = to.preface() + from.taken() > to.written();
             world.overtaken != Some(now) && !held && from.arrived() > from.taken()
@@ -136,22 +139,18 @@ impl Case {
     /// Notes what the relay has done since the last look.
     pub fn look(&mut self, now: Duration) {
         let world = self.world.borrow();
-        let History { seen, moved, written, passed_eof, .. } = &mut self.history;
+        let History { seen, moved, written, .. } = &mut self.history;
         if world.movement() != seen.movement {
             *moved = now;
         }
-        for (at, side) in SIDES.into_iter().enumerate() {
+        for (at, side) in Side::BOTH.into_iter().enumerate() {
             if world.connection(side).written() != seen.written[at] {
                 written[at] = now;
             }
         }
-        if world.ends() != seen.ends {
-            *passed_eof = now;
-        }
         *seen = Seen {
             movement: world.movement(),
-            written: SIDES.map(|side| world.connection(side).written()),
-            ends: world.ends(),
+            written: Side::BOTH.map(|side| world.connection(side).written()),
         };
     }
 }
@@ -159,6 +158,11 @@ impl Case {
 impl Edge {
     pub fn now(&self) -> Duration {
         self.stage.now.get()
+    }
+
+    /// Returns the virtual time as the pool takes it.
+    pub fn instant(&self) -> Instant {
+        self.origin + self.now()
     }
 
     fn has_fault(&mut self) -> bool {
@@ -197,7 +201,7 @@ impl Edge {
     /// Returns the bytes that the relay has taken from each side of a session.
     pub fn taken_of(&self, serial: u64) -> [u64; 2] {
         let world = self.cases[&serial].world.borrow();
-        SIDES.map(|side| world.connection(side).taken())
+        Side::BOTH.map(|side| world.connection(side).taken())
     }
 
     /// Returns the number of calls that the relay has made for a session.
@@ -239,7 +243,7 @@ impl Host<Socket> for Edge {
         tried: &mut Tried,
     ) -> Result<Next<Socket>, Unreached> {
         let mut unreached = unreached.expect("every target has an address");
-        let (serial, now) = (session.serial.get(), self.origin + self.now());
+        let (serial, now) = (session.serial.get(), self.instant());
         let world = Rc::clone(&self.cases[&serial].world);
         loop {
             verdict::judge_unreached(&self.cases[&serial], unreached, self.now());

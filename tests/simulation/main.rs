@@ -13,8 +13,8 @@
 //! The other modules test one part each: `sessions.rs` a session, `pace.rs` a channel, `latches.rs` a socket,
 //! and `idle.rs` the idle clock.
 //!
-//! A failing run prints its seed. `SIMULATION_SEED=<seed> cargo test --test simulation seeds` repeats a run of
-//! the tests with `seeds` in their names, and prints every turn of it. It cannot repeat a run of the busy week.
+//! A failing run prints the command that repeats it, with its seed in `SIMULATION_SEED`. With that, a test runs
+//! only the relay of this seed, and prints every turn of it.
 //! `cargo test --release --test simulation -- --ignored` runs many more: `SIMULATION_SEEDS` relays, and a week
 //! of `SIMULATION_SESSIONS` sessions.
 
@@ -52,12 +52,22 @@ const MANY_SEEDS: u64 = if cfg!(debug_assertions) { 8_000 } else { 1_000_000 };
 /// Sessions in the busy week, which takes about ten minutes.
 const SESSIONS: u64 = if cfg!(debug_assertions) { 200_000 } else { 10_000_000 };
 
-/// Runs one relay, and prints its seed if it fails.
-fn run(seed: u64, plan: impl FnOnce(&mut Random) -> Plan) -> Life {
+/// A kind of relays, with what `cargo test --test simulation` needs after it to repeat one of them.
+#[derive(Clone, Copy)]
+struct Kind {
+    plan: fn(&mut Random) -> Plan,
+    repeat: &'static str,
+}
+
+const ANY: Kind = Kind { plan: Plan::any, repeat: "some_seeds" };
+const BUSY: Kind = Kind { plan: Plan::busy, repeat: "busy_week -- --ignored" };
+
+/// Runs one relay. If it fails, prints the command that repeats it.
+fn run(seed: u64, kind: Kind) -> Life {
     let traced = number("SIMULATION_SEED").is_some();
     let attempt = catch_unwind(AssertUnwindSafe(|| {
         let mut random = Random(seed);
-        let plan = plan(&mut random);
+        let plan = (kind.plan)(&mut random);
         if traced {
             eprintln!("{plan:#?}");
         }
@@ -68,7 +78,7 @@ fn run(seed: u64, plan: impl FnOnce(&mut Random) -> Plan) -> Life {
         life
     }));
     attempt.unwrap_or_else(|panic| {
-        eprintln!("The run with SIMULATION_SEED={seed} has failed.");
+        eprintln!("failed; repeat: SIMULATION_SEED={seed} cargo test --test simulation {}", kind.repeat);
         resume_unwind(panic);
     })
 }
@@ -80,9 +90,10 @@ fn judge_descriptors() {
     assert!(open <= 64 * (threads + 1), "{open} descriptors are open");
 }
 
-/// Runs a relay for each seed on all processors, until `sessions_max` sessions have ended. Returns the
-/// numbers of relays and sessions, and the sum of the relays' virtual time.
-fn run_all(seeds: Range<u64>, sessions_max: u64, plan: fn(&mut Random) -> Plan) -> (u64, u64, Duration) {
+/// Runs a relay for each seed on all processors, until `sessions_max` sessions have ended, or only for the seed
+/// in `SIMULATION_SEED`. Returns the numbers of relays and sessions, and the sum of the relays' virtual time.
+fn run_all(kind: Kind, seeds: Range<u64>, sessions_max: u64) -> (u64, u64, Duration) {
+    let seeds = number("SIMULATION_SEED").map_or(seeds, |seed| seed..seed + 1);
     let next = AtomicU64::new(seeds.start);
     let all = Mutex::new((0, 0, Duration::ZERO));
     let work = || {
@@ -91,7 +102,7 @@ fn run_all(seeds: Range<u64>, sessions_max: u64, plan: fn(&mut Random) -> Plan) 
             if seed >= seeds.end {
                 break;
             }
-            let life = run(seed, plan);
+            let life = run(seed, kind);
             let (relays, sessions, time) = &mut *all.lock().unwrap();
             (*relays, *sessions, *time) = (*relays + 1, *sessions + life.sessions, *time + life.time);
         }
@@ -106,10 +117,9 @@ fn run_all(seeds: Range<u64>, sessions_max: u64, plan: fn(&mut Random) -> Plan) 
     all.into_inner().unwrap()
 }
 
-/// Runs a relay for each seed, or only for the seed in `SIMULATION_SEED`.
+/// Runs a relay of any kind for each seed.
 fn run_seeds(seeds: Range<u64>) {
-    let seeds = number("SIMULATION_SEED").map_or(seeds, |seed| seed..seed + 1);
-    let (relays, sessions, _) = run_all(seeds, u64::MAX, Plan::any);
+    let (relays, sessions, _) = run_all(ANY, seeds, u64::MAX);
     eprintln!("{relays} relays, {sessions} sessions");
 }
 
@@ -128,6 +138,6 @@ fn random_relays_of_many_seeds_keep_every_promise() {
 #[ignore = "takes minutes"]
 fn a_busy_week_leaks_nothing_loses_nothing_and_is_never_late() {
     let most = number("SIMULATION_SESSIONS").unwrap_or(SESSIONS);
-    let (relays, sessions, time) = run_all(0..u64::MAX, most, Plan::busy);
+    let (relays, sessions, time) = run_all(BUSY, 0..u64::MAX, most);
     eprintln!("{relays} relays, {sessions} sessions, {} virtual hours", time.as_secs() / 3600);
 }

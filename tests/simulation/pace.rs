@@ -44,7 +44,7 @@ impl Sockets for Bench {
         }
     }
 
-    fn clock(&self) -> u64 {
+    fn tick(&mut self) -> u64 {
         self.calls.len() as u64
     }
 }

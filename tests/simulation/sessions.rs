@@ -29,7 +29,7 @@ impl Sockets for Pair {
         Ok(())
     }
 
-    fn clock(&self) -> u64 {
+    fn tick(&mut self) -> u64 {
         0
     }
 }

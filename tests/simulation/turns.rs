@@ -9,8 +9,7 @@ use tcprelay::internal::limits::{
     INTERACTIVE_BYTES_PER_TURN, INTERACTIVE_LINGER, PIPE_BYTES_MAX, SHARE, SHARE_BESIDE_INTERACTIVE,
 };
 use tcprelay::internal::pool::{Pool, Traffic};
-use tcprelay::internal::session::{Session, Timeouts};
-use tcprelay_model::world::SIDES;
+use tcprelay::internal::session::{Session, Side, Timeouts};
 
 use super::host::{Edge, Socket};
 use super::verdict::LATEST;
@@ -60,7 +59,8 @@ impl Queued {
     /// Returns whether the session has begun to abort, or has ended, in this turn.
     fn aborts_now(&self, pool: &Pool<Socket>, edge: &Edge) -> bool {
         let (case, session) = (&edge.cases[&self.serial], pool.slots().get(self.key));
-        let is_over = case.end.is_some() || session.is_some_and(|session| phase(session) == Progress::Ending);
+        let aborts = |session: &Session<Socket>| session.live(edge.instant()).phase == Progress::Ending;
+        let is_over = case.end.is_some() || session.is_some_and(aborts);
         is_over && case.history.aborted.is_none()
     }
 
@@ -72,11 +72,6 @@ impl Queued {
             || case.world.borrow().movement() > self.movement
             || case.history.relays && !self.relays
     }
-}
-
-/// Returns how far a session has come.
-pub fn phase(session: &Session<Socket>) -> Progress {
-    session.live(Instant::now()).phase
 }
 
 /// Whether interactive traffic passed lately.
@@ -179,7 +174,7 @@ impl Turns {
     /// Asserts that a session takes its share at most, and that bulk without interactive traffic uses it all.
     fn judge_session(queued: Queued, pool: &Pool<Socket>, edge: &Edge, lately: Lately) {
         let world = edge.cases[&queued.serial].world.borrow();
-        let taken = [0, 1].map(|at| world.connection(SIDES[at]).taken() - queued.taken[at]);
+        let taken = [0, 1].map(|at| world.connection(Side::BOTH[at]).taken() - queued.taken[at]);
         let share = match (queued.traffic, lately) {
             (Traffic::Bulk, Lately::Yes) => SHARE_BESIDE_INTERACTIVE,
             _ => SHARE,

@@ -9,7 +9,7 @@ use tcprelay::internal::message::{Cause, Unreached};
 use tcprelay::internal::session::Side;
 use tcprelay::internal::splice::Pipes;
 use tcprelay_model::kernel::{Closed, Connection, Seen};
-use tcprelay_model::world::{SIDES, World, index};
+use tcprelay_model::world::World;
 
 use super::host::{Case, End, History};
 
@@ -22,7 +22,7 @@ pub const LATEST: Duration = Duration::from_millis(100);
 /// Asserts that a waiting relay has nothing left to do for a session. Work that could be done now must
 /// not depend on another event.
 pub fn at_rest(world: &World, phase: Progress) {
-    for side in SIDES {
+    for side in Side::BOTH {
         let (from, to) = (world.connection(side), world.connection(!side));
         if phase == Progress::Connecting {
             continue;
@@ -62,11 +62,11 @@ pub fn judge(case: &Case, targets: usize) {
     }
     judge_time(&world, &case.history, end);
     if let Some(summary) = end.summary {
-        let written = SIDES.map(|side| world.connection(side).written());
+        let written = Side::BOTH.map(|side| world.connection(side).written());
         assert_eq!([summary.to_requester, summary.to_target], written, "the byte counts of the summary");
         assert_eq!(summary.duration, end.at - case.history.began, "the duration of the summary");
     }
-    for side in SIDES {
+    for side in Side::BOTH {
         judge_side(&world, &case.history, end, side);
     }
 }
@@ -102,7 +102,7 @@ impl Drop for Named<'_> {
 /// Asserts that the side that was first seen to end is the cause.
 fn judge_cause(world: &World, end: &End) {
     let errno = end.summary.and_then(|summary| summary.errno);
-    let mut seen: Vec<_> = SIDES
+    let mut seen: Vec<_> = Side::BOTH
         .into_iter()
         .flat_map(|side| {
             let connection = world.connection(side);
@@ -166,7 +166,7 @@ fn judge_kernel_time(world: &World, history: &History, at: Duration) {
     let idle = world.timeouts.idle;
     let arrived = world.acknowledged.into_iter().max().unwrap_or_default();
     let took = arrived.saturating_sub(history.moved);
-    let known = SIDES.iter().all(|&side| world.connection(side).tells_queue());
+    let known = Side::BOTH.iter().all(|&side| world.connection(side).tells_queue());
     // A few bytes that arrive soon after they were written count as having arrived at once.
     if known && took > DELAYED_ACK_MAX + LATEST {
         assert!(at >= arrived + idle, "idle at {at:?}, but a byte arrived at {arrived:?}");
@@ -202,14 +202,14 @@ fn judge_side(world: &World, history: &History, end: &End, side: Side) {
         let known = here.preface() + there.taken();
         let idle = end.cause == Some(Cause::IdleTimeout)
             && here.acknowledged() == known
-            && (known == whole || end.unreported[index(!side)]);
+            && (known == whole || end.unreported[(!side).index()]);
         assert!(
             ended_in_order || idle,
             "the {side:?} sees a clean end after {} of {whole} bytes",
             here.acknowledged()
         );
     }
-    if end.cause == Some(Cause::IdleTimeout) && end.stuck[index(side)] && !here.is_dead() {
+    if end.cause == Some(Cause::IdleTimeout) && end.stuck[side.index()] && !here.is_dead() {
         assert_eq!(here.closed(), Some(Closed::Reset), "bytes to the {side:?} stood still without a reset");
     }
     if relayed && !lost(here) && !lost(there) {
@@ -221,8 +221,8 @@ fn judge_side(world: &World, history: &History, end: &End, side: Side) {
     }
     // The last bytes of a dead side are delivered, unless the other side takes too long.
     let grace = ABORT_GRACE.min(world.timeouts.idle);
-    let acknowledged = Some(world.acknowledged[index(side)]).filter(|_| here.tells_queue());
-    let moved = history.written[index(side)].max(acknowledged.unwrap_or_default());
+    let acknowledged = Some(world.acknowledged[side.index()]).filter(|_| here.tells_queue());
+    let moved = history.written[side.index()].max(acknowledged.unwrap_or_default());
     let gave_up = history.aborted.is_some_and(|aborted| end.at >= aborted.max(moved) + grace);
     if relayed && there.is_dead() && !lost(here) && !gave_up && world.is_reading(side) {
         assert_eq!(here.acknowledged(), whole, "the last bytes to the {side:?} are lost");

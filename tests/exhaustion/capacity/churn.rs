@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::sockets::sockets;
+use crate::checks::sockets;
 use crate::support::net::{self, End};
 use crate::support::{Start, eventually, process};
 

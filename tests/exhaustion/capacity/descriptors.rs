@@ -2,15 +2,14 @@
 
 use std::io::Write;
 use std::net::{Shutdown, TcpListener};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::process::Resource;
 
 use super::{open, relaying};
-use crate::sockets::sockets;
-use crate::support::catalogue::{filled, message};
+use crate::checks::{accept_failed, assert_does_not_spin, sockets};
+use crate::support::catalogue::message;
 use crate::support::faults::Faults;
 use crate::support::net::{self, End};
 use crate::support::{Relay, Start, eventually, process};
@@ -75,7 +74,7 @@ fn fills_up_and_rests(relay: &mut Relay, listener: &TcpListener, all: usize) {
     let room = all - process::descriptors(relay.pid).len();
     let mut sessions = open(relay, listener, room / 2);
     let mut waiting: Vec<_> = (0..5).map(|_| relay.connect()).collect();
-    let short = out_of_descriptors();
+    let short = accept_failed(Errno::MFILE);
     // With one descriptor left, the relay drops the waiting requesters one by one. With none, they wait on.
     while !waiting.is_empty() {
         let line = relay.log.line().text;
@@ -86,12 +85,7 @@ fn fills_up_and_rests(relay: &mut Relay, listener: &TcpListener, all: usize) {
             break;
         }
     }
-    let spent = process::processor_time(relay.pid);
-    thread::sleep(Duration::from_millis(500));
-    assert!(
-        process::processor_time(relay.pid).saturating_sub(spent) < Duration::from_millis(30),
-        "the relay does not rest"
-    );
+    assert_does_not_spin(relay);
     assert!(relay.log.pending().iter().all(|line| line.text != short), "logged twice");
     for (requester, target) in &mut sessions {
         net::assert_passes(requester, target, b"those inside");
@@ -116,11 +110,6 @@ fn serves_again(relay: &Relay, listener: &TcpListener, idle: usize) {
     relay.assert_relays(listener);
 }
 
-/// Returns message 22 for a lack of descriptors.
-fn out_of_descriptors() -> String {
-    filled(22, &[("<err num>", &Errno::MFILE.raw_os_error().to_string())])
-}
-
 #[test]
 fn a_lack_of_descriptors_is_logged_only_when_a_requester_waits_for_one() {
     let listener = net::listen();
@@ -136,7 +125,7 @@ fn a_lack_of_descriptors_is_logged_only_when_a_requester_waits_for_one() {
     }
     process::settle(relay.pid);
     relay.log.pending();
-    let short = out_of_descriptors();
+    let short = accept_failed(Errno::MFILE);
     assert!(!relay.log.seen().contains(&short), "no requester was waiting");
 
     let _third = relay.connect();

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::process::Resource;
 
-use crate::sockets::sockets;
+use crate::checks::sockets;
 use crate::support::net::{self, End, Silent};
 use crate::support::{Relay, STARTED, Start, eventually, process};
 

@@ -10,17 +10,11 @@ use super::calls::{
 };
 use super::for_each;
 use super::host::Rule;
-use super::options::option;
 use super::stage::{Descriptors, hosted};
-use crate::sockets::sockets;
-use crate::support::catalogue::{connection_failed, filled, message};
+use crate::checks::{accept_failed, sockets};
+use crate::support::catalogue::{connection_failed, message};
 use crate::support::net::{self, End};
 use crate::support::{STARTED, eventually, process};
-
-/// Returns the relay's line about a failed accept.
-fn accept_failed(errno: Errno) -> String {
-    filled(22, &[("<err num>", &errno.raw_os_error().to_string())])
-}
 
 #[test]
 fn an_accept_that_fails_for_good_is_logged_once_and_disturbs_no_session() {
@@ -162,14 +156,6 @@ fn a_source_address_that_cannot_be_bound_is_a_refusal() {
     each_beginning_ends("--source 127.0.0.1", &errors, &[16, 18, 26, 27], false, |errno, descriptors| {
         Rule::fail(BIND, errno).when(0, descriptors.target)
     });
-}
-
-#[test]
-fn a_source_port_that_must_be_chosen_early_is_good_enough() {
-    const NO_PORT: (u32, u32) = (0, 24);
-    let (stage, mut faults) = hosted("--source 127.0.0.1", 0);
-    faults.begin(&[option(NO_PORT.0, NO_PORT.1, Errno::NOPROTOOPT)]);
-    stage.relay.assert_relays(&stage.listener);
 }
 
 #[test]

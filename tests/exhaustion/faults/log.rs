@@ -6,7 +6,7 @@ use super::calls::{EPOLL_CONTROL, POLL, POSITIONED_WRITE};
 use super::for_each;
 use super::host::{Rule, start_with};
 use super::stage::{Stage, hosted};
-use crate::sockets::sockets;
+use crate::checks::sockets;
 use crate::support::catalogue::message;
 use crate::support::net::{self, End};
 use crate::support::{STARTED, eventually, siege};

@@ -1,9 +1,8 @@
 //! Addresses, socket options and send queues that the kernel refuses to give or set.
 
 use std::io::Write;
-use std::net::Ipv4Addr;
-use std::thread;
-use std::time::Duration;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::{fs, thread};
 
 use rustix::io::Errno;
 
@@ -12,9 +11,9 @@ use super::calls::{GET_PEER_NAME, GET_SOCK_NAME, GET_SOCK_OPT, IO_CONTROL, SEND_
 use super::for_each;
 use super::host::{Rule, start_hosted, start_with};
 use super::splices::{relays_all, relays_all_under};
-use super::stage::{Session, Stage, assert_cut, assert_rests, descriptors, hosted};
-use crate::sockets::sockets;
-use crate::support::catalogue::connection_failed;
+use super::stage::{Session, Stage, assert_cut, descriptors, hosted};
+use crate::checks::{assert_does_not_spin, sockets};
+use crate::support::catalogue::{connection_failed, message};
 use crate::support::net::{self, End};
 use crate::support::{Start, eventually};
 
@@ -30,7 +29,7 @@ fn a_query_that_fails_changes_nothing() {
 }
 
 /// Returns the rule that setting the option of this level and number fails.
-pub fn option(level: u32, name: u32, errno: Errno) -> Rule {
+fn option(level: u32, name: u32, errno: Errno) -> Rule {
     Rule::fail(SET_SOCK_OPT, errno).when(1, level).when(2, name)
 }
 
@@ -99,7 +98,7 @@ fn a_refusal_is_recognised_though_the_socket_answers_no_query() {
                     relay.log.expect_text(&connection_failed(errno));
                 }
             }
-            assert_rests(&relay);
+            assert_does_not_spin(&relay);
         }
     }
 }
@@ -114,12 +113,25 @@ fn a_connect_whose_outcome_is_unknown_is_given_up_in_time() {
     // The relay gets the target's answer and its EOF in one event.
     relay.freeze();
     let listener = silent.wake();
-    drop(net::accept(&listener));
-    thread::sleep(Duration::from_millis(50));
+    let target = net::accept(&listener);
+    target.shutdown(Shutdown::Write).unwrap();
+    eventually("the EOF is at the relay", || eof_has_arrived(&target));
     relay.thaw();
     relay.log.expect(25, 1);
     assert_eq!(net::read_all(&mut requester), (Vec::new(), End::Reset));
-    assert_rests(&relay);
+    assert_does_not_spin(&relay);
+}
+
+/// Returns whether the peer of this connection, which is on this machine, has an EOF to read.
+fn eof_has_arrived(stream: &TcpStream) -> bool {
+    const CLOSE_WAIT: &str = "08";
+    let port = |address: SocketAddr| format!(":{:04X}", address.port());
+    let (peer, own) = (port(stream.peer_addr().unwrap()), port(stream.local_addr().unwrap()));
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    table.lines().any(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        fields[1].ends_with(&peer) && fields[2].ends_with(&own) && fields[3] == CLOSE_WAIT
+    })
 }
 
 #[test]
@@ -129,7 +141,7 @@ fn the_idle_timeout_works_though_the_send_queues_are_unknown() {
     thread::scope(|scope| {
         for fault in faults {
             scope.spawn(move || {
-                let start = |target| Start::to(target).idle_timeout(1);
+                let start = |target| Start::to(target).idle_timeout(5);
                 let listener = net::listen();
                 let (relay, mut faults) = start_hosted(start(net::address(&listener)));
                 let mut stage = Stage::set(relay, listener, 1);
@@ -139,12 +151,14 @@ fn the_idle_timeout_works_though_the_send_queues_are_unknown() {
                 // The target sends more than the requester, which does not read, can take.
                 let mut writer = victim.target.try_clone().unwrap();
                 let writer = thread::spawn(move || while writer.write_all(&[7; 4096]).is_ok() {});
-                for round in 0_u8..15 {
-                    let Session { requester, target, .. } = &mut stage.bystander;
-                    net::assert_passes(requester, target, &[round]);
-                    thread::sleep(Duration::from_millis(100));
-                }
-                stage.relay.log.expect(24, victim.serial);
+                let Session { requester, target, .. } = &mut stage.bystander;
+                let mut lines = Vec::new();
+                eventually("the victim ends", || {
+                    net::assert_passes(requester, target, b"still here");
+                    lines.extend(stage.relay.log.pending().into_iter().map(|line| line.text));
+                    !lines.is_empty()
+                });
+                assert_eq!(lines, [message(24, victim.serial)]);
                 assert_cut(&victim.requester);
                 writer.join().unwrap();
                 eventually("both sockets closed", || sockets(&stage.relay) <= open - 2);

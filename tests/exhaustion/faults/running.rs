@@ -12,7 +12,7 @@ use super::calls::{CLOSE, CONTROL_READ, EPOLL_WAIT, GET_SOCK_NAME, RECEIVE, SEND
 use super::host::{Rule, start_with};
 use super::stage::{Stage, descriptors, hosted, session};
 use super::{MIB, for_each};
-use crate::sockets::sockets;
+use crate::checks::sockets;
 use crate::support::net;
 use crate::support::{Start, eventually, process};
 

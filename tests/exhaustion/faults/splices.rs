@@ -151,11 +151,7 @@ fn a_pipe_that_cannot_be_read_back_cuts_the_stream() {
 
 #[test]
 fn a_read_takes_over_from_a_splice_that_would_block_for_ever() {
-    let mut rules = vec![Rule::fail(SPLICE, Errno::AGAIN)];
-    rules.extend((1..4).map(descriptors).flat_map(|of| {
-        [of.requester, of.target].map(|descriptor| Rule::fail(SPLICE, Errno::AGAIN).when(0, descriptor))
-    }));
-    relays_all_under(&rules);
+    relays_all_under(&[Rule::fail(SPLICE, Errno::AGAIN)]);
 }
 
 #[test]

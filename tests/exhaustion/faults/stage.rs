@@ -2,17 +2,14 @@
 
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::OnceLock;
-use std::thread;
-use std::time::Duration;
+
+pub use Side::{Requester, Target};
+pub use tcprelay::internal::session::Side;
 
 use super::host::{Faults, Rule, start_hosted, start_with};
-use crate::sockets::sockets;
+use crate::checks::{assert_does_not_spin, sockets};
 use crate::support::net::{self, End};
 use crate::support::{Relay, STARTED, Start, eventually, process};
-
-/// The processor time that a fault may cost while nothing else happens. It is small, so that a spinning relay
-/// exceeds it even where many relays spin at once.
-const REST: Duration = Duration::from_millis(30);
 
 /// The descriptors of a session in the relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,13 +86,13 @@ impl Stage {
         self.relay.assert_relays(&self.listener);
     }
 
-    /// Asserts that the bystander goes on, the log is silent, and the relay rests.
+    /// Asserts that the bystander goes on, the log is silent, and the relay does not spin.
     #[track_caller]
     pub fn assert_undisturbed(&mut self) {
         let Session { requester, target, .. } = &mut self.bystander;
         net::assert_passes(requester, target, b"still there?");
         net::assert_passes(target, requester, b"of course");
-        assert_rests(&self.relay);
+        assert_does_not_spin(&self.relay);
         let lines = self.relay.log.pending();
         assert!(lines.is_empty(), "{lines:?}");
         self.relay.assert_alive();
@@ -127,29 +124,11 @@ pub fn session(relay: &mut Relay, listener: &TcpListener, serial: u64) -> Sessio
     Session { serial, requester, target, descriptors }
 }
 
-/// Asserts that the relay does not retry a failing call without a pause.
-#[track_caller]
-pub fn assert_rests(relay: &Relay) {
-    let before = process::processor_time(relay.pid);
-    thread::sleep(Duration::from_millis(250));
-    let spent = process::processor_time(relay.pid).saturating_sub(before);
-    assert!(spent < REST, "the relay works for {spent:?} with nothing to do");
-}
-
 /// Asserts that the stream ends by a reset, after any number of bytes.
 #[track_caller]
 pub fn assert_cut(mut stream: &TcpStream) {
     assert_eq!(net::read_all(&mut stream).1, End::Reset);
 }
-
-/// A side of a session.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    Requester,
-    Target,
-}
-
-pub use Side::{Requester, Target};
 
 impl Session {
     pub fn stream(&mut self, side: Side) -> &mut TcpStream {
@@ -160,14 +139,6 @@ impl Session {
 impl Descriptors {
     pub fn of(self, side: Side) -> u32 {
         if side == Requester { self.requester } else { self.target }
-    }
-}
-
-impl std::ops::Not for Side {
-    type Output = Self;
-
-    fn not(self) -> Self {
-        if self == Requester { Target } else { Requester }
     }
 }
 

@@ -3,8 +3,8 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::Path;
 use std::thread;
-use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Resource, Signal};
@@ -13,6 +13,7 @@ use super::MIB;
 use super::calls::{CALLS, POSITIONED_WRITE, SHUTDOWN};
 use super::host::{Rule, start_hosted};
 use super::stage::{Requester, Target, assert_cut, hosted};
+use crate::checks::accept_failed;
 use crate::support::net::{self, End};
 use crate::support::{Relay, Start, eventually, process};
 
@@ -21,7 +22,7 @@ const HEADER_BYTES: usize = 28;
 
 /// Takes a relay through everything that can happen to it, and lets it make only the calls of the table.
 fn goes_through_everything(log_to_file: bool, rules: &[Rule]) {
-    let scratch = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!(
+    let scratch = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!(
         "calls.{}.{:?}",
         std::process::id(),
         thread::current().id()
@@ -35,7 +36,7 @@ fn goes_through_everything(log_to_file: bool, rules: &[Rule]) {
     let options = "--source 127.0.0.1 --proxy-protocol v2 --max-per-source 100 --timestamps";
     // A start waits for exact lines in a piped log, so only the relay that logs to a file has time stamps.
     let options = if log_to_file { options } else { options.trim_end_matches(" --timestamps") };
-    let (relay, mut faults) = start_hosted(start.options(options));
+    let (mut relay, mut faults) = start_hosted(start.options(options));
     if log_to_file {
         eventually("the relay runs", || fs::read_to_string(&scratch).unwrap().contains(" is now active."));
     }
@@ -43,7 +44,8 @@ fn goes_through_everything(log_to_file: bool, rules: &[Rule]) {
     faults.allow_only(&CALLS.map(|row| row.call));
     passes_bulk(&relay, &listener);
     passes_urgent_bytes_and_resets(&relay, &listener);
-    let _stuck = meets_idle_sessions_and_a_lack_of_descriptors(&relay, &listener);
+    let log = log_to_file.then_some(&*scratch);
+    let _stuck = meets_idle_sessions_and_a_lack_of_descriptors(&mut relay, &listener, log);
     drains(relay, listener);
     if log_to_file {
         assert!(
@@ -94,10 +96,12 @@ fn passes_urgent_bytes_and_resets(relay: &Relay, listener: &TcpListener) {
 }
 
 /// Lets sessions run into the idle timeout, one of them with a reader that has stopped. Meanwhile the relay
-/// runs out of descriptors for a moment. Returns both ends of the session with the stopped reader.
+/// runs out of descriptors for a moment. Its log goes to the test, unless this is its file. Returns both ends of
+/// the session with the stopped reader.
 fn meets_idle_sessions_and_a_lack_of_descriptors(
-    relay: &Relay,
+    relay: &mut Relay,
     listener: &TcpListener,
+    log: Option<&Path>,
 ) -> (TcpStream, TcpStream) {
     // More sessions than the status report looks at in one turn.
     let idle: Vec<_> = (0..70).map(|_| relay.session(listener)).collect();
@@ -105,11 +109,15 @@ fn meets_idle_sessions_and_a_lack_of_descriptors(
     target.set_nonblocking(true).unwrap();
     while target.write(&[7; 4096]).is_ok() {}
     relay.signal(Signal::USR1);
-    // The relay has no descriptor left, and later has some again.
-    let next = process::next_descriptors(relay.pid).next().unwrap();
-    let limit = process::limit(relay.pid, Resource::Nofile, Some(next.into()));
+    // The relay gets no descriptor, whatever ends meanwhile, and later gets some again. A poll of one descriptor,
+    // its log, takes a limit of 1.
+    let limit = process::limit(relay.pid, Resource::Nofile, Some(1));
     let waiting = relay.connect();
-    thread::sleep(Duration::from_millis(150));
+    let short = accept_failed(Errno::MFILE);
+    match log {
+        Some(log) => eventually("a failed accept", || fs::read_to_string(log).unwrap().contains(&short)),
+        None => _ = relay.log.wait_text(&short),
+    }
     process::limit(relay.pid, Resource::Nofile, limit);
     let mut last = net::accept(listener);
     net::read_exactly(&mut last, HEADER_BYTES);

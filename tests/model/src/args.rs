@@ -282,8 +282,8 @@ impl<'a> Options<'a> {
             let target = target(word?, first_port, self.resolve)?;
             let mut targets = targets.borrow_mut();
             let is_accepted = !targets.contains(&target) && targets.len() < 8;
-            targets.push(target.clone());
-            is_accepted.then_some(target)
+            is_accepted.then(|| targets.push(target.clone()))?;
+            Some(target)
         })?;
         let source = given("--source", self.source, |word| source(word, ipv4))?;
         let mark = given("--mark", self.mark, |word| number(word, 1..=4_294_967_295))?;

@@ -15,7 +15,7 @@ use tcprelay::internal::splice::{Pipe, Pipes};
 use tcprelay::internal::stream::{Readiness, Socket};
 
 use super::kernel::{Connection, PREFACE, Scripted, Seen};
-use super::pair::Pair;
+use super::pair::{Pair, bytes_in};
 
 /// Sizes of the kernel's queues, in bytes.
 const SIZES: [u64; 6] = [1, 90, 700, 5_000, 70_000, 5_000_000];
@@ -106,8 +106,7 @@ impl Run {
             return self.pump(pipes);
         }
         let pair = &mut *self.pair.borrow_mut();
-        let some = u64::from(amount % 128) + 1;
-        let count = if amount < 128 { some } else { some * some * some };
+        let count = bytes_in(amount);
         let [from, to] = &mut pair.connections;
         let sends = !from.end_arrived() && !from.is_dead();
         match what % 12 {

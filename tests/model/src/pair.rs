@@ -14,12 +14,18 @@ pub struct Pair {
     interruptions: u8,
     /// The error of every splice; `None`: splices work.
     refusal: Option<Errno>,
-    calls: u64,
+    ticks: u64,
+}
+
+/// Decodes the second byte of an operation as a number of bytes: 1 to 128, or the cube of such a number.
+pub fn bytes_in(amount: u8) -> u64 {
+    let some = u64::from(amount % 128) + 1;
+    if amount < 128 { some } else { some.pow(3) }
 }
 
 impl Pair {
     pub fn new(connections: [Connection; 2]) -> Self {
-        Self { connections, interruptions: 0, refusal: None, calls: 0 }
+        Self { connections, interruptions: 0, refusal: None, ticks: 0 }
     }
 
     /// Interrupts up to seven of the next calls.
@@ -39,7 +45,6 @@ impl Sockets for Pair {
     }
 
     fn meddle(&mut self, _: Side, call: Call) -> io::Result<()> {
-        self.calls += 1;
         if call != Call::ShutdownWrite && self.interruptions > 0 {
             self.interruptions -= 1;
             return Err(io::ErrorKind::Interrupted.into());
@@ -50,7 +55,8 @@ impl Sockets for Pair {
         }
     }
 
-    fn clock(&self) -> u64 {
-        self.calls
+    fn tick(&mut self) -> u64 {
+        self.ticks += 1;
+        self.ticks
     }
 }

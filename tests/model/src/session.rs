@@ -18,7 +18,7 @@ use tcprelay::internal::pool::{Host, Next, Pool, Settings, Wake};
 use tcprelay::internal::session::{Session, Side, Timeouts, Tried};
 
 use super::kernel::{Closed, Connection, PREFACE, Scripted, Sockets};
-use super::pair::Pair;
+use super::pair::{Pair, bytes_in};
 
 /// Sizes of the kernel's queues, in bytes.
 const SIZES: [u64; 5] = [7, 90, 5_000, 70_000, 300_000];
@@ -131,11 +131,9 @@ impl Run {
 
     fn operate(&mut self, what: u8, amount: u8) {
         let side = Side::BOTH[usize::from(what / 16) % 2];
-        let some = u64::from(amount % 128) + 1;
-        let count = if amount < 128 { some } else { some * some * some };
         match what % 16 {
             11 => {
-                self.pass(Duration::from_millis(some * some));
+                self.pass(Duration::from_millis((u64::from(amount % 128) + 1).pow(2)));
                 self.may_give_up |= self.edge.pair.borrow().connections.iter().any(Connection::is_dead);
             }
             12 => {
@@ -143,12 +141,13 @@ impl Run {
                 self.stopped = true;
             }
             13.. => self.turn(),
-            what => self.happen(what, side, amount, count),
+            what => self.happen(what, side, amount),
         }
     }
 
     /// Applies an event of the kernel or the network, where it is possible.
-    fn happen(&mut self, what: u8, side: Side, amount: u8, count: u64) {
+    fn happen(&mut self, what: u8, side: Side, amount: u8) {
+        let count = bytes_in(amount);
         let mut pair = self.edge.pair.borrow_mut();
         let connection = pair.connection_of(side);
         let sends = !connection.end_arrived() && !connection.is_dead() && connection.is_established();

@@ -9,7 +9,6 @@ use tcprelay::internal::pool::Timer;
 use tcprelay::internal::session::{Session, Side, Tried};
 use tcprelay::internal::stream::Stream as _;
 use tcprelay_model::kernel::{Closed, Scripted};
-use tcprelay_model::world::SIDES;
 
 use super::{Doors, Gateway, LARGE, verdict};
 
@@ -62,7 +61,7 @@ impl Gateway {
         let now = self.now();
         let target = self.edge.choice.next(Tried::default(), now).expect("there are targets");
         let begun = self.edge.begin_connect(serial, target);
-        let [requester_socket, target_socket] = SIDES.map(|side| Scripted::new(&world, side));
+        let [requester_socket, target_socket] = Side::BOTH.map(|side| Scripted::new(&world, side));
         let serial_number = Serial::new(serial).expect("serial numbers begin with 1");
         let identity = Identity { serial: serial_number, requester, target };
         let session = Session::new(identity, requester_socket, Some(target_socket), now);

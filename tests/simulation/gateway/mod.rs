@@ -15,7 +15,7 @@ use tcprelay::internal::pool::{Pool, Settings, Timer, Wake};
 use tcprelay::internal::session::Side;
 use tcprelay::internal::stream::Readiness;
 use tcprelay_model::random::Random;
-use tcprelay_model::world::{SIDES, Stage, Terms, World};
+use tcprelay_model::world::{Stage, Terms, World};
 
 use crate::host::{Case, Edge, Socket, Sums};
 use crate::plan::{Finish, Plan};
@@ -29,7 +29,6 @@ const MOST_TURNS: u64 = 200_000;
 pub struct Gateway {
     plan: Plan,
     random: Random,
-    origin: Instant,
     pool: Pool<Socket>,
     edge: Edge,
     turns: Turns,
@@ -41,8 +40,8 @@ pub struct Gateway {
     /// Connections that wait to be accepted, by serial number.
     backlog: VecDeque<u64>,
     doors: Doors,
-    /// Sessions of which the kernel has something to report.
-    ready: VecDeque<u64>,
+    /// Sockets of which the kernel has something to report: serial number and side.
+    ready: VecDeque<(u64, Side)>,
     /// Sessions that can go on. The next look includes them, touched or not.
     restless: Vec<u64>,
     turn: u64,
@@ -97,7 +96,6 @@ impl Gateway {
             turns: Turns::new(plan.settings.timeouts),
             plan,
             random,
-            origin,
             edge,
             agenda: BinaryHeap::new(),
             next_arrival: Some(Duration::ZERO),
@@ -138,13 +136,13 @@ impl Gateway {
     // ----- time
 
     fn now(&self) -> Instant {
-        self.origin + self.edge.now()
+        self.edge.instant()
     }
 
     fn wakes_at(&self) -> Option<Duration> {
         match self.pool.wakes_at() {
             Wake::Now => Some(Duration::ZERO),
-            Wake::At(at) => Some(at - self.origin),
+            Wake::At(at) => Some(at - self.edge.origin),
             Wake::Never => None,
         }
     }
@@ -241,7 +239,8 @@ impl Gateway {
         assert!(self.turn < MOST_TURNS * self.plan.arrivals, "the relay spins");
         let now = self.now();
         let events = self.poll();
-        let more_events = events.len() >= self.plan.events_per_turn;
+        assert!(events.len() <= self.plan.events_per_turn, "a turn takes too many reports");
+        let more_events = events.len() == self.plan.events_per_turn;
         self.note(&events);
         self.turns.begin_work(&self.pool, &self.edge, events.iter().map(|event| event.key));
         self.pool.work(now, &mut self.edge);
@@ -282,14 +281,12 @@ impl Gateway {
     fn poll(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
         while events.len() < self.plan.events_per_turn {
-            let Some(serial) = self.ready.pop_front() else { break };
+            let Some((serial, side)) = self.ready.pop_front() else { break };
             let Some(case) = self.edge.cases.get_mut(&serial) else { continue };
-            case.is_ready = false;
+            case.is_ready[side.index()] = false;
             let Some(key) = case.key else { continue };
-            for side in SIDES {
-                if let Some(report) = case.world.borrow_mut().connection_mut(side).report() {
-                    events.push(Event { key, side, report, serial });
-                }
+            if let Some(report) = case.world.borrow_mut().connection_mut(side).report() {
+                events.push(Event { key, side, report, serial });
             }
         }
         events
@@ -364,14 +361,17 @@ impl Gateway {
         }
         let Some(key) = case.key else { return };
         let session = self.pool.slots().get(key).expect("the session has a slot");
-        let phase = session.live(self.origin + now).phase;
+        let phase = session.live(self.edge.origin + now).phase;
         if phase == Progress::Ending {
             case.history.aborted.get_or_insert(now);
         }
-        let is_woken = case.world.borrow().is_woken();
-        if is_woken && !std::mem::replace(&mut case.is_ready, true) {
-            self.ready.push_back(serial);
+        for side in Side::BOTH {
+            let is_woken = case.world.borrow().connection(side).is_woken();
+            if is_woken && !std::mem::replace(&mut case.is_ready[side.index()], true) {
+                self.ready.push_back((serial, side));
+            }
         }
+        let is_woken = case.is_ready.contains(&true);
         if is_woken || self.pool.queues().contains(key) {
             self.restless.push(serial);
         } else {
@@ -391,7 +391,7 @@ impl Gateway {
             let queued = self.pool.queues().traffic(key);
             eprintln!("  {serial} in slot {key}: {} {queued:?} idle for {:?}", live.phase, live.idle);
             let world = self.edge.cases[&serial].world.borrow();
-            for side in SIDES {
+            for side in Side::BOTH {
                 eprintln!("    {:?}", world.connection(side));
             }
         }

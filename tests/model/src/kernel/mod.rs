@@ -194,12 +194,14 @@ impl Connection {
         }
     }
 
-    /// Kills the connection with an error, which the kernel reports to the owner once.
+    /// Kills the connection with an error, which the kernel reports to the owner once. ECONNRESET stands for a
+    /// received RST. The kernel reports that as EPIPE if the peer's FIN came before, and ours has not followed.
     pub fn fail(&mut self, errno: Errno) {
         if self.state == State::Dead || self.closed.is_some() {
             return;
         }
-        let errno = if self.end_arrived && !self.write_shut { Errno::PIPE } else { errno };
+        let is_half_closed = self.end_arrived && !self.write_shut;
+        let errno = if errno == Errno::CONNRESET && is_half_closed { Errno::PIPE } else { errno };
         self.error = Some(errno.raw_os_error());
         self.state = State::Dead;
         self.woken = true;
@@ -300,7 +302,7 @@ impl Connection {
 
     // ----- queries of the tests
 
-    /// Returns how the owner first saw the connection end, and when, by [`Sockets::clock`].
+    /// Returns how the owner first saw the connection end, and when, by [`Sockets::tick`].
     pub fn seen(&self) -> Option<(Seen, u64)> {
         self.seen
     }

@@ -27,8 +27,8 @@ pub trait Sockets {
     /// Runs before a call on the socket of `side`. If it returns an error, the call fails with that.
     fn meddle(&mut self, side: Side, call: Call) -> io::Result<()>;
 
-    /// Returns a number that rises with the calls, so that events have an order.
-    fn clock(&self) -> u64;
+    /// Returns a greater number at each call, so that events have an order.
+    fn tick(&mut self) -> u64;
 }
 
 /// The owner's end of one of the connections.
@@ -55,7 +55,7 @@ impl<W: Sockets> Scripted<W> {
     ) -> io::Result<T> {
         let mut sockets = self.sockets.borrow_mut();
         sockets.meddle(self.side, call)?;
-        let clock = sockets.clock();
+        let clock = sockets.tick();
         act(sockets.connection_of(self.side), clock)
     }
 
@@ -90,7 +90,7 @@ impl<W: Sockets> Stream for Scripted<W> {
     }
 
     fn take_error(&self) -> io::Result<Option<io::Error>> {
-        let clock = self.sockets.borrow().clock();
+        let clock = self.sockets.borrow_mut().tick();
         Ok(self.with(|connection| connection.take_error(clock)))
     }
 

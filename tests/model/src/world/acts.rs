@@ -5,8 +5,8 @@ use std::time::Duration;
 use rustix::io::Errno;
 use tcprelay::internal::session::Side;
 
+use super::World;
 use super::peer::{Ending, Pace};
-use super::{SIDES, World, index};
 use crate::kernel::Closed;
 
 /// An act that can come next, on one side.
@@ -33,15 +33,15 @@ impl World {
     /// Performs the act that is due next, even if its time is later than `now`.
     pub fn step(&mut self) {
         let due = self.next();
-        let acts = ACTS.iter().flat_map(|&act| SIDES.map(|side| (act, side)));
+        let acts = ACTS.iter().flat_map(|&act| Side::BOTH.map(|side| (act, side)));
         let acts: Vec<_> = acts
-            .filter(|&(act, side)| due.is_some() && self.agenda[act as usize][index(side)] == due)
+            .filter(|&(act, side)| due.is_some() && self.agenda[act as usize][side.index()] == due)
             .collect();
         if acts.is_empty() {
             return;
         }
         let (act, side) = self.random.pick(&acts);
-        self.agenda[act as usize][index(side)] = None;
+        self.agenda[act as usize][side.index()] = None;
         self.touch();
         match act {
             Act::Answer => self.answer_connect(),
@@ -49,7 +49,10 @@ impl World {
             Act::Receive => self.receive(side),
             Act::Fail | Act::Provoked => {
                 if side == Side::Requester || self.answered.is_some() {
-                    self.connection_mut(side).fail(Errno::CONNRESET);
+                    // An RST, or too many retransmissions. Only an RST answers bytes.
+                    let times_out = act == Act::Fail && self.random.once_in(3);
+                    let errno = if times_out { Errno::TIMEDOUT } else { Errno::CONNRESET };
+                    self.connection_mut(side).fail(errno);
                 }
             }
         }
@@ -58,11 +61,11 @@ impl World {
 
     pub(super) fn plan(&mut self, act: Act, side: Side, after: Duration) {
         let at = self.stage.now.get() + after;
-        self.agenda[act as usize][index(side)].get_or_insert(at);
+        self.agenda[act as usize][side.index()].get_or_insert(at);
     }
 
     fn pause(&mut self, side: Side) -> Duration {
-        let micros = match self.peers[index(side)].pace {
+        let micros = match self.peers[side.index()].pace {
             Pace::Fast => self.random.below(200),
             Pace::Slow => 1_000 + self.random.below(40_000),
             Pace::Moody if self.random.once_in(12) => self.random.below(2_500_000),
@@ -73,12 +76,12 @@ impl World {
 
     /// Plans the acts that have become possible.
     pub fn follow(&mut self) {
-        for side in SIDES {
+        for side in Side::BOTH {
             let connection = self.connection(side);
             let receivable = connection.unacknowledged() > 0
                 || (self.saw(side).is_none() && (connection.sends_end() || connection.closed().is_some()));
             let provoked = connection.provokes_reset();
-            let sendable = connection.window() > 0 && !self.peers[index(side)].has_ended;
+            let sendable = connection.window() > 0 && !self.peers[side.index()].has_ended;
             let open = side == Side::Requester || self.answered.is_some();
             let receiving = open && receivable && self.is_reading(side);
             for (act, possible) in
@@ -104,7 +107,7 @@ impl World {
     }
 
     fn send(&mut self, side: Side) {
-        let at = index(side);
+        let at = side.index();
         let (peer, connection) = (&mut self.peers[at], &mut self.connections[at]);
         if connection.is_dead() || connection.closed() == Some(Closed::Reset) {
             peer.has_ended = true;
@@ -137,7 +140,7 @@ impl World {
         if !self.is_reading(side) {
             return;
         }
-        let at = index(side);
+        let at = side.index();
         let (peer, connection) = (&mut self.peers[at], &mut self.connections[at]);
         let waiting = connection.unacknowledged();
         if connection.closed() == Some(Closed::Reset) {

@@ -18,12 +18,6 @@ use self::peer::{Ending, Peer, Sizes};
 use crate::kernel::{Closed, Connection};
 use crate::random::Random;
 
-pub const SIDES: [Side; 2] = [Side::Requester, Side::Target];
-
-pub fn index(side: Side) -> usize {
-    usize::from(side == Side::Target)
-}
-
 /// The conditions that a session meets.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
@@ -64,6 +58,8 @@ pub struct World {
     odds: Odds,
     refusing: bool,
     calls: u64,
+    /// The time of the last event that a call has shown the relay.
+    ticks: u64,
     /// The stage has noted that something happened here.
     is_touched: bool,
     /// The error that answers the connect; `None`: it succeeds.
@@ -89,8 +85,8 @@ impl World {
         let sizes = Sizes::random(&mut random, terms.load);
         let preface = if random.once_in(4) { 1 + random.below(200) } else { 0 };
         let hides_queues = random.once_in(8);
-        let connections = SIDES.map(|side| {
-            let at = index(side);
+        let connections = Side::BOTH.map(|side| {
+            let at = side.index();
             let preface = if side == Side::Target { preface } else { 0 };
             let mut connection =
                 Connection::new(side, side == Side::Target, sizes.windows[at], sizes.rooms[at], preface);
@@ -100,7 +96,7 @@ impl World {
             connection
         });
         let calm = random.once_in(3);
-        let peers = SIDES.map(|side| Peer::random(&mut random, terms.load, &sizes, side, calm));
+        let peers = Side::BOTH.map(|side| Peer::random(&mut random, terms.load, &sizes, side, calm));
         let odds = Odds::random(&mut random, terms.splicing);
         Self {
             random,
@@ -113,6 +109,7 @@ impl World {
             odds,
             refusing: false,
             calls: 0,
+            ticks: 0,
             is_touched: false,
             answer: None,
             answers_after: Duration::ZERO,
@@ -137,7 +134,7 @@ impl World {
         assert!(target.is_dead() || target.closed().is_some(), "the old connection is not closed");
         assert_eq!(target.written() + target.taken(), 0, "the old target had bytes");
         *target = target.anew();
-        let at = index(Side::Target);
+        let at = Side::Target.index();
         let peer = &mut self.peers[at];
         (peer.has_ended, peer.saw, self.answered) = (false, None, None);
         for act in &mut self.agenda {
@@ -187,38 +184,28 @@ impl World {
         self.calls
     }
 
-    /// Returns whether the poller has a report to make.
-    pub fn is_woken(&self) -> bool {
-        self.connections.iter().any(Connection::is_woken)
-    }
-
     pub fn connection(&self, side: Side) -> &Connection {
-        &self.connections[index(side)]
+        &self.connections[side.index()]
     }
 
     pub fn connection_mut(&mut self, side: Side) -> &mut Connection {
-        &mut self.connections[index(side)]
+        &mut self.connections[side.index()]
     }
 
     /// Returns how the peer saw its connection end; `None` if it has not.
     pub fn saw(&self, side: Side) -> Option<Closed> {
-        self.peers[index(side)].saw
+        self.peers[side.index()].saw
     }
 
     /// Returns whether the peer reads everything that comes, up to EOF.
     pub fn is_reading(&self, side: Side) -> bool {
-        let peer = &self.peers[index(side)];
+        let peer = &self.peers[side.index()];
         let deaf = peer.has_ended && peer.ending == Ending::Close;
         !deaf && !self.has_stopped_reading(side) && !self.connection(side).is_dead()
     }
 
     fn has_stopped_reading(&self, side: Side) -> bool {
-        self.peers[index(side)].stops_at.is_some_and(|most| self.connection(side).acknowledged() >= most)
-    }
-
-    /// Returns the number of FINs that the relay has sent.
-    pub fn ends(&self) -> usize {
-        self.connections.iter().filter(|connection| connection.is_write_shut()).count()
+        self.peers[side.index()].stops_at.is_some_and(|most| self.connection(side).acknowledged() >= most)
     }
 
     /// Returns a number that changes whenever the relay moves a byte.

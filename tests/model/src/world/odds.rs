@@ -64,7 +64,8 @@ impl Sockets for World {
         Ok(())
     }
 
-    fn clock(&self) -> u64 {
-        self.calls
+    fn tick(&mut self) -> u64 {
+        self.ticks += 1;
+        self.ticks
     }
 }

@@ -3,7 +3,6 @@
 use rustix::io::Errno;
 use tcprelay::internal::session::Side;
 
-use super::index;
 use crate::kernel::Closed;
 use crate::random::Random;
 
@@ -102,7 +101,7 @@ impl Sizes {
 
     /// Returns the most bytes that a peer sends: few enough for about 60 acts on either side.
     fn most(&self, side: Side) -> u64 {
-        let (here, there) = (index(side), index(!side));
+        let (here, there) = (side.index(), (!side).index());
         let sent = self.windows[here].min(self.send_chunks[here]);
         let received = self.rooms[there].min(self.receive_chunks[there]);
         (sent.min(received) * 60).min(self.most)
@@ -128,12 +127,12 @@ impl Peer {
         };
         Self {
             to_send: if random.once_in(6) { 0 } else { random.below(most + 1) },
-            send_chunk: sizes.send_chunks[index(side)],
+            send_chunk: sizes.send_chunks[side.index()],
             urgent: if random.once_in(3) { 1 + random.below(6) } else { 0 },
             pace: random.pick(paces),
             ending,
             has_ended: false,
-            receive_chunk: sizes.receive_chunks[index(side)],
+            receive_chunk: sizes.receive_chunks[side.index()],
             stops_at: (!calm && random.once_in(8)).then(|| random.below(most + 1)),
             saw: None,
         }
