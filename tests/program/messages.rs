@@ -1,8 +1,8 @@
 //! The messages of a running relay whose system calls fail. It goes on where it can.
 //!
 //! The other messages are provoked where their subject is tested: 2 to 8 in `command_line`, 11 to 14 in
-//! `starts`, 16 to 18 in `acl`, 21 in `exhaustion`, 23 to 25 in `timers`, and 27, 34 and 38 in `endings`. Most
-//! tests see those of a session that goes well. Messages 9 and 10 belong to Windows, and the relay never logs 30.
+//! `starts`, 16 to 18 in `acl`, 21 in `exhaustion`, 23 to 25 in `timers`, 27 in `matrix`, and 34 and 38 in
+//! `endings`. Most tests see those of a session that goes well. Messages 9 and 10 belong to Windows, and the relay never logs 30.
 //! No Linux has a clock so coarse that it needs message 1.
 
 use std::io::Write;

@@ -21,8 +21,8 @@ fn a_stop_signal_is_logged_last_and_ends_the_relay_with_status_0() {
         relay.log.expect_text(STOPPED);
         assert_eq!(relay.wait().code(), Some(0));
         assert_eq!(relay.log.rest(), [""; 0]);
-        assert_eq!(net::read_all(&mut requester).0, [0_u8; 0]);
-        assert_eq!(net::read_all(&mut target).0, [0_u8; 0]);
+        assert_eq!(net::read_all(&mut requester), (Vec::new(), End::Reset));
+        assert_eq!(net::read_all(&mut target), (Vec::new(), End::Reset));
     }
 }
 
