@@ -1,6 +1,7 @@
 //! A folder for the files of one test.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -10,11 +11,19 @@ pub struct Folder(PathBuf);
 impl Folder {
     pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        // The path of a Unix socket is limited to about 100 bytes, and cargo's folder may be deeper than that.
-        let path = std::env::temp_dir().join(format!("tcprelay-{}-{number}", std::process::id()));
-        fs::create_dir(&path).unwrap();
-        Self(path)
+        loop {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            // The path of a Unix socket is limited to about 100 bytes, and cargo's folder may be deeper than that.
+            let path = std::env::temp_dir().join(format!("tcprelay-{}-{number}", std::process::id()));
+            match fs::create_dir(&path) {
+                // A killed process that had this id left its folder behind.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                made => {
+                    made.unwrap();
+                    return Self(path);
+                }
+            }
+        }
     }
 
     pub fn path(&self) -> &Path {
