@@ -33,23 +33,33 @@ fn the_acl_admits_its_network_and_no_other_requester() {
         // An IPv6 network admits no IPv4 requester.
         ("::/0", &[]),
     ];
-    let listener = net::listen();
     for (acl, admitted) in cases {
-        let mut relay = Start::to(net::address(&listener)).acl(acl).start();
-        for ip in all {
-            let mut requester = relay.connect_from(*ip);
-            let from = ("<rqst IP addr>", &*ip.to_string());
-            relay.log.expect_text(&filled(16, &[from]));
-            if admitted.contains(ip) {
-                relay.log.expect_text(&filled(18, &[from]));
-                let mut target = net::accept(&listener);
-                net::assert_passes(&mut requester, &mut target, b"let in");
-                net::reset(requester);
-                while !relay.log.line().text.ends_with("due to requester read closure.") {}
-            } else {
-                relay.log.expect_text(&filled(17, &[from]));
-                assert_eq!(net::read_all(&mut requester), (Vec::new(), End::Reset));
-            }
+        assert_admits(acl, "", all, admitted);
+        // This listener sees IPv4 requesters at IPv4-mapped addresses.
+        if net::has_ipv6() {
+            assert_admits(acl, "--bind ::", all, admitted);
+        }
+    }
+}
+
+/// Asserts that a relay with this ACL admits the requesters of `all` that are in `admitted`, and rejects the others.
+#[track_caller]
+fn assert_admits(acl: &str, options: &str, all: &[Ipv4Addr], admitted: &[Ipv4Addr]) {
+    let listener = net::listen();
+    let mut relay = Start::to(net::address(&listener)).acl(acl).options(options).start();
+    for ip in all {
+        let mut requester = relay.connect_from(*ip);
+        let from = ("<rqst IP addr>", &*ip.to_string());
+        relay.log.expect_text(&filled(16, &[from]));
+        if admitted.contains(ip) {
+            relay.log.expect_text(&filled(18, &[from]));
+            let mut target = net::accept(&listener);
+            net::assert_passes(&mut requester, &mut target, b"let in");
+            net::reset(requester);
+            relay.log.wait_text("due to requester read closure.");
+        } else {
+            relay.log.expect_text(&filled(17, &[from]));
+            assert_eq!(net::read_all(&mut requester), (Vec::new(), End::Reset));
         }
     }
 }

@@ -6,27 +6,28 @@ use std::process::{Command, Output};
 
 use tcprelay::cli;
 
+use crate::support::Folder;
+
 /// Returns the path of the example. Returns None, and prints the path, if cargo did not build it. Cargo
 /// builds it for `cargo test`, but not for `cargo test --test program`.
 fn example() -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_BIN_EXE_tcprelay")).with_file_name("examples").join("dist");
     if !path.exists() {
-        eprintln!("skipped: {} was not built", path.display());
+        eprintln!("SKIPPED: {} was not built", path.display());
     }
     path.exists().then_some(path)
 }
 
-/// The folder of files that the example wrote, deleted with this value.
-struct Written(PathBuf);
+/// The folder of files that the example wrote.
+struct Written(Folder);
 
 impl Written {
     /// Runs the example. Returns None if cargo did not build it.
-    fn new(name: &str) -> Option<Self> {
-        let folder =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("dist.{name}.{}", std::process::id()));
+    fn new() -> Option<Self> {
+        let folder = Folder::new();
+        let mut dist = Command::new(example()?);
         // Midnight of 1970-01-02, which must become the page's date.
-        let status =
-            Command::new(example()?).arg(&folder).env("SOURCE_DATE_EPOCH", "86400").status().unwrap();
+        let status = dist.arg(folder.path()).env("SOURCE_DATE_EPOCH", "86400").status().unwrap();
         assert!(status.success());
         Some(Self(folder))
     }
@@ -40,18 +41,12 @@ impl Written {
     }
 }
 
-impl Drop for Written {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 /// Runs a tool and returns its output. Returns None, and prints the reason, if it cannot be run.
 fn output(command: &mut Command) -> Option<Output> {
     match command.output() {
         Ok(output) => Some(output),
         Err(error) => {
-            eprintln!("skipped: {}: {error}", command.get_program().to_string_lossy());
+            eprintln!("SKIPPED: {}: {error}", command.get_program().to_string_lossy());
             None
         }
     }
@@ -63,19 +58,27 @@ fn run(example: &Path, arguments: &[&Path]) -> Output {
 
 #[test]
 fn the_page_and_the_completions_name_every_option() {
-    let Some(written) = Written::new("options") else { return };
+    let Some(written) = Written::new() else { return };
     let page = written.read("tcprelay.1");
     let shells = ["tcprelay.bash", "_tcprelay", "tcprelay.fish"].map(|name| written.read(name));
     for option in cli::command().get_arguments().filter_map(|argument| argument.get_long()) {
-        let escaped = option.replace('-', "\\-");
-        assert!(page.contains(&format!("\\-\\-{escaped}")), "no --{option} in\n{page}");
-        assert!(shells.iter().all(|shell| shell.contains(option)), "no --{option}");
+        let long = format!("--{option}");
+        assert!(has_word(&page.replace("\\-", "-"), &long), "no {long} in\n{page}");
+        for (shell, word) in shells.iter().zip([&long, &long, &format!("-l {option}")]) {
+            assert!(has_word(shell, word), "no {word} in\n{shell}");
+        }
     }
+}
+
+/// Returns whether the text has this word, and not only a longer one that begins with it.
+fn has_word(text: &str, word: &str) -> bool {
+    let goes_on = |rest: &str| rest.starts_with(|next: char| next.is_ascii_alphanumeric() || next == '-');
+    text.match_indices(word).any(|(at, _)| !goes_on(&text[at + word.len()..]))
 }
 
 #[test]
 fn the_page_has_its_sections_its_date_and_the_messages_1_to_39() {
-    let Some(written) = Written::new("sections") else { return };
+    let Some(written) = Written::new() else { return };
     let page = written.read("tcprelay.1");
     assert!(page.starts_with(".TH TCPRELAY 1 1970-01-02 \"tcprelay "), "{page}");
     let headings: Vec<_> = page.lines().filter_map(|line| line.strip_prefix(".SH ")).collect();
@@ -97,13 +100,13 @@ fn the_page_has_its_sections_its_date_and_the_messages_1_to_39() {
 
 #[test]
 fn man_shows_the_page_without_a_warning() {
-    let Some(written) = Written::new("man") else { return };
+    let Some(written) = Written::new() else { return };
     let mut man = Command::new("man");
     man.args(["--warnings", "--local-file"]).arg(written.path("tcprelay.1")).env("LC_ALL", "C.UTF-8");
     let Some(shown) = output(&mut man) else { return };
     if shown.stdout.is_empty() {
         // Debian's minimal images have a stub in place of man.
-        eprintln!("skipped: man shows no page here");
+        eprintln!("SKIPPED: man shows no page here");
         return;
     }
     assert!(shown.status.success() && shown.stderr.is_empty(), "{}", String::from_utf8_lossy(&shown.stderr));
@@ -111,7 +114,7 @@ fn man_shows_the_page_without_a_warning() {
 
 #[test]
 fn bash_completes_values_and_no_file_names() {
-    let Some(written) = Written::new("bash") else { return };
+    let Some(written) = Written::new() else { return };
     // The words are split as bash splits them. The one at the cursor is the last.
     let complete = |words: &str| {
         let script = format!(
@@ -139,7 +142,7 @@ fn bash_completes_values_and_no_file_names() {
 
 #[test]
 fn fish_and_zsh_complete_values_and_no_file_names() {
-    let Some(written) = Written::new("fish") else { return };
+    let Some(written) = Written::new() else { return };
     let fish = written.path("tcprelay.fish");
     let complete = |line: &str| {
         let script = format!("cd /; source {}; complete -C '{line}'", fish.display());

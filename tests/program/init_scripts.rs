@@ -8,6 +8,8 @@ use std::process::{Command, Output, Stdio};
 
 use tcprelay::cli;
 
+use crate::support::Folder;
+
 fn dist(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/dist").join(path)
 }
@@ -35,7 +37,7 @@ fn ash(stubs: &str, argument: &str, root: &Path, input: &str) -> Option<Output> 
             Some(child.wait_with_output().unwrap())
         }
         Err(error) => {
-            eprintln!("skipped: busybox: {error}");
+            eprintln!("SKIPPED: busybox: {error}");
             None
         }
     }
@@ -65,6 +67,7 @@ fn the_init_scripts_and_their_examples_know_every_option() {
         assert!(texts.iter().all(|rows| rows.contains(&option)), "no row {option} in {texts:?}");
         assert!(examples[0].contains(&format!(" {option} '")), "no {option} in {}", examples[0]);
         assert!(examples[1].contains(&format!("#{option}=")), "no {option} in {}", examples[1]);
+        assert!(OPENWRT_SECTIONS.contains(&format!("\nweb {option} ")), "no {option} in {OPENWRT_SECTIONS}");
     }
 }
 
@@ -86,15 +89,22 @@ web buffer 100
 web interface wan
 web run_as nobody
 web bind ::
+web resolve 1
 web backup ::2 [::3]:81
 web source ::1
+web source_interface lo
+web bind_interface lo
+web mark 7
+web dscp 46
 web reuse_port 1
 web allow 10.0.0.0/8 2001:db8::/32
 web deny 10.6.6.0/24
 web max_per_source 5
 web sessions 1000
 web proxy_protocol v1
+web status 9100
 web log_format json
+web log_level ends
 web timestamps 1
 web no_splice 0
 off forward_port 1
@@ -108,35 +118,27 @@ name forward_port 9000
 name target_host localhost
 ";
 
-/// The files of OpenWrt that the init script reads, deleted with this value.
-struct OpenWrt(PathBuf);
-
-impl OpenWrt {
-    fn new(name: &str) -> Self {
-        let root =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("openwrt.{name}.{}", std::process::id()));
-        fs::create_dir_all(root.join("lib/functions")).unwrap();
-        let network = "network_get_device() { eval \"$1=device-of-$2\"; }\n";
-        fs::write(root.join("lib/functions/network.sh"), network).unwrap();
-        Self(root)
-    }
-}
-
-impl Drop for OpenWrt {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// Returns a folder with the files of OpenWrt that the init script reads.
+fn openwrt() -> Folder {
+    let root = Folder::new();
+    fs::create_dir_all(root.join("lib/functions")).unwrap();
+    let network = "network_get_device() { eval \"$1=device-of-$2\"; }\n";
+    fs::write(root.join("lib/functions/network.sh"), network).unwrap();
+    root
 }
 
 #[test]
 fn each_openwrt_section_becomes_a_procd_instance() {
-    let root = OpenWrt::new("sections");
-    let Some(output) = ash("openwrt/stubs.sh", "start_service", &root.0, OPENWRT_SECTIONS) else { return };
+    let root = openwrt();
+    let Some(output) = ash("openwrt/stubs.sh", "start_service", root.path(), OPENWRT_SECTIONS) else {
+        return;
+    };
     let program = env!("CARGO_BIN_EXE_tcprelay");
     let ssh = "2222|127.0.0.1|22|10.0.0.0/8|3|600|0|4000";
-    let web = "--bind|::|--backup|::2|--backup|[::3]:81|--source|::1|--reuse-port|--allow|10.0.0.0/8|--allow|2001:db8::/32|--deny|10.6.6.0/24|\
-        --max-per-source|5|--sessions|1000|--proxy-protocol|v1|--log-format|json|--timestamps|\
-        --user|nobody|80|::1|8080|ANY|1|30|600|100";
+    let web = "--bind|::|--resolve|--backup|::2|--backup|[::3]:81|--source|::1|--source-interface|lo|\
+        --bind-interface|lo|--mark|7|--dscp|46|--reuse-port|--allow|10.0.0.0/8|--allow|2001:db8::/32|\
+        --deny|10.6.6.0/24|--max-per-source|5|--sessions|1000|--proxy-protocol|v1|--status|9100|--log-format|json|\
+        --log-level|ends|--timestamps|--user|nobody|80|::1|8080|ANY|1|30|600|100";
     let refusal = "Error: Invalid IP address specified for <trg host>.";
     let lines = lines(&output);
     assert_eq!(
@@ -171,10 +173,12 @@ fn each_openwrt_section_becomes_a_procd_instance() {
 
 #[test]
 fn an_openwrt_jail_keeps_the_capability_for_low_ports() {
-    let root = OpenWrt::new("jail");
-    fs::create_dir(root.0.join("sbin")).unwrap();
-    std::os::unix::fs::symlink("/bin/sh", root.0.join("sbin/ujail")).unwrap();
-    let Some(output) = ash("openwrt/stubs.sh", "start_service", &root.0, OPENWRT_SECTIONS) else { return };
+    let root = openwrt();
+    fs::create_dir(root.join("sbin")).unwrap();
+    std::os::unix::fs::symlink("/bin/sh", root.join("sbin/ujail")).unwrap();
+    let Some(output) = ash("openwrt/stubs.sh", "start_service", root.path(), OPENWRT_SECTIONS) else {
+        return;
+    };
     let lines = lines(&output);
     let jail = lines.iter().position(|line| *line == "procd_add_jail|tcprelay_web").unwrap();
     assert_eq!(
@@ -221,25 +225,20 @@ fn openwrt_reloads_a_relay_when_its_file_or_its_interface_changes() {
 #[test]
 fn an_openrc_file_becomes_a_command_line() {
     let file = fs::read_to_string(dist("openrc/tcprelay.confd")).unwrap();
-    let knows_log_level = configurable().iter().any(|option| option == "log-level");
     // The example's lines without their comment signs.
     let file: String = file
         .lines()
         .filter_map(|line| line.strip_prefix('#'))
         .filter(|line| line.split_once('=').is_some_and(|(name, _)| !name.contains(' ')))
-        .filter(|line| knows_log_level || !line.starts_with("log_level"))
         // The program accepts only an address and an interface of this machine.
         .map(|line| line.replace("source=192.168.1.1", "source=127.0.0.1").replace("=eth0", "=lo"))
         .collect::<Vec<_>>()
         .join("\n");
     let Some(output) = ash("openrc/stubs.sh", "tcprelay", Path::new("/"), &file) else { return };
-    let level = if knows_log_level { "--log-level ends " } else { "" };
-    let arguments = format!(
-        "--bind 192.168.1.1 --resolve --backup 192.168.1.11 --backup 192.168.1.12:8080 --source 127.0.0.1 \
+    let arguments = "--bind 192.168.1.1 --resolve --backup 192.168.1.11 --backup 192.168.1.12:8080 --source 127.0.0.1 \
          --source-interface lo --bind-interface lo --mark 7 --dscp 46 --reuse-port --allow 10.0.0.0/8 --allow 172.16.0.0/12 \
          --deny 10.6.6.0/24 --max-per-source 50 --sessions 500 --proxy-protocol v2 --status 9100 --log-format json \
-         {level}--timestamps --no-splice 8080 192.168.1.10 80 192.168.1.0/24 3 600 0 4000"
-    );
+         --log-level ends --timestamps --no-splice 8080 192.168.1.10 80 192.168.1.0/24 3 600 0 4000";
     let found = lines(&output);
     assert!(output.status.success(), "{found:?}");
     assert_eq!(
@@ -284,22 +283,26 @@ fn openrc_gives_a_relay_only_the_capabilities_that_it_needs() {
 
 #[test]
 fn shellcheck_finds_nothing_in_the_scripts() {
-    let scripts = [
-        "release.sh",
-        "debian/postinst",
-        "debian/prerm",
-        "debian/postrm",
-        "debian/try.sh",
-        "debian/try/scenario.sh",
-        "openwrt/files/tcprelay.init",
-        "openwrt/stubs.sh",
-        "openrc/tcprelay.initd",
-        "openrc/tcprelay.pre-install",
-        "openrc/stubs.sh",
-        "openrc/APKBUILD",
-    ];
-    match Command::new("shellcheck").args(scripts.map(dist)).output() {
+    let mut scripts = vec![dist("openrc/APKBUILD")];
+    add_scripts(&dist(""), &mut scripts);
+    match Command::new("shellcheck").args(&scripts).output() {
         Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout)),
-        Err(error) => eprintln!("skipped: shellcheck: {error}"),
+        Err(error) => eprintln!("SKIPPED: shellcheck: {error}"),
+    }
+}
+
+/// Adds every shell script below a folder, known by its first line.
+fn add_scripts(folder: &Path, scripts: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            add_scripts(&path, scripts);
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let first = text.lines().next().unwrap_or_default();
+        if first.starts_with("#!") && (first.contains("sh") || first.ends_with("openrc-run")) {
+            scripts.push(path);
+        }
     }
 }

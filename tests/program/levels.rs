@@ -36,7 +36,8 @@ fn lines(options: &str, script: &str) -> Vec<String> {
     while !log.line().text.contains("Status: ") {}
     relay.signal(Signal::TERM);
     relay.wait();
-    [log.seen().to_vec(), log.rest()].concat()
+    log.rest();
+    log.seen().to_vec()
 }
 
 /// Returns the log of a relay whose target refuses a session, and that is then stopped.

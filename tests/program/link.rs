@@ -4,11 +4,11 @@
 //! needs root and Python. Without them a test prints the reason and checks nothing.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::admission::own_network;
-use crate::support::{Start, net};
+use crate::support::{Kill, Start, net};
 use crate::ways::Neighbour;
 
 const ONE_WAY: Duration = Duration::from_millis(50);
@@ -18,9 +18,9 @@ const BUSY: Duration = Duration::from_secs(1);
 const IDLE: &str = "Session handler serial number 1 connecting 127.0.0.1 to 10.9.0.2 exceeded the idle timeout \
                     and has been terminated.";
 
-/// Carries packets between the devices `near` and `far`, each 50 ms late, until the EOF of its STDIN.
+/// Carries packets between the devices `near` and `far`, each 50 ms late.
 const CARRY: &str = r#"
-import collections, fcntl, os, select, struct, sys, time
+import collections, fcntl, os, select, struct, time
 def tun(name):
     device = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
     fcntl.ioctl(device, 0x400454CA, struct.pack("16sH22x", name, 0x1001))
@@ -30,10 +30,7 @@ print("up", flush=True)
 late = collections.deque()
 while True:
     wait = max(0, late[0][0] - time.monotonic()) if late else None
-    ready = select.select([near, far, sys.stdin], [], [], wait)[0]
-    if sys.stdin in ready:
-        break
-    for device in ready:
+    for device in select.select([near, far], [], [], wait)[0]:
         packet = os.read(device, 65536)
         late.append((time.monotonic() + 0.05, far if device == near else near, packet))
     while late and late[0][0] <= time.monotonic():
@@ -44,9 +41,9 @@ while True:
             pass
 "#;
 
-/// The link from this network to a neighbour's. It is up until this value is dropped.
+/// The link from this network to a neighbour's. It is up until this value is dropped, which kills the carrier.
 struct Link {
-    carrier: Child,
+    _carrier: Kill,
     neighbour: Neighbour,
 }
 
@@ -58,29 +55,21 @@ impl Link {
         }
         let carrier = Command::new("python3")
             .args(["-c", CARRY])
-            .stdin(Stdio::piped())
+            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|error| eprintln!("SKIPPED: python3: {error}"));
-        let mut carrier = carrier.ok()?;
+        let mut carrier = Kill(carrier.ok()?);
         let mut up = String::new();
-        BufReader::new(carrier.stdout.take()?).read_line(&mut up).unwrap();
+        BufReader::new(carrier.0.stdout.take()?).read_line(&mut up).unwrap();
         if up.trim() != "up" {
             eprintln!("SKIPPED: no TUN devices");
-            let _ = carrier.wait();
             return None;
         }
         let set_up = "ip address add 10.9.0.1/24 dev near; ip link set near up";
         assert!(Command::new("sh").args(["-ec", set_up]).status().unwrap().success());
         let neighbour = Neighbour::at("far", "ip address add 10.9.0.2/24 dev far; ip link set far up")?;
-        Some(Self { carrier, neighbour })
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        drop(self.carrier.stdin.take());
-        let _ = self.carrier.wait();
+        Some(Self { _carrier: carrier, neighbour })
     }
 }
 

@@ -12,8 +12,9 @@ use rustix::process::Signal;
 
 use crate::support::catalogue::{filled, message};
 use crate::support::faults::{Call, Faults, When};
+use crate::support::line::with;
 use crate::support::siege::{LINES_OF_A_SESSION, count, goes_on, goes_on_unread, serve};
-use crate::support::{self, Log, STARTED, Start, net, process, run_with};
+use crate::support::{self, Folder, Log, STARTED, Start, net, process, run_with};
 
 #[test]
 fn an_unread_pipe_stops_nothing() {
@@ -95,7 +96,7 @@ fn a_stdout_that_is_a_directory_stops_nothing() {
 fn without_a_descriptor_for_its_log_it_does_not_start() {
     const F_DUPFD_CLOEXEC: u32 = 1030;
     let faults = Faults::new().fail(Call::FileControl, Errno::MFILE, &[When::Is(1, F_DUPFD_CLOEXEC)]);
-    let run = run_with(faults, &["8080", "127.0.0.1", "9", "ANY", "1", "30", "1", "4000"]);
+    let run = run_with(faults, &with(&[]));
     // Without STDOUT the relay cannot print the reason.
     assert_eq!((run.stdout.as_str(), run.code), ("", Some(1)));
 }
@@ -119,38 +120,32 @@ fn a_closed_stdout_stops_nothing_and_no_line_enters_a_stream() {
     goes_on(&mut relay, &listener);
 }
 
-/// A file of a test's own, deleted with this value.
-struct Scratch(PathBuf);
+/// The file of a log, in a folder of its own.
+struct Scratch(Folder);
 
 impl Scratch {
-    fn new(name: &str) -> Self {
-        let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-        let path = directory.join(format!("{name}.{}", std::process::id()));
-        File::create(&path).unwrap();
-        Self(path)
+    fn new() -> Self {
+        Self(Folder::new())
     }
 
     /// Opens the file as `>>` does in a shell.
     fn append(&self) -> File {
-        OpenOptions::new().append(true).open(&self.0).unwrap()
+        OpenOptions::new().append(true).create(true).open(self.path()).unwrap()
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.join("log")
     }
 
     fn read(&self) -> String {
-        fs::read_to_string(&self.0).unwrap()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // A file that stays does no harm.
-        let _ = fs::remove_file(&self.0);
+        fs::read_to_string(self.path()).unwrap()
     }
 }
 
 #[test]
 fn a_file_takes_every_line_in_order() {
     const SESSIONS: usize = 50;
-    let file = Scratch::new("log");
+    let file = Scratch::new();
     let listener = net::listen();
     let relay = Start::to(net::address(&listener)).stdout(file.append()).start();
     serve(&relay, &listener, SESSIONS);
@@ -169,7 +164,7 @@ fn a_file_takes_every_line_in_order() {
 fn a_file_at_its_size_limit_stops_nothing_and_is_written_again_once_emptied() {
     const FILE_BYTES_MAX: u64 = 32 * 1024;
     const SESSIONS: usize = 200;
-    let file = Scratch::new("limited");
+    let file = Scratch::new();
     let listener = net::listen();
     let relay = Start::to(net::address(&listener))
         .faults(Faults::new().file_size(FILE_BYTES_MAX))

@@ -1,8 +1,8 @@
 //! The messages of a running relay whose system calls fail. It goes on where it can.
 //!
 //! The other messages are provoked where their subject is tested: 2 to 8 in `command_line`, 11 to 14 in
-//! `starts`, 16 to 18 in `acl`, 21 in `exhaustion`, 23 to 25 in `timers`, and 27, 34 and 38 in `endings`. Most
-//! tests see those of a session that goes well. Messages 9 and 10 belong to Windows, and the relay never logs 30.
+//! `starts`, 16 to 18 in `acl`, 21 in `exhaustion`, 23 to 25 in `timers`, 27 in `matrix`, and 34 and 38 in
+//! `endings`. Most tests see those of a session that goes well. Messages 9 and 10 belong to Windows, and the relay never logs 30.
 //! No Linux has a clock so coarse that it needs message 1.
 
 use std::io::Write;
@@ -242,30 +242,30 @@ fn a_session_that_ends_frees_its_descriptors_for_a_requester_in_the_backlog() {
     net::assert_passes(&mut waiting, &mut target, b"at last");
 }
 
+/// Asserts that a relay with these faults, which leave it 60 descriptors, logs the limit at its start, and serves.
+#[track_caller]
+fn assert_logs_the_limit_of_60(faults: Faults) {
+    let listener = net::listen();
+    let mut relay = Start::to(net::address(&listener)).faults(faults).start();
+    let limit = "The limit of 60 descriptors is enough for 22 sessions, not for all 500 of the pool.";
+    relay.log.expect_text(limit);
+    relay.assert_relays(&listener);
+    relay.log.expect_all(&STARTED, 1);
+}
+
 #[test]
 fn a_descriptor_limit_too_low_for_the_pool_is_logged_at_start() {
-    let listener = net::listen();
-    let faults = Faults::new().descriptors(60);
-    let mut relay = Start::to(net::address(&listener)).faults(faults).start();
-    relay.assert_relays(&listener);
-    relay.log.wait(34, 1);
-    let seen = relay.log.seen();
-    assert!(seen.iter().any(|line| line.contains("descriptor")), "{seen:#?}");
+    assert_logs_the_limit_of_60(Faults::new().descriptors(60));
 }
 
 #[test]
 fn a_soft_descriptor_limit_that_cannot_be_raised_is_logged_at_start() {
     const NOFILE: u32 = 7;
     const NO_OLD_LIMIT: u32 = 0;
-    let listener = net::listen();
     // Reading the limit is the same call, prlimit64, with a place for the old limit. Let it succeed.
     let set = [When::Is(1, NOFILE), When::Is(3, NO_OLD_LIMIT)];
     let faults = Faults::new().soft_descriptors(60).fail(Call::ProcessLimit, Errno::PERM, &set);
-    let mut relay = Start::to(net::address(&listener)).faults(faults).start();
-    relay.assert_relays(&listener);
-    relay.log.wait(34, 1);
-    let limit = "The limit of 60 descriptors is enough for 22 sessions, not for all 500 of the pool.";
-    assert!(relay.log.seen().iter().any(|line| line == limit), "{:#?}", relay.log.seen());
+    assert_logs_the_limit_of_60(faults);
 }
 
 #[test]

@@ -1,23 +1,20 @@
 //! Relays with an /etc/hosts and an /etc/resolv.conf of their own, in a mount namespace.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::name_server::NameServer;
-use crate::support::Start;
+use crate::support::{Folder, Start};
 
 /// The name of the target.
 pub const NAME: &str = "db.example";
 
-/// The folder of one relay's two files, deleted with this value.
-pub struct Files(PathBuf);
+/// The folder of one relay's two files.
+pub struct Files(Folder);
 
 impl Files {
     /// Writes the files. Returns None, and prints the reason, where no mount namespace can be made.
     pub fn new(hosts: &str, conf: &str) -> Option<Self> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
         let probe = Command::new("unshare")
             .args(["--mount", "mount", "--bind", "/etc/hosts", "/etc/resolv.conf"])
             .stderr(Stdio::null())
@@ -26,10 +23,7 @@ impl Files {
             eprintln!("SKIPPED: no mount namespace can be had here");
             return None;
         }
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("tcprelay-etc-{}-{number}", std::process::id()));
-        fs::create_dir(&folder).unwrap();
-        let files = Self(folder);
+        let files = Self(Folder::new());
         files.set_hosts(hosts);
         fs::write(files.0.join("conf"), conf).unwrap();
         Some(files)
@@ -51,16 +45,10 @@ impl Files {
     }
 
     pub fn start_to(&self, name: &str, port: u16) -> Start {
-        let folder = self.0.display();
+        let folder = self.0.path().display();
         Start::to_host(name, &port.to_string()).options("--resolve").shell(&format!(
             "exec unshare --mount sh -c 'mount --bind {folder}/hosts /etc/hosts && \
              mount --bind {folder}/conf /etc/resolv.conf && exec \"$0\" \"$@\"' \"$0\" \"$@\""
         ))
-    }
-}
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }

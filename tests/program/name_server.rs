@@ -110,13 +110,15 @@ impl Drop for NameServer {
     fn drop(&mut self) {
         self.open = Arc::default();
         for thread in self.threads.drain(..) {
-            let _ = thread.join();
+            let ended = thread.join();
+            // A second panic would abort the process.
+            assert!(ended.is_ok() || thread::panicking(), "the name server panicked");
         }
     }
 }
 
 /// Returns a loopback address that no other test uses, in this process or in one that runs beside it.
-fn free_address() -> Ipv4Addr {
+pub fn free_address() -> Ipv4Addr {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let [low, high, ..] = std::process::id().to_le_bytes();
     Ipv4Addr::new(127, 128 | high, low, NEXT.fetch_add(1, Ordering::Relaxed))
@@ -135,25 +137,26 @@ impl Worker {
         self.open.strong_count() > 0
     }
 
-    /// Counts a query, and returns the zone to answer it from.
-    fn zone(&self) -> Zone {
+    /// Counts a query. Returns its answer, and the manner to give it in.
+    fn answer(&self, query: &[u8]) -> (Vec<u8>, Manner) {
         self.queries.fetch_add(1, Ordering::SeqCst);
-        self.zone.lock().unwrap().clone()
+        let zone = self.zone.lock().unwrap().clone();
+        (answer(query, &zone), zone.manner)
     }
 
     fn serve_datagrams(&self, socket: &UdpSocket) {
         let mut bytes = [0; 512];
         while self.is_open() {
             let Ok((count, from)) = socket.recv_from(&mut bytes) else { continue };
-            let (query, zone) = (&bytes[..count], self.zone());
-            let mut answer = answer(query, &zone);
-            match zone.manner {
+            let query = &bytes[..count];
+            let (mut answer, manner) = self.answer(query);
+            match manner {
                 Manner::Silent => continue,
                 Manner::Late(time) => thread::sleep(time),
                 Manner::Truncated => answer[2] |= 2,
                 Manner::AfterLies(lie) => {
                     let other_port = UdpSocket::bind((socket.local_addr().unwrap().ip(), 0)).unwrap();
-                    let lie = self::answer(query, &Zone { addresses: vec![lie], ..zone });
+                    let lie = self::answer(query, &Zone::of(&[&lie.to_string()], 60));
                     let _ = other_port.send_to(&lie, from);
                     // A wrong ID, then a question about a name with another first letter.
                     for place in [0, 13] {
@@ -185,7 +188,7 @@ impl Worker {
         stream.read_exact(&mut length)?;
         let mut query = vec![0; usize::from(u16::from_be_bytes(length))];
         stream.read_exact(&mut query)?;
-        let answer = answer(&query, &self.zone());
+        let (answer, _) = self.answer(&query);
         let length = u16::try_from(answer.len()).unwrap().to_be_bytes();
         stream.write_all(&[&length[..], &answer[..9]].concat())?;
         stream.write_all(&answer[9..])

@@ -12,17 +12,16 @@ use std::time::{Duration, Instant};
 use domain::base::iana::Rcode;
 use rustix::process::Signal;
 use serde_json::Value;
+use tcprelay::internal::limits::TTL_MIN;
 
 use crate::name_files::{Files, NAME};
-use crate::name_server::{Manner, NameServer, Zone};
+use crate::name_server::{Manner, NameServer, Zone, free_address};
 use crate::support::catalogue::filled;
 use crate::support::net::{self, End};
-use crate::support::{Log, PATIENCE, Relay, eventually, free_port, process, run};
+use crate::support::{Kill, Log, PATIENCE, Relay, eventually, free_port, process, run};
 
 /// A time to live that is longer than any test, in seconds.
 pub const LONG: u32 = 3000;
-/// The shortest time for which the relay uses an answer, whatever its time to live.
-const TTL_MIN: Duration = Duration::from_secs(5);
 
 /// Starts a target that sends `byte` to each connection and then echoes.
 pub fn target(ip: &str, port: u16, byte: u8) {
@@ -307,9 +306,7 @@ fn a_backup_serves_at_once_while_the_target_is_unresolved_and_may_be_a_name_itse
 
 #[test]
 fn a_real_server_resolves_the_target_through_an_alias_in_a_search_domain() {
-    let Some(server) = NameServer::start(Zone::of(&[], LONG)) else { return };
-    let address = server.address;
-    drop(server);
+    let address = free_address();
     let Some(files) = Files::new("", &format!("nameserver {address}\nsearch nowhere.example example\n"))
     else {
         return;
@@ -340,14 +337,4 @@ fn a_real_server_resolves_the_target_through_an_alias_in_a_search_domain() {
         let mut byte = [0];
         requester.read_exact(&mut byte).is_ok() && byte == *b"a"
     });
-}
-
-/// A child process that does not outlive the test.
-struct Kill(std::process::Child);
-
-impl Drop for Kill {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

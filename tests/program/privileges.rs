@@ -7,14 +7,13 @@ use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
 
 use rustix::process::{Pid, Signal, getuid};
 use serde_json::Value;
 
 use crate::admission::own_network;
-use crate::support::net;
-use crate::support::{PATIENCE, STARTED, Start, eventually, free_port, run};
+use crate::support::line::on;
+use crate::support::{Folder, PATIENCE, STARTED, Start, eventually, free_port, net, process, run};
 use crate::ways::assert_not_permitted;
 
 const NOBODY: &str = "65534";
@@ -27,37 +26,13 @@ fn is_root() -> bool {
     getuid().is_root()
 }
 
-/// A folder for one test, deleted with this value.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("tcprelay-{name}-{}", std::process::id()));
-        fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-
-    fn path(&self) -> &str {
-        self.0.to_str().unwrap()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Returns the lines of `/proc/<pid>/status` about privileges, with single spaces.
-fn status(pid: Pid) -> BTreeMap<String, String> {
-    let text = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap();
+/// Returns the fields of /proc/pid/status about privileges.
+fn status(pid: Pid) -> BTreeMap<&'static str, String> {
     let names = ["Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs"];
-    let rows = text.lines().filter_map(|line| line.split_once(':')).filter(|(name, _)| names.contains(name));
-    let spaced = |value: &str| value.split_whitespace().collect::<Vec<_>>().join(" ");
-    rows.map(|(name, value)| (name.to_owned(), spaced(value))).collect()
+    names.map(|name| (name, process::status(pid, name))).into()
 }
 
-fn expected(capabilities: u64) -> BTreeMap<String, String> {
+fn expected(capabilities: u64) -> BTreeMap<&'static str, String> {
     let set = |bits: u64| format!("{bits:016x}");
     [
         ("Uid", ALL_IDS.to_owned()),
@@ -70,7 +45,6 @@ fn expected(capabilities: u64) -> BTreeMap<String, String> {
         ("CapAmb", set(0)),
         ("NoNewPrivs", "1".to_owned()),
     ]
-    .map(|(name, value)| (name.to_owned(), value))
     .into()
 }
 
@@ -110,12 +84,12 @@ fn a_port_below_1024_the_log_and_the_signals_still_work() {
     if !is_root() || !own_network("") {
         return;
     }
-    let folder = Folder::new("given-up");
-    fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o700)).unwrap();
-    let root = folder.0.join("empty");
+    let folder = Folder::new();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    let root = folder.join("empty");
     fs::create_dir(&root).unwrap();
     // Only root may open the log.
-    let path = folder.0.join("log");
+    let path = folder.join("log");
     let log = OpenOptions::new().append(true).create(true).mode(0o600).open(&path).unwrap();
     let listener = net::listen();
     let options = format!("--user {NOBODY}:{NOBODY} --chroot {} --timestamps", root.display());
@@ -142,8 +116,8 @@ fn bulk_traffic_passes_without_privileges() {
     let listener = net::listen();
     let relay = Start::to(net::address(&listener)).options(&format!("--user {NOBODY}:{NOBODY}")).start();
     let (mut requester, mut target) = relay.session(&listener);
-    net::assert_passes(&mut requester, &mut target, &net::random(1, 8 << 20));
-    net::assert_passes(&mut target, &mut requester, &net::random(2, 8 << 20));
+    net::assert_moves(&mut requester, &mut target, &net::random(1, 8 << 20));
+    net::assert_moves(&mut target, &mut requester, &net::random(2, 8 << 20));
 }
 
 #[test]
@@ -151,11 +125,11 @@ fn the_service_manager_is_notified_although_its_socket_is_outside_the_root_direc
     if !is_root() {
         return;
     }
-    let folder = Folder::new("notified");
-    let socket = folder.0.join("socket");
+    let folder = Folder::new();
+    let socket = folder.join("socket");
     let manager = UnixDatagram::bind(&socket).unwrap();
     manager.set_read_timeout(Some(PATIENCE)).unwrap();
-    let root = folder.0.join("empty");
+    let root = folder.join("empty");
     fs::create_dir(&root).unwrap();
     let script = format!("NOTIFY_SOCKET={} exec \"$0\" \"$@\"", socket.display());
     let options = format!("--user {NOBODY}:{NOBODY} --chroot {}", root.display());
@@ -170,16 +144,16 @@ fn a_check_gives_up_the_same_privileges_and_prints_them() {
     if !is_root() {
         return;
     }
-    let folder = Folder::new("checked");
-    let port = free_port().to_string();
-    let options = ["--check", "--log-format", "json", "--user", "daemon:nogroup", "--chroot", folder.path()];
-    let run = run(&[&options[..], &[&port, "192.0.2.7", "80", "ANY", "1", "30", "0", "4000"]].concat());
+    let folder = Folder::new();
+    let root = folder.path().to_str().unwrap();
+    let options = ["--check", "--log-format", "json", "--user", "daemon:nogroup", "--chroot", root];
+    let run = run(&on(free_port(), &options));
     assert_eq!(run.code, Some(0), "{}", run.stdout);
     let objects: Vec<Value> = run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let numeric = format!("--user 1:65534 --chroot {}", folder.path());
+    let numeric = format!("--user 1:65534 --chroot {root}");
     assert!(objects[0]["command_line"].as_str().unwrap().contains(&numeric), "{}", run.stdout);
     let fields = ["number", "uid", "gid", "root", "capabilities"].map(|name| &objects[1][name]);
-    assert_eq!(serde_json::json!(fields), serde_json::json!([126, 1, 65534, folder.path(), "none"]));
+    assert_eq!(serde_json::json!(fields), serde_json::json!([126, 1, 65534, root, "none"]));
 }
 
 #[test]
@@ -197,10 +171,10 @@ fn no_open_folder_leads_out_of_the_root_directory_and_the_status_is_served() {
     if !is_root() {
         return;
     }
-    let folder = Folder::new("root");
+    let folder = Folder::new();
     let status_port = free_port();
-    let options =
-        format!("--user {NOBODY}:{NOBODY} --chroot {} --status 127.0.0.1:{status_port}", folder.path());
+    let root = folder.path().display();
+    let options = format!("--user {NOBODY}:{NOBODY} --chroot {root} --status 127.0.0.1:{status_port}");
     let relay = Start::to(([192, 0, 2, 7], 80).into()).options(&options).start();
     eventually("another user", || status(relay.pid)["Uid"] == ALL_IDS);
     let open = format!("/proc/{}/fd", relay.pid.as_raw_nonzero());
@@ -231,13 +205,13 @@ fn in_a_root_directory_names_are_looked_up_in_its_own_files() {
     if !is_root() {
         return;
     }
-    let folder = Folder::new("names");
-    fs::create_dir(folder.0.join("etc")).unwrap();
-    let hosts = folder.0.join("etc/hosts");
+    let folder = Folder::new();
+    fs::create_dir(folder.join("etc")).unwrap();
+    let hosts = folder.join("etc/hosts");
     fs::write(&hosts, "127.0.0.1 only-in-there\n").unwrap();
     let listener = net::listen();
     let port = net::address(&listener).port().to_string();
-    let options = format!("--resolve --user {NOBODY}:{NOBODY} --chroot {}", folder.path());
+    let options = format!("--resolve --user {NOBODY}:{NOBODY} --chroot {}", folder.path().display());
     let mut relay = Start::to_host("only-in-there", &port).options(&options).start();
     relay.assert_relays(&listener);
     relay.log.wait_text("The target name only-in-there has the addresses 127.0.0.1.");
@@ -252,18 +226,19 @@ fn a_root_directory_without_resolver_files_is_refused_where_names_are_looked_up(
     if !is_root() {
         return;
     }
-    let folder = Folder::new("nameless");
-    let etc = folder.0.join("etc");
+    let folder = Folder::new();
+    let etc = folder.join("etc");
     fs::create_dir(&etc).unwrap();
+    let root = folder.path().to_str().unwrap();
     let start = |check: &[&str], host: &str| {
-        let port = free_port().to_string();
-        let options = ["--resolve", "--user", "65534:65534", "--chroot", folder.path()];
-        run(&[check, &options, &[&port, host, "80", "ANY", "1", "30", "1", "4000"]].concat())
+        let options = [check, &["--resolve", "--user", "65534:65534", "--chroot", root]].concat();
+        let mut arguments = on(free_port(), &options);
+        arguments[options.len() + 1] = host.to_owned();
+        run(&arguments)
     };
     let refusal = format!(
-        "Error: --chroot cannot be {:?}. It takes a folder with an etc/hosts or an etc/resolv.conf that the relay may \
-         read, as --resolve looks names up there.\n",
-        folder.path()
+        "Error: --chroot cannot be {root:?}. It takes a folder with an etc/hosts or an etc/resolv.conf that the relay \
+         may read, as --resolve looks names up there.\n"
     );
     let refused = |check| {
         let run = start(check, "db.example");

@@ -7,21 +7,8 @@ use serde_json::Value;
 
 use crate::support::catalogue::{message, reason};
 use crate::support::faults::{Call, Faults};
+use crate::support::line::{on, with};
 use crate::support::{self, Run, net};
-
-/// Returns a valid command line.
-fn arguments(port: u16) -> [String; 8] {
-    [
-        port.to_string(),
-        "127.0.0.1".into(),
-        "9".into(),
-        "ANY".into(),
-        "1".into(),
-        "30".into(),
-        "0".into(),
-        "4000".into(),
-    ]
-}
 
 /// Asserts that the relay did not start, and that it logged this message, its reason, and nothing else.
 #[track_caller]
@@ -37,7 +24,7 @@ fn assert_not_started(run: &Run, number: u8, address: &str, errno: Errno) {
 #[track_caller]
 fn assert_cannot_start(faults: Faults, number: u8, errno: Errno) -> Run {
     let port = support::free_port();
-    let run = support::run_with(faults, &arguments(port));
+    let run = support::run_with(faults, &on(port, &[]));
     assert_not_started(&run, number, &format!("0.0.0.0:{port}"), errno);
     run
 }
@@ -52,7 +39,7 @@ fn a_failed_listener_socket_is_reported() {
 fn a_port_in_use_cannot_be_bound() {
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();
     let address = net::address(&listener);
-    let run = support::run(&arguments(address.port()));
+    let run = support::run(&on(address.port(), &[]));
     assert_not_started(&run, 12, &address.to_string(), Errno::ADDRINUSE);
     for cure in [format!("sport = :{}'", address.port()), "--reuse-port".into()] {
         assert!(run.stdout.contains(&cure), "no {cure} in {}", run.stdout);
@@ -62,7 +49,7 @@ fn a_port_in_use_cannot_be_bound() {
 #[test]
 fn a_port_that_is_not_permitted_cannot_be_bound() {
     let faults = Faults::new().fail(Call::Bind, Errno::ACCESS, &[]);
-    let run = support::run_with(faults.clone(), &arguments(80));
+    let run = support::run_with(faults.clone(), &on(80, &[]));
     assert_not_started(&run, 12, "0.0.0.0:80", Errno::ACCESS);
     assert!(run.stdout.contains(" Ports below 1024 need CAP_NET_BIND_SERVICE: "), "{}", run.stdout);
     // An unprivileged port must have failed for another reason.
@@ -72,17 +59,15 @@ fn a_port_that_is_not_permitted_cannot_be_bound() {
 
 #[test]
 fn an_address_of_another_machine_cannot_be_bound() {
-    let bind = ["--bind", "192.0.2.1"].map(String::from);
-    let run = support::run(&[&bind[..], &arguments(8080)].concat());
+    let run = support::run(&with(&["--bind", "192.0.2.1"]));
     assert_not_started(&run, 12, "192.0.2.1:8080", Errno::ADDRNOTAVAIL);
     assert!(run.stdout.contains("'ip address'"), "{}", run.stdout);
 }
 
 #[test]
 fn as_json_the_reason_is_in_the_fields_of_the_message() {
-    let format = ["--log-format", "json"].map(String::from);
     let faults = Faults::new().fail(Call::Bind, Errno::ACCESS, &[]);
-    let run = support::run_with(faults, &[&format[..], &arguments(80)].concat());
+    let run = support::run_with(faults, &on(80, &["--log-format", "json"]));
     assert_eq!((run.stdout.lines().count(), run.code), (1, Some(1)), "{}", run.stdout);
     let object: Value = serde_json::from_str(&run.stdout).unwrap();
     assert_eq!((&object["number"], &object["errno"]), (&12.into(), &13.into()), "{object}");

@@ -8,7 +8,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::support::catalogue::message;
 use crate::support::siege::{LINES_OF_A_SESSION, count, goes_on_unread, serve};
-use crate::support::{self, Log, Start, net};
+use crate::support::{Log, Start, net};
 
 /// Opens a pseudo-terminal. Returns the side that shows the output, and the side that programs write to.
 fn terminal() -> (File, OwnedFd) {
@@ -50,8 +50,8 @@ fn a_terminal_stopped_by_its_user_does_not_stop_the_relay_and_shows_the_log_once
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn a_terminal_that_cannot_be_reopened_takes_the_log() {
-    use support::STARTED;
-    use support::faults::{Call, Faults};
+    use crate::support::STARTED;
+    use crate::support::faults::{Call, Faults};
 
     let (shown, written) = terminal();
     let mut log = Log::of(shown);
@@ -69,8 +69,8 @@ fn a_terminal_that_cannot_be_reopened_takes_the_log() {
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn a_terminal_that_cannot_be_reopened_and_is_not_read_does_not_stop_the_relay() {
-    use support::faults::{Call, Faults};
-    use support::siege::goes_on_unread_as;
+    use crate::support::faults::{Call, Faults};
+    use crate::support::siege::goes_on_unread_as;
 
     let (shown, written) = terminal();
     let faults = || Faults::new().fail(Call::Open, rustix::io::Errno::ACCESS, &[]);

@@ -54,8 +54,8 @@ fn a_session_without_a_byte_ends_after_the_idle_timeout() {
                 let (mut requester, mut target) = relay.session(&listener);
                 let line = relay.log.wait(24, 1);
                 assert_on_time(&line, start, seconds);
-                assert_eq!(net::read_all(&mut requester).0, [0_u8; 0]);
-                assert_eq!(net::read_all(&mut target).0, [0_u8; 0]);
+                assert_eq!(net::read_all(&mut requester), (Vec::new(), End::Clean));
+                assert_eq!(net::read_all(&mut target), (Vec::new(), End::Clean));
                 relay.assert_relays(&listener);
             });
         }
@@ -65,17 +65,18 @@ fn a_session_without_a_byte_ends_after_the_idle_timeout() {
 /// Exchanges bytes for longer than `i t/o`, and asserts that the idle time counts from the last one.
 fn idles_only_after_the_last_byte(mut say: impl FnMut(&mut TcpStream, &mut TcpStream, u8)) {
     let listener = net::listen();
-    let mut relay = Start::to(net::address(&listener)).idle_timeout(1).start();
+    let mut relay = Start::to(net::address(&listener)).idle_timeout(3).start();
     let (mut requester, mut target) = relay.session(&listener);
     relay.log.wait(37, 1);
     let mut last = Instant::now();
-    for round in 0..6 {
-        thread::sleep(Duration::from_millis(400));
+    for round in 0..4 {
+        // Far shorter than the timeout, for a busy machine. All rounds together are longer.
+        thread::sleep(Duration::from_secs(1));
         last = Instant::now();
         say(&mut requester, &mut target, round);
     }
     let line = relay.log.expect(24, 1);
-    assert_on_time(&line, last, 1);
+    assert_on_time(&line, last, 3);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The path of packets: marks, DSCP, interfaces and VRFs, on networks that each test makes for itself.
+//! Routing: marks, DSCP, interfaces and VRFs, on networks that each test makes for itself.
 //!
 //! A network namespace needs root, and nft its package. Without them, a test prints why it is skipped, and proves
 //! nothing.
@@ -14,6 +14,7 @@ use tcprelay::cli::{Request, parse};
 use tcprelay::{Log, Relay as InProcess};
 
 use crate::admission::own_network;
+use crate::support::line::{on, with};
 use crate::support::net::{self, End};
 use crate::support::{STARTED, Start, free_port, run};
 
@@ -287,7 +288,7 @@ fn a_vrf_has_its_own_target() {
 #[test]
 fn an_interface_that_is_not_there_is_refused() {
     for option in ["--source-interface", "--bind-interface"] {
-        let run = run(&[option, "no-such-if", "8080", "192.0.2.7", "80", "ANY", "1", "30", "1", "4000"]);
+        let run = run(&with(&[option, "no-such-if"]));
         let takes = "an interface of this host: see 'ip link'";
         assert_eq!(run.stdout, format!("Error: {option} cannot be \"no-such-if\". It takes {takes}.\n"));
         assert_eq!(run.code, Some(2));
@@ -306,10 +307,9 @@ fn an_option_that_is_not_permitted_is_refused_with_the_cure() {
 #[track_caller]
 pub fn assert_not_permitted(option: &str, value: &str, needs: &str) {
     let program = crate::support::TCPRELAY;
-    let port = free_port().to_string();
     let output = Command::new("setpriv")
-        .args(["--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", program, option, value])
-        .args([&port, "192.0.2.7", "80", "ANY", "1", "30", "1", "4000"])
+        .args(["--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", program])
+        .args(on(free_port(), &[option, value]))
         .output();
     match output {
         Ok(output) if output.status.code() != Some(127) => {

@@ -129,15 +129,18 @@ impl Log {
         let mut rest = Vec::new();
         loop {
             match self.lines.recv_timeout(PATIENCE) {
-                Ok(line) => rest.push(line.text),
+                Ok(line) => {
+                    self.seen.push(line.text.clone());
+                    rest.push(line.text);
+                }
                 Err(RecvTimeoutError::Disconnected) => return rest,
                 Err(RecvTimeoutError::Timeout) => panic!("the log does not end"),
             }
         }
     }
 
-    /// Returns the last lines that the test has not taken, for a failure message.
-    pub(super) fn last(&self) -> String {
+    /// Takes the lines that have arrived, and returns the last of them for a failure message.
+    pub(super) fn take_last(&self) -> String {
         let lines: Vec<_> = self.lines.try_iter().map(|line| line.text).collect();
         format!("its last lines:\n{}", lines[lines.len().saturating_sub(10)..].join("\n"))
     }

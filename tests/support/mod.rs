@@ -5,11 +5,13 @@
 
 // Every test file compiles this module for itself and uses only a part of it.
 #![allow(dead_code, unused_imports, unreachable_pub, missing_docs)]
-// A test that cannot go on says so by panicking.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// A test that cannot go on panics, and one that is skipped prints the reason.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 pub mod catalogue;
 pub mod faults;
+mod folder;
+pub mod line;
 mod log;
 pub mod net;
 pub mod process;
@@ -21,8 +23,9 @@ mod start;
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use folder::Folder;
 pub use log::{Line, Log};
-pub use relay::{Relay, Run, run, run_with};
+pub use relay::{Kill, Relay, Run, run, run_with};
 pub use start::{Start, free_port};
 
 /// The binary under test.

@@ -1,7 +1,7 @@
 //! Sockets of both sides: requesters and targets, well-behaved and not.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::thread;
 use std::time::Duration;
@@ -92,6 +92,15 @@ pub fn listen_on(address: SocketAddr, backlog: i32) -> TcpListener {
     socket.into()
 }
 
+/// Returns whether this machine has IPv6. Prints a message if it has not, because then a test of IPv6 is skipped.
+pub fn has_ipv6() -> bool {
+    let bound = TcpListener::bind((Ipv6Addr::LOCALHOST, 0));
+    if let Err(error) = &bound {
+        eprintln!("SKIPPED: no IPv6 here: {error}");
+    }
+    bound.is_ok()
+}
+
 /// Returns whether a socket listens on `port`. /proc/net/tcp shows that too, but it is long after many connections.
 pub fn is_listened_on(port: u16) -> bool {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -146,18 +155,16 @@ pub fn refusing() -> (Socket, SocketAddr) {
 /// A target that does not answer. Its backlog is full, so the kernel drops every SYN.
 pub struct Silent {
     listener: TcpListener,
-    fillers: Vec<TcpStream>,
+    _filler: TcpStream,
 }
 
 impl Silent {
     pub fn new() -> Self {
         let listener = listen_on(ANYWHERE.into(), 0);
-        let mut fillers = Vec::new();
-        // The kernel accepts one or two connections more than the backlog says.
-        while let Ok(filler) = TcpStream::connect_timeout(&address(&listener), Duration::from_millis(200)) {
-            fillers.push(filler);
-        }
-        Self { listener, fillers }
+        let filler = connect(address(&listener));
+        // Linux lets one connection more wait than the backlog says. Once it waits, the backlog is full.
+        assert!(readable_within(&listener, PATIENCE), "no connection waits");
+        Self { listener, _filler: filler }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -166,9 +173,7 @@ impl Silent {
 
     /// Turns it into an ordinary target. A pending connect succeeds when its SYN is sent again, in a second or two.
     pub fn wake(self) -> TcpListener {
-        for _ in self.fillers {
-            drop(accept(&self.listener));
-        }
+        drop(accept(&self.listener));
         SockRef::from(&self.listener).listen(1024).unwrap();
         self.listener
     }
@@ -260,6 +265,16 @@ pub fn read_exactly(stream: &mut impl Read, count: usize) -> Vec<u8> {
 pub fn assert_passes(from: &mut TcpStream, to: &mut TcpStream, bytes: &[u8]) {
     from.write_all(bytes).unwrap();
     assert_eq!(read_exactly(to, bytes.len()), bytes);
+}
+
+/// Does the same with more bytes than the queues between the two may hold.
+#[track_caller]
+pub fn assert_moves(from: &mut TcpStream, to: &mut TcpStream, bytes: &[u8]) {
+    let got = thread::scope(|scope| {
+        scope.spawn(|| from.write_all(bytes).unwrap());
+        read_exactly(to, bytes.len())
+    });
+    assert_same(&got, bytes);
 }
 
 /// Accepts the target's connection of a requester's session, and asserts that the session relays. Returns both.

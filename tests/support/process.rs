@@ -65,27 +65,32 @@ pub fn unread_by_peer(stream: &TcpStream) -> usize {
     usize::from_str_radix(queues.split_once(':').unwrap().1, 16).unwrap()
 }
 
-/// Returns the number after `name` in a file of lines such as `name: 1`.
-fn number(pid: Pid, file: &str, name: &str) -> u64 {
-    let text = read(pid, file);
-    let line = text.lines().find(|line| line.starts_with(name)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+/// Returns a field of /proc/pid/status, with single spaces.
+pub fn status(pid: Pid, name: &str) -> String {
+    let text = read(pid, "status");
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+    value.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Returns the number in a field of /proc/pid/status, without its unit.
+fn number(pid: Pid, name: &str) -> u64 {
+    status(pid, name).split(' ').next().unwrap().parse().unwrap()
 }
 
 /// Returns how often the process went to sleep by itself: once more for each wake-up.
 pub fn sleeps(pid: Pid) -> u64 {
-    number(pid, "status", "voluntary_ctxt_switches:")
+    number(pid, "voluntary_ctxt_switches")
 }
 
 /// Returns the size of the process's address space, in bytes.
 pub fn address_space(pid: Pid) -> u64 {
-    number(pid, "status", "VmSize:") * 1024
+    number(pid, "VmSize") * 1024
 }
 
 /// Returns the memory that the process has allocated and not freed, in KiB. Resident memory would be a worse
 /// measure: huge pages, and pages of a program that was just built, come and go there.
 pub fn memory_kib(pid: Pid) -> u64 {
-    number(pid, "status", "VmData:")
+    number(pid, "VmData")
 }
 
 /// Returns the fields of /proc/pid/stat from the third on.
@@ -131,11 +136,14 @@ pub fn assert_rests(pid: Pid, time: Duration) {
     assert_eq!((sleeps(pid), processor_time(pid)), before, "the process woke up or used processor time");
 }
 
-/// Sets a soft limit of a running process. Returns the previous one.
+/// Sets a soft limit of a running process, which must have this process's hard limit. Returns the previous soft one.
+#[track_caller]
 pub fn limit(pid: Pid, resource: Resource, soft: Option<u64>) -> Option<u64> {
     let maximum = getrlimit(resource).maximum;
     let limit = Rlimit { current: soft, maximum };
-    prlimit(Some(pid), resource, limit).unwrap().current
+    let previous = prlimit(Some(pid), resource, limit).unwrap();
+    assert_eq!(previous.maximum, maximum, "the process has another hard limit");
+    previous.current
 }
 
 /// Raises this process's soft limit of descriptors to its hard limit.

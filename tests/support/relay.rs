@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{Read, pipe};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, ExitStatus};
+use std::process::{Child, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -86,7 +86,7 @@ impl Relay {
     pub fn session(&self, listener: &TcpListener) -> (TcpStream, TcpStream) {
         let requester = self.connect();
         let connected = net::readable_within(listener, PATIENCE);
-        assert!(connected, "the relay does not connect to its target; {}", self.log.last());
+        assert!(connected, "the relay does not connect to its target; {}", self.log.take_last());
         (requester, net::accept(listener))
     }
 
@@ -160,7 +160,7 @@ pub fn run_with<A: AsRef<OsStr>>(faults: Faults, arguments: &[A]) -> Run {
 #[track_caller]
 fn finish<A: AsRef<OsStr>>(through: &Through, arguments: &[A]) -> Run {
     let (mut output, stdout) = pipe().unwrap();
-    let mut relay = Kill(through.spawn(arguments, stdout.into()));
+    let mut relay = Kill(through.spawn(arguments, Stdio::null(), stdout.into()));
     let reader = thread::spawn(move || {
         let mut bytes = Vec::new();
         output.read_to_end(&mut bytes).unwrap();
@@ -172,7 +172,7 @@ fn finish<A: AsRef<OsStr>>(through: &Through, arguments: &[A]) -> Run {
 }
 
 /// A child process that does not outlive the test, even if the test fails.
-struct Kill(Child);
+pub struct Kill(pub Child);
 
 impl Drop for Kill {
     fn drop(&mut self) {

@@ -1,9 +1,8 @@
 //! Relays whose log has no reader.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::Read;
+use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
-use std::thread;
 use std::time::Duration;
 
 use super::catalogue::{dropped, is_whole, message};
@@ -31,18 +30,11 @@ pub fn move_bytes(relay: &Relay, listener: &TcpListener) {
     let (mut requester, mut target) = relay.session(listener);
     let bytes = net::random(1, 1_000_000);
     for _ in 0..4 {
-        move_some(&mut requester, &mut target, &bytes);
-        move_some(&mut target, &mut requester, &bytes);
+        net::assert_moves(&mut requester, &mut target, &bytes);
+        net::assert_moves(&mut target, &mut requester, &bytes);
     }
     net::reset(requester);
     net::read_all(&mut target);
-}
-
-fn move_some(from: &mut TcpStream, to: &mut TcpStream, bytes: &[u8]) {
-    thread::scope(|scope| {
-        scope.spawn(|| from.write_all(bytes).unwrap());
-        net::assert_same(&net::read_exactly(to, bytes.len()), bytes);
-    });
 }
 
 /// Asserts that every line is whole. Returns the number of lines that arrived, and of those reported as dropped.

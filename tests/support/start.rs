@@ -24,6 +24,7 @@ pub struct Start {
     buf: String,
     options: String,
     through: Through,
+    stdin: Option<OwnedFd>,
     stdout: Stdout,
 }
 
@@ -60,6 +61,7 @@ impl Start {
             buf: "4000".into(),
             options: String::new(),
             through: Through::Nothing,
+            stdin: None,
             stdout: Stdout::Log,
         }
     }
@@ -108,6 +110,12 @@ impl Start {
         self
     }
 
+    /// Gives the relay, or the shell script, this for its STDIN.
+    pub fn stdin(mut self, from: impl Into<OwnedFd>) -> Self {
+        self.stdin = Some(from.into());
+        self
+    }
+
     /// Gives the relay this for its STDOUT. Its [`Log`] then stays empty.
     pub fn stdout(mut self, to: impl Into<OwnedFd>) -> Self {
         self.stdout = Stdout::To(to.into());
@@ -128,14 +136,7 @@ impl Start {
     /// Starts the relay on `port`. Returns None if another socket has the port.
     #[track_caller]
     pub fn start_on(&self, port: u16) -> Option<Relay> {
-        // Hundreds of sessions and many relays at once need more descriptors than the default of some systems, 256.
-        process::raise_own_descriptor_limit();
-        let (stdout, log) = match &self.stdout {
-            Stdout::Log => Log::piped(),
-            Stdout::To(file) => (file.try_clone().unwrap(), Log::none()),
-        };
-        let child = self.through.spawn(&self.arguments(port), stdout);
-        let mut relay = Relay::new(child, port, log);
+        let mut relay = self.launch(port);
         let ready = match &self.stdout {
             Stdout::Log => relay.says_ready(&self.active_line(port), self.options.contains("--bind ")),
             Stdout::To(_) => relay.listens(),
@@ -143,8 +144,21 @@ impl Start {
         ready.then_some(relay)
     }
 
+    /// Starts the relay on `port`, and returns before it is ready. It may refuse to start.
+    #[track_caller]
+    pub fn launch(&self, port: u16) -> Relay {
+        // Hundreds of sessions and many relays at once need more descriptors than the default of some systems, 256.
+        process::raise_own_descriptor_limit();
+        let (stdout, log) = match &self.stdout {
+            Stdout::Log => Log::piped(),
+            Stdout::To(file) => (file.try_clone().unwrap(), Log::none()),
+        };
+        let stdin = self.stdin.as_ref().map_or(Stdio::null(), |file| file.try_clone().unwrap().into());
+        Relay::new(self.through.spawn(&self.arguments(port), stdin, stdout), port, log)
+    }
+
     /// Returns message 15 as this relay must print it.
-    fn active_line(&self, port: u16) -> String {
+    pub fn active_line(&self, port: u16) -> String {
         // Message 15 leaves out the zone, and shows an IPv4-mapped address as IPv4.
         let host = self.target.0.split('%').next().unwrap_or_default();
         let host = host.parse().map_or(host.to_owned(), |ip: IpAddr| ip.to_canonical().to_string());
@@ -164,9 +178,9 @@ impl Start {
 }
 
 impl Through {
-    /// Starts the binary with `stdout` as its STDOUT and an empty STDIN.
+    /// Starts the binary. Under faults, its STDIN is empty.
     #[track_caller]
-    pub(super) fn spawn<A: AsRef<OsStr>>(&self, arguments: &[A], stdout: OwnedFd) -> Child {
+    pub(super) fn spawn<A: AsRef<OsStr>>(&self, arguments: &[A], stdin: Stdio, stdout: OwnedFd) -> Child {
         let mut command = match self {
             Through::Nothing => Command::new(TCPRELAY),
             Through::Shell(script) => {
@@ -176,7 +190,7 @@ impl Through {
             }
             Through::Launcher(faults) => return faults.spawn(arguments, stdout),
         };
-        command.args(arguments).stdin(Stdio::null()).stdout(stdout).spawn().unwrap()
+        command.args(arguments).stdin(stdin).stdout(stdout).spawn().unwrap()
     }
 }
 

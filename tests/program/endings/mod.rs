@@ -139,10 +139,12 @@ fn the_last_bytes_before_a_close_reach_a_reader_that_is_late() {
                 drop(first);
             }
         });
-        speaker.join().unwrap();
+        // The queues hold all of it and the EOF, or are full.
+        process::settle(stage.relay.pid);
         let (heard, end) = net::read_all(&mut second);
         net::assert_same(&heard, &words);
         assert_eq!(end, End::Clean);
+        speaker.join().unwrap();
         drop(second);
         stage.ends_by(side);
     });

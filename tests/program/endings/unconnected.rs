@@ -1,4 +1,4 @@
-//! Requesters that send, half-close or go away before the target is connected, and a target that refuses.
+//! Requesters that send, half-close or go away before the target is connected.
 
 use std::io::Write;
 use std::net::Shutdown;
@@ -35,17 +35,6 @@ fn a_request_that_is_complete_before_the_target_is_connected_gets_its_answer() {
     drop(target);
     assert_eq!(net::read_all(&mut requester), (b"all I know".to_vec(), End::Clean));
     relay.log.expect_all(&[28, 31, 33, 37, 34], 1);
-}
-
-#[test]
-fn a_requester_is_reset_when_the_target_refuses() {
-    let (_bound, address) = net::refusing();
-    let mut relay = Start::to(address).start();
-    for serial in 1..=3 {
-        let mut requester = relay.connect();
-        assert_eq!(net::read_all(&mut requester), (Vec::new(), End::Reset));
-        relay.log.expect_all(&[16, 18, 26, 27], serial);
-    }
 }
 
 #[test]

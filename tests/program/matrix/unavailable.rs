@@ -53,7 +53,7 @@ fn the_requester_of_a_target_that_cannot_be_reached_is_reset_at_once() {
         Err(error) if error.kind() == ErrorKind::NetworkUnreachable => {
             resets_within(address, 27, Duration::ZERO);
         }
-        other => eprintln!("skipped: this machine has no unreachable address: {other:?}"),
+        other => eprintln!("SKIPPED: this machine has no unreachable address: {other:?}"),
     }
 }
 

@@ -5,9 +5,10 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 
 use rustix::process::Signal;
 
-use super::{assert_dropped, has_ipv6, with};
+use super::assert_dropped;
 use crate::support::catalogue::filled;
-use crate::support::net;
+use crate::support::line::with;
+use crate::support::net::{self, has_ipv6};
 use crate::support::{Relay, STARTED, Start, run};
 
 fn at(ip: [u8; 4], relay: &Relay) -> SocketAddr {

@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::{assert_dropped, with};
+use super::assert_dropped;
 use crate::support::catalogue::{STOPPED, message};
+use crate::support::line::on;
 use crate::support::net::{self, End};
 use crate::support::{Log, Relay, STARTED, Start, run};
 
@@ -91,10 +92,7 @@ fn a_json_line_has_the_error_number() {
 #[test]
 fn a_failed_start_is_logged_as_json_too() {
     let taken = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-    let port = net::address(&taken).port().to_string();
-    let mut arguments = with(&["--log-format", "json"]);
-    arguments[2] = &port;
-    let run = run(&arguments);
+    let run = run(&on(net::address(&taken).port(), &["--log-format", "json"]));
     let line: Value = serde_json::from_str(&run.stdout).unwrap_or_else(|_| panic!("{}", run.stdout));
     assert_eq!((&line["number"], run.code), (&12.into(), Some(1)));
 }

@@ -3,7 +3,8 @@
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::Command;
 
-use super::{assert_dropped, with};
+use super::assert_dropped;
+use crate::support::line::with;
 use crate::support::net;
 use crate::support::{Relay, STARTED, Start, TCPRELAY};
 

@@ -5,9 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 
 use proxy_header::{Error, ParseConfig, ProxiedAddress, ProxyHeader};
 
-use super::has_ipv6;
 use crate::support::Start;
-use crate::support::net::{self, End};
+use crate::support::net::{self, End, has_ipv6};
 
 /// Reads a header and no byte beyond it, because the requester may have sent nothing yet. Returns the addresses in
 /// it; None if it has none.

@@ -1,7 +1,7 @@
 //! The values of options: their ranges, the refusal of a wrong one, and the help on them.
 
-use super::{on, with};
 use crate::support::catalogue::message;
+use crate::support::line::{on, with};
 use crate::support::{self, run};
 
 #[test]

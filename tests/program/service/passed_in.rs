@@ -1,16 +1,14 @@
 //! A socket passed in, and the notification that the relay is ready.
 
 use std::io::{Write, pipe};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
-use std::process::{Command, Stdio};
 
 use socket2::{Domain, Socket, Type};
 
-use super::{ONE_SOCKET, Service, session};
-use crate::support::net;
-use crate::support::{self, PATIENCE, STARTED, TCPRELAY};
+use super::{ONE_SOCKET, on, passing};
+use crate::support::{Folder, PATIENCE, STARTED, Start, free_port, net};
 
 const TWO_SOCKETS: &str = r#"LISTEN_PID=$$ LISTEN_FDS=2 exec "$0" "$@" 3<&0 4<&0 0</dev/null"#;
 const SOCKET_OF_ANOTHER: &str = r#"LISTEN_PID=1 LISTEN_FDS=1 exec "$0" "$@" 3<&0 0</dev/null"#;
@@ -32,14 +30,14 @@ fn a_socket_passed_in_is_served_if_it_agrees_with_the_arguments() {
     ] {
         let address = net::address(&socket);
         let inherited = socket.try_clone().unwrap();
-        let mut service =
-            Service::start_with(options, ONE_SOCKET, inherited, address.port(), net::address(&target));
-        service.expect_active(address.port(), net::address(&target));
+        let start = passing(ONE_SOCKET, inherited, net::address(&target)).options(options);
+        let mut relay = start.launch(address.port());
+        relay.log.expect_text(&start.active_line(address.port()));
         if shown {
-            service.log.expect_text(&format!("Listening on {address}."));
+            relay.log.expect_text(&format!("Listening on {address}."));
         }
-        let _session = session(([127, 0, 0, 1], address.port()).into(), &target);
-        service.log.expect_all(&STARTED, 1);
+        relay.assert_relays(&target);
+        relay.log.expect_all(&STARTED, 1);
     }
 }
 
@@ -48,7 +46,7 @@ fn a_socket_that_contradicts_an_argument_is_refused_and_both_are_named() {
     let target = net::address(&net::listen());
     let any = net::listen_on(([0, 0, 0, 0], 0).into(), 16);
     let local = net::listen();
-    let other = support::free_port();
+    let other = free_port();
     for (options, socket, port, given) in [
         ("--bind 127.0.0.9", &any, net::address(&any).port(), "--bind 127.0.0.9".to_owned()),
         ("--bind 0.0.0.0", &local, net::address(&local).port(), "--bind 0.0.0.0".to_owned()),
@@ -56,11 +54,11 @@ fn a_socket_that_contradicts_an_argument_is_refused_and_both_are_named() {
         ("", &local, other, format!("<fwd port> {other}")),
     ] {
         let inherited = socket.try_clone().unwrap();
-        let mut service = Service::start_with(options, ONE_SOCKET, inherited, port, target);
+        let mut relay = passing(ONE_SOCKET, inherited, target).options(options).launch(port);
         let address = net::address(socket);
         let text = format!("Error: {given} contradicts the socket passed in, which listens on {address}.");
-        assert_eq!(service.log.line().text, text);
-        assert_eq!(service.wait(), Some(2), "for {given}");
+        assert_eq!(relay.log.rest(), [text]);
+        assert_eq!(relay.wait().code(), Some(2), "for {given}");
     }
 }
 
@@ -70,7 +68,7 @@ fn a_connection_in_the_backlog_before_the_start_is_served() {
     let socket = net::listen();
     let mut early = net::connect(net::address(&socket));
     early.write_all(b"early").unwrap();
-    let _service = Service::on(&socket, net::address(&target));
+    let _relay = on(&socket, net::address(&target));
     assert_eq!(net::read_exactly(&mut net::accept(&target), 5), b"early");
 }
 
@@ -78,10 +76,8 @@ fn a_connection_in_the_backlog_before_the_start_is_served() {
 fn a_socket_meant_for_another_process_is_ignored() {
     let target = net::listen();
     let socket = net::listen();
-    let port = support::free_port();
-    let mut service =
-        Service::start(SOCKET_OF_ANOTHER, socket.try_clone().unwrap(), port, net::address(&target));
-    service.expect_active(port, net::address(&target));
+    let relay = passing(SOCKET_OF_ANOTHER, socket, net::address(&target)).start();
+    relay.assert_relays(&target);
 }
 
 #[test]
@@ -96,33 +92,24 @@ fn anything_but_one_listening_tcp_socket_is_refused() {
         ("two", TWO_SOCKETS, net::listen().into()),
     ];
     for (what, script, socket) in cases {
-        let mut service = Service::start(script, socket, support::free_port(), target);
+        let mut relay = passing(script, socket, target).launch(free_port());
         let text = "Error: The socket passed in is not one listening TCP socket.";
-        assert_eq!(service.log.line().text, text, "for {what}");
-        assert_eq!(service.wait(), Some(1), "for {what}");
+        assert_eq!(relay.log.rest(), [text], "for {what}");
+        assert_eq!(relay.wait().code(), Some(1), "for {what}");
     }
 }
 
 #[test]
 fn it_notifies_the_service_manager_once_it_is_ready() {
-    let path = std::env::temp_dir().join(format!("tcprelay-ready-{}", std::process::id()));
+    let folder = Folder::new();
+    let path = folder.join("socket");
     let manager = UnixDatagram::bind(&path).unwrap();
     manager.set_read_timeout(Some(PATIENCE)).unwrap();
     let target = net::listen();
-    let port = support::free_port();
-    let host = net::address(&target);
-    let mut relay = Command::new(TCPRELAY)
-        .args([&port.to_string(), "127.0.0.1", &host.port().to_string(), "ANY", "3", "60", "0", "4000"])
-        .env("NOTIFY_SOCKET", &path)
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let script = format!("NOTIFY_SOCKET={} exec \"$0\" \"$@\"", path.display());
+    let relay = Start::to(net::address(&target)).shell(&script).launch(free_port());
     let mut bytes = [0; 64];
-    let length = manager.recv(&mut bytes);
-    let served = TcpStream::connect(("127.0.0.1", port));
-    relay.kill().unwrap();
-    relay.wait().unwrap();
-    std::fs::remove_file(&path).unwrap();
-    assert_eq!(&bytes[..length.unwrap()], b"READY=1\n");
-    served.unwrap();
+    let length = manager.recv(&mut bytes).unwrap();
+    assert_eq!(&bytes[..length], b"READY=1\n");
+    relay.assert_relays(&target);
 }

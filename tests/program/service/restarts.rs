@@ -7,9 +7,8 @@ use std::thread;
 
 use rustix::process::Signal;
 
-use super::{DRAINED, Service, draining, session};
-use crate::support::net;
-use crate::support::{PATIENCE, STARTED, eventually, process};
+use super::{DRAINED, draining, on};
+use crate::support::{PATIENCE, Relay, STARTED, eventually, net, process};
 
 /// Requesters that connect all the time, each for one reply.
 struct Load {
@@ -57,18 +56,18 @@ impl Load {
 /// Keeps the socket open through restarts under load, each done by `restart`. Asserts that every requester is
 /// served.
 #[track_caller]
-fn assert_unnoticed(restart: impl Fn(Service, &dyn Fn() -> Service, &Load) -> Service) {
+fn assert_unnoticed(restart: impl Fn(Relay, &dyn Fn() -> Relay, &Load) -> Relay) {
     let target = net::echo();
     let socket = net::listen();
     let address = net::address(&socket);
     let load = Load::new();
     let failures: Vec<String> = thread::scope(|scope| {
         let requesters: Vec<_> = (0..3).map(|_| scope.spawn(|| load.run(address))).collect();
-        let start = || Service::on(&socket, target);
-        let mut service = start();
+        let start = || on(&socket, target);
+        let mut relay = start();
         for _ in 0..5 {
             load.goes_on();
-            service = restart(service, &start, &load);
+            relay = restart(relay, &start, &load);
         }
         load.goes_on();
         load.stop.store(true, Ordering::Relaxed);
@@ -81,7 +80,7 @@ fn assert_unnoticed(restart: impl Fn(Service, &dyn Fn() -> Service, &Load) -> Se
 fn connections_wait_after_the_old_relay_has_drained_until_the_next_one_starts() {
     assert_unnoticed(|mut old, start, _| {
         old.signal(Signal::QUIT);
-        assert_eq!(old.wait(), Some(0));
+        assert_eq!(old.wait().code(), Some(0));
         start()
     });
 }
@@ -92,7 +91,7 @@ fn the_next_relay_serves_while_the_old_one_drains() {
         let new = start();
         old.signal(Signal::QUIT);
         load.goes_on();
-        assert_eq!(old.wait(), Some(0));
+        assert_eq!(old.wait().code(), Some(0));
         new
     });
 }
@@ -101,36 +100,36 @@ fn the_next_relay_serves_while_the_old_one_drains() {
 fn a_long_session_outlives_the_restart() {
     let target = net::listen();
     let socket = net::listen();
-    let mut old = Service::on(&socket, net::address(&target));
-    let (mut requester, mut far) = session(net::address(&socket), &target);
+    let mut old = on(&socket, net::address(&target));
+    let (mut requester, mut far) = old.session(&target);
     old.log.expect_all(&STARTED, 1);
     old.signal(Signal::QUIT);
     old.log.expect_text(&draining(1));
-    let _new = Service::on(&socket, net::address(&target));
+    let new = on(&socket, net::address(&target));
     for _ in 0..20 {
-        let _short = session(net::address(&socket), &target);
+        new.assert_relays(&target);
         net::assert_passes(&mut requester, &mut far, b"still here");
     }
     net::end((requester, far));
     old.log.expect(34, 1);
     old.log.expect_text(DRAINED);
-    assert_eq!(old.wait(), Some(0));
+    assert_eq!(old.wait().code(), Some(0));
 }
 
 #[test]
 fn a_draining_relay_does_not_wake_up_for_connections_that_its_successor_serves() {
     let target = net::listen();
     let socket = net::listen();
-    let mut old = Service::on(&socket, net::address(&target));
-    let _session = session(net::address(&socket), &target);
+    let mut old = on(&socket, net::address(&target));
+    let _session = old.session(&target);
     old.log.expect_all(&STARTED, 1);
     old.signal(Signal::QUIT);
     old.log.expect_text(&draining(1));
-    let _new = Service::on(&socket, net::address(&target));
-    process::settle(old.pid());
-    let before = process::sleeps(old.pid());
+    let new = on(&socket, net::address(&target));
+    process::settle(old.pid);
+    let before = process::sleeps(old.pid);
     for _ in 0..20 {
-        session(net::address(&socket), &target);
+        new.assert_relays(&target);
     }
-    assert_eq!(process::sleeps(old.pid()), before);
+    assert_eq!(process::sleeps(old.pid), before);
 }

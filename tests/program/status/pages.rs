@@ -27,7 +27,7 @@ fn busy(listener: &TcpListener) -> (Relay, SocketAddr, (TcpStream, TcpStream)) {
     assert_eq!(net::read_all(&mut relay.connect()).1, End::Reset);
     assert_eq!(net::read_all(&mut relay.connect_from([127, 0, 0, 2].into())).1, End::Reset);
     let [first, second] = sessions;
-    drop(first);
+    net::end(first);
     relay.log.wait(34, 1);
     (relay, status, second)
 }
@@ -114,8 +114,8 @@ fn a_target_that_refuses_is_down_until_it_answers() {
     assert!(page(status, "/").contains("<b class=down>down</b><td>1 refused"));
     assert_eq!(json(status)["targets"][0]["connects_failed"]["refused"], 1);
 
-    drop(closed);
-    let listener = net::listen_on(target, 16);
+    closed.listen(16).unwrap();
+    let listener = TcpListener::from(closed);
     relay.assert_relays(&listener);
     assert_eq!(metric(&page(status, "/metrics"), &up), "1");
 }
@@ -128,10 +128,7 @@ fn bulk_traffic_is_counted_as_spliced_and_interactive_traffic_is_not() {
     net::assert_passes(&mut requester, &mut target, b"small");
     assert_eq!(metric(&page(status, "/metrics"), "tcprelay_spliced_bytes_total"), "0");
     let bytes = 8 << 20;
-    std::thread::scope(|scope| {
-        scope.spawn(|| net::read_exactly(&mut target, bytes));
-        requester.write_all(&vec![7; bytes]).unwrap();
-    });
+    net::assert_moves(&mut requester, &mut target, &vec![7; bytes]);
     let spliced: usize = metric(&page(status, "/metrics"), "tcprelay_spliced_bytes_total").parse().unwrap();
     let has_splice = cfg!(target_os = "linux");
     assert!(!has_splice || spliced > bytes / 2 && spliced <= bytes, "{spliced}");

@@ -35,7 +35,7 @@ pub fn assert_accepted(metrics: &str) {
         .spawn();
     let mut promtool = match promtool {
         Ok(promtool) => promtool,
-        Err(error) => return eprintln!("skipped: promtool: {error}"),
+        Err(error) => return eprintln!("SKIPPED: promtool: {error}"),
     };
     promtool.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
     let output = promtool.wait_with_output().unwrap();
