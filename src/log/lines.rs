@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 use std::time::SystemTime;
 
 use crate::config::{LogFormat, LogLevel, LogStyle};
-use crate::log::message::{Level, Message};
+use crate::log::message::{Level, Message, Text};
 use crate::sys::output;
 
 /// Writes messages as lines.
@@ -63,30 +63,22 @@ impl Lines {
     }
 
     fn append_line(self, out: &mut Vec<u8>, message: &Message, time: Option<SystemTime>) -> fmt::Result {
-        let mut line = Line(out);
+        let mut line = Text::Line(out);
         if self.priorities {
             write!(line, "<{}>", priority(message.level()))?;
         }
         let time = time.map(humantime::format_rfc3339_millis);
         match self.style.format {
             #[cfg(feature = "json")]
-            LogFormat::Json => crate::log::json::write(line.0, message, time).map_err(|_| fmt::Error),
-            LogFormat::Text => match time {
-                Some(time) => writeln!(line, "{time} {message}"),
-                None => writeln!(line, "{message}"),
-            },
+            LogFormat::Json => crate::log::json::write(out, message, time).map_err(|_| fmt::Error),
+            LogFormat::Text => {
+                if let Some(time) = time {
+                    write!(line, "{time} ")?;
+                }
+                message.write_text(&mut line)?;
+                line.write_char('\n')
+            }
         }
-    }
-}
-
-/// Appends text to the lines before it. As `io::Write`, it would take twice as many instructions, because each
-/// piece could fail.
-struct Line<'a>(&'a mut Vec<u8>);
-
-impl fmt::Write for Line<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.extend_from_slice(text.as_bytes());
-        Ok(())
     }
 }
 

@@ -109,7 +109,7 @@ impl Wheel {
     /// Arms `timer` to fire at `deadline`, unless it already fires at most a tick later.
     pub fn arm_by(&mut self, timer: usize, deadline: Instant) {
         let Timer { deadline: armed, slot, .. } = self.timers[timer];
-        if slot == NONE || self.tick(deadline).saturating_add(1) < armed {
+        if slot == NONE || deadline < self.instant(armed - 1) {
             self.arm(timer, deadline);
         }
     }

@@ -216,6 +216,8 @@ impl<S: Sink> Relay<S> {
     /// # Errors
     /// Waiting for events failed, and the relay has ended. The last message reports it.
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<Option<Outcome>, WaitError> {
+        // The caller may have done other things since the last turn.
+        self.now = now();
         let outcome = self.run_turn(timeout)?;
         if outcome.is_none() {
             // The caller may wait for something else before the next turn, so the lines go out now.

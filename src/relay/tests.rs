@@ -62,6 +62,19 @@ fn a_target_that_leads_back_here_does_not_eat_the_pool() {
 }
 
 #[test]
+fn a_turn_after_a_pause_of_its_caller_waits_only_for_the_rest_of_a_deadline() {
+    let (mut relay, ..) = relay(Duration::ZERO);
+    assert_eq!(relay.turn(Some(Duration::ZERO)).unwrap(), None);
+    let due = relay.now;
+    relay.ends_at = Some(due);
+    relay.pool.arm(Timer::Absolute, due);
+    relay.now = due.checked_sub(2 * PATIENCE).unwrap();
+    let (sender, outcomes) = channel();
+    thread::spawn(move || sender.send(relay.turn(None)));
+    assert_eq!(outcomes.recv_timeout(PATIENCE).unwrap().unwrap(), Some(Outcome::AbsoluteTimeout));
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn a_relay_whose_wait_has_failed_has_ended() {
     let (mut relay, _, messages) = relay(Duration::ZERO);

@@ -64,11 +64,10 @@ impl<S: Sink> Relay<S> {
         Ok(())
     }
 
-    /// Returns how long the loop may sleep; `None`: until something happens.
+    /// Returns how long the loop may sleep; `None`: until something happens. It counts from the end of the last
+    /// wait, which spares a look at the clock: a deadline after a turn is then late by as much as one within it.
     fn sleep(&self, most: Option<Duration>) -> Option<Duration> {
-        let sleep = self.next_deadline().map(|at| {
-            if at <= self.now { Duration::ZERO } else { punctual(at.saturating_duration_since(now())) }
-        });
+        let sleep = self.next_deadline().map(|at| punctual(at.saturating_duration_since(self.now)));
         match (sleep, most) {
             (Some(sleep), Some(most)) => Some(sleep.min(most)),
             (sleep, most) => sleep.or(most),
