@@ -86,6 +86,10 @@ pub const LOG_PIPE: [Figure; 2] = [
     figure("short connections, slow pipe as log: processor time", CONNECTION, Less),
     figure("short connections, slow pipe as log: rate", "connections/s", More),
 ];
+pub const LOG_SOCKET: [Figure; 2] = [
+    figure("short connections, slow socket as log: processor time", CONNECTION, Less),
+    figure("short connections, slow socket as log: rate", "connections/s", More),
+];
 pub const LOG_FILE: [Figure; 2] = [
     figure("short connections, synchronous file as log: processor time", CONNECTION, Less),
     figure("short connections, synchronous file as log: rate", "connections/s", More),

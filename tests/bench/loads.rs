@@ -41,6 +41,8 @@ pub enum Load {
     Mixed,
     /// Short connections, while the log's pipe is read more slowly than lines come.
     LogPipe,
+    /// The same, with a socket such as the journal's.
+    LogSocket,
     /// The same, while the log's file system is slow.
     LogFile,
     /// Idle sessions.
@@ -50,7 +52,7 @@ pub enum Load {
 }
 
 impl Load {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Stream,
         Self::Streams,
         Self::Link20,
@@ -63,6 +65,7 @@ impl Load {
         Self::Greeting,
         Self::Mixed,
         Self::LogPipe,
+        Self::LogSocket,
         Self::LogFile,
         Self::Memory,
         Self::Kept,
@@ -82,6 +85,7 @@ impl Load {
             Self::Greeting => "greeting",
             Self::Mixed => "mixed",
             Self::LogPipe => "log-pipe",
+            Self::LogSocket => "log-socket",
             Self::LogFile => "log-file",
             Self::Memory => "memory",
             Self::Kept => "kept",
@@ -103,6 +107,7 @@ impl Load {
             Self::Greeting => &figures::GREETING,
             Self::Mixed => &figures::MIXED,
             Self::LogPipe => &figures::LOG_PIPE,
+            Self::LogSocket => &figures::LOG_SOCKET,
             Self::LogFile => &figures::LOG_FILE,
             Self::Memory => &figures::MEMORY,
             Self::Kept => &figures::KEPT,
@@ -132,6 +137,7 @@ impl Load {
     pub fn log(self) -> LogTo {
         match self {
             Self::LogPipe => LogTo::SlowPipe,
+            Self::LogSocket => LogTo::SlowSocket,
             Self::LogFile => LogTo::SynchronousFile,
             _ => LogTo::File,
         }
@@ -150,7 +156,7 @@ impl Load {
             Self::Connections => measures::connections(scene),
             Self::Greeting => measures::greeting(scene),
             Self::Mixed => measures::mixed(scene),
-            Self::LogPipe | Self::LogFile => measures::logged_connections(scene),
+            Self::LogPipe | Self::LogSocket | Self::LogFile => measures::logged_connections(scene),
             Self::Memory => measures::memory(scene),
             Self::Kept => measures::kept(scene),
         }?;

@@ -2,9 +2,11 @@
 
 use std::env;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, PipeReader, Read};
+use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -31,7 +33,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Interval at which these waits look again.
 const BEAT: Duration = Duration::from_millis(5);
 
-/// Bytes that the reader of a slow pipe takes in each beat of its own: 400 KB a second, the log of about 650
+/// Bytes that the reader of a slow log takes in each beat of its own: 400 KB a second, the log of about 650
 /// sessions.
 const SLOW_READ_BYTES: usize = 4096;
 const SLOW_READ_BEAT: Duration = Duration::from_millis(10);
@@ -53,6 +55,8 @@ pub enum LogTo {
     File,
     /// A pipe that is read more slowly than the lines come.
     SlowPipe,
+    /// A stream socket, as the journal's, that is read as slowly.
+    SlowSocket,
     /// A file whose writes return once the line is on the disk.
     SynchronousFile,
 }
@@ -217,6 +221,11 @@ impl LogTo {
                 thread::spawn(move || read_slowly(reader));
                 Ok(writer.into())
             }
+            Self::SlowSocket => {
+                let (reader, writer) = UnixStream::pair()?;
+                thread::spawn(move || read_slowly(reader));
+                Ok(OwnedFd::from(writer).into())
+            }
             Self::SynchronousFile => {
                 let path = workplace.folder.join("relay.sync.log");
                 let flags = OFlags::DSYNC.bits().cast_signed();
@@ -227,8 +236,8 @@ impl LogTo {
     }
 }
 
-/// Reads until the last writer has closed the pipe.
-fn read_slowly(mut log: PipeReader) {
+/// Reads until the last writer has closed its end.
+fn read_slowly(mut log: impl Read) {
     let mut room = [0; SLOW_READ_BYTES];
     while log.read(&mut room).is_ok_and(|count| count > 0) {
         thread::sleep(SLOW_READ_BEAT);
