@@ -35,6 +35,9 @@ const SMOKE_BATCH: Duration = Duration::from_micros(100);
 /// The longest idle timeout, in nanoseconds. No timer here is further away.
 const IDLE_TIMEOUT: u64 = *IDLE_SECONDS.end() * 1_000_000_000;
 
+/// Far more sessions than the original had.
+const MANY_SESSIONS: usize = 18_000;
+
 /// Width of the names in the table.
 const NAMES: usize = 48;
 
@@ -44,7 +47,7 @@ fn main() {
     let stopwatch = Stopwatch { batch: if is_bench { BATCH } else { SMOKE_BATCH } };
     println!("| {:<NAMES$} | ns per call | slowest tenth |", "");
     println!("| {} | ----------: | ------------: |", "-".repeat(NAMES));
-    for armed in [1, SESSIONS] {
+    for armed in [1, SESSIONS, MANY_SESSIONS] {
         rearm(&stopwatch, armed);
         arm_and_disarm(&stopwatch, armed);
         expire(&stopwatch, armed);
