@@ -166,24 +166,24 @@ impl Control {
     }
 
     pub(crate) fn take_stop(&self) -> bool {
-        self.requests.stop.swap(false, Ordering::SeqCst)
+        take(&self.requests.stop)
     }
 
     pub(crate) fn take_drain(&self) -> bool {
-        self.requests.drain.swap(false, Ordering::SeqCst)
+        take(&self.requests.drain)
     }
 
     pub(crate) fn take_report(&self) -> bool {
-        self.requests.report.swap(false, Ordering::SeqCst)
+        take(&self.requests.report)
     }
 
     pub(crate) fn take_look_up(&self) -> bool {
-        self.requests.look_up.swap(false, Ordering::SeqCst)
+        take(&self.requests.look_up)
     }
 
     /// Takes the request to answer questions. Returns whether there was one.
     pub(crate) fn take_ask(&self) -> bool {
-        self.requests.ask.swap(false, Ordering::SeqCst)
+        take(&self.requests.ask)
     }
 
     /// Answers the questions that wait.
@@ -193,6 +193,11 @@ impl Control {
             question(pool, now);
         }
     }
+}
+
+/// Takes a request. Returns whether there was one. Most turns find none, and a load costs less than a swap.
+fn take(request: &AtomicBool) -> bool {
+    request.load(Ordering::Acquire) && request.swap(false, Ordering::SeqCst)
 }
 
 /// Returns the live sessions of a pool.

@@ -324,21 +324,19 @@ impl<S: Stream> Session<S> {
     // ----- relaying
 
     fn relay(&mut self, turn: &mut Turn<'_>) -> Verdict {
-        let mut steps = [Step::Waiting; 2];
-        for (step, side) in steps.iter_mut().zip(Side::BOTH) {
-            *step = self.move_from(side, turn);
-            let (dead, cause, errno) = match *step {
-                Step::ReadFailed(errno) => (side, Cause::ReadClosure(side), errno),
-                Step::WriteFailed(errno) => (!side, Cause::WriteClosure(!side), errno),
-                _ => continue,
-            };
-            return self.abort(dead, cause, errno, turn);
+        let (mut closed, mut verdict) = (0, Verdict::Wait);
+        for side in Side::BOTH {
+            match self.move_from(side, turn) {
+                Step::ReadFailed(errno) => return self.abort(side, Cause::ReadClosure(side), errno, turn),
+                Step::WriteFailed(errno) => {
+                    return self.abort(!side, Cause::WriteClosure(!side), errno, turn);
+                }
+                Step::Closed => closed += 1,
+                Step::Again => verdict = Verdict::Again,
+                Step::Waiting => {}
+            }
         }
-        match steps {
-            [Step::Closed, Step::Closed] => Verdict::End,
-            _ if steps.contains(&Step::Again) => Verdict::Again,
-            _ => Verdict::Wait,
-        }
+        if closed == Side::BOTH.len() { Verdict::End } else { verdict }
     }
 
     /// Pumps the channel that reads from `side`.
