@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::{env, fs};
 
-use crate::skipped;
+use crate::skip::skipped;
 
 /// Runs an example to its end. Returns its output, or says that it is skipped and returns None if it was not built
 /// since its sources changed.
@@ -12,7 +12,7 @@ fn output(name: &str) -> Option<String> {
     let program = env::current_exe().unwrap();
     let path = program.parent()?.with_file_name("examples").join(name);
     if !is_up_to_date(&path) {
-        skipped(&format!("{} is not up to date; cargo build --examples", path.display()));
+        skipped(format_args!("{} is not up to date; cargo build --examples", path.display()));
         return None;
     }
     let output = Command::new(path).output().unwrap();

@@ -1,7 +1,7 @@
 //! The relay inside another program, built without features and with all of them.
 
 // A test that cannot go on says so by panicking.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(missing_docs, unreachable_pub)]
 
 #[path = "../support/net.rs"]
@@ -10,6 +10,8 @@ mod net;
 #[path = "../support/random.rs"]
 #[allow(dead_code)]
 mod random;
+#[path = "../support/skip.rs"]
+mod skip;
 
 mod examples;
 mod requests;
@@ -17,7 +19,6 @@ mod several;
 #[cfg(target_os = "linux")]
 mod size;
 
-use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
@@ -67,11 +68,6 @@ impl Embedded {
     fn outcome(self) -> Outcome {
         self.run.join().unwrap().unwrap()
     }
-}
-
-/// Says that a test is skipped, where the harness captures nothing.
-fn skipped(why: &str) {
-    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }
 
 /// Returns a configuration that listens on a free port of the loopback address.

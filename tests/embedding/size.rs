@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use crate::skipped;
+use crate::skip::skipped;
 
 const README: &str = include_str!("../../README.md");
 
@@ -19,7 +19,7 @@ fn a_build_without_features_has_fewer_than_15_crates_and_the_readme_says_how_man
     let mut cargo = Command::new(env!("CARGO"));
     let output = cargo.args(arguments.split(' ')).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
     if !output.status.success() {
-        return skipped(&format!("cargo tree says {}", String::from_utf8_lossy(&output.stderr)));
+        return skipped(format_args!("cargo tree says {}", String::from_utf8_lossy(&output.stderr)));
     }
     let tree = String::from_utf8(output.stdout).unwrap();
     let crates: BTreeSet<_> = tree.lines().filter_map(|line| line.split(' ').next()).collect();

@@ -14,6 +14,7 @@ use rustix::process::Signal;
 
 use crate::support::catalogue::{filled, message};
 use crate::support::net::{self, End};
+use crate::support::skip::skipped;
 use crate::support::{Relay, Run, STARTED, Start, eventually, free_port, run};
 
 /// Moves this test's thread, and the processes that it starts from now on, to a new network namespace, which
@@ -21,13 +22,13 @@ use crate::support::{Relay, Run, STARTED, Start, eventually, free_port, run};
 #[must_use]
 pub fn own_network(script: &str) -> bool {
     if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
-        eprintln!("SKIPPED: no network namespace can be had here: {error}");
+        skipped(format_args!("no network namespace can be had here: {error}"));
         return false;
     }
     let script = format!("set -e; ip link set lo up; {script}");
     let output = Command::new("sh").args(["-c", &script]).output().unwrap();
     if !output.status.success() {
-        eprintln!("SKIPPED: the network cannot be set up: {}", String::from_utf8_lossy(&output.stderr));
+        skipped(format_args!("the network cannot be set up: {}", String::from_utf8_lossy(&output.stderr)));
     }
     output.status.success()
 }

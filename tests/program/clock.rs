@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::catalogue::message;
 use crate::support::net::{self, End, Silent};
+use crate::support::skip::skipped;
 use crate::support::{STARTED, Start, process};
 
 /// The lateness that a busy machine may add to a bound.
@@ -207,7 +208,7 @@ fn a_clock_that_began_long_ago_makes_no_difference() {
         .stderr(Stdio::null())
         .status();
     if !probe.is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED: no time namespace can be made here");
+        skipped("no time namespace can be made here");
         return;
     }
     let listener = net::listen();

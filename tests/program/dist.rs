@@ -7,13 +7,14 @@ use std::process::{Command, Output};
 use tcprelay::cli;
 
 use crate::support::Folder;
+use crate::support::skip::skipped;
 
 /// Returns the path of the example. Returns None, and prints the path, if cargo did not build it. Cargo
 /// builds it for `cargo test`, but not for `cargo test --test program`.
 fn example() -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_BIN_EXE_tcprelay")).with_file_name("examples").join("dist");
     if !path.exists() {
-        eprintln!("SKIPPED: {} was not built", path.display());
+        skipped(format_args!("{} was not built", path.display()));
     }
     path.exists().then_some(path)
 }
@@ -46,7 +47,7 @@ fn output(command: &mut Command) -> Option<Output> {
     match command.output() {
         Ok(output) => Some(output),
         Err(error) => {
-            eprintln!("SKIPPED: {}: {error}", command.get_program().to_string_lossy());
+            skipped(format_args!("{}: {error}", command.get_program().to_string_lossy()));
             None
         }
     }
@@ -106,7 +107,7 @@ fn man_shows_the_page_without_a_warning() {
     let Some(shown) = output(&mut man) else { return };
     if shown.stdout.is_empty() {
         // Debian's minimal images have a stub in place of man.
-        eprintln!("SKIPPED: man shows no page here");
+        skipped("man shows no page here");
         return;
     }
     assert!(shown.status.success() && shown.stderr.is_empty(), "{}", String::from_utf8_lossy(&shown.stderr));

@@ -9,6 +9,7 @@ use std::process::{Command, Output, Stdio};
 use tcprelay::cli;
 
 use crate::support::Folder;
+use crate::support::skip::skipped;
 
 fn dist(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/dist").join(path)
@@ -37,7 +38,7 @@ fn ash(stubs: &str, argument: &str, root: &Path, input: &str) -> Option<Output> 
             Some(child.wait_with_output().unwrap())
         }
         Err(error) => {
-            eprintln!("SKIPPED: busybox: {error}");
+            skipped(format_args!("busybox: {error}"));
             None
         }
     }
@@ -287,7 +288,7 @@ fn shellcheck_finds_nothing_in_the_scripts() {
     add_scripts(&dist(""), &mut scripts);
     match Command::new("shellcheck").args(&scripts).output() {
         Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout)),
-        Err(error) => eprintln!("SKIPPED: shellcheck: {error}"),
+        Err(error) => skipped(format_args!("shellcheck: {error}")),
     }
 }
 

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::admission::own_network;
+use crate::support::skip::skipped;
 use crate::support::{Kill, Start, net};
 use crate::ways::Neighbour;
 
@@ -58,12 +59,12 @@ impl Link {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
-            .map_err(|error| eprintln!("SKIPPED: python3: {error}"));
+            .map_err(|error| skipped(format_args!("python3: {error}")));
         let mut carrier = Kill(carrier.ok()?);
         let mut up = String::new();
         BufReader::new(carrier.0.stdout.take()?).read_line(&mut up).unwrap();
         if up.trim() != "up" {
-            eprintln!("SKIPPED: no TUN devices");
+            skipped("no TUN devices");
             return None;
         }
         let set_up = "ip address add 10.9.0.1/24 dev near; ip link set near up";

@@ -4,6 +4,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use crate::name_server::NameServer;
+use crate::support::skip::skipped;
 use crate::support::{Folder, Start};
 
 /// The name of the target.
@@ -20,7 +21,7 @@ impl Files {
             .stderr(Stdio::null())
             .status();
         if !probe.is_ok_and(|status| status.success()) {
-            eprintln!("SKIPPED: no mount namespace can be had here");
+            skipped("no mount namespace can be had here");
             return None;
         }
         let files = Self(Folder::new());

@@ -13,6 +13,8 @@ use domain::base::iana::Rcode;
 use domain::base::{Message, MessageBuilder, Rtype};
 use domain::rdata::{A, Aaaa};
 
+use crate::support::skip::skipped;
+
 /// The port of name servers.
 const PORT: u16 = 53;
 /// Interval at which the server's threads check whether it was dropped.
@@ -70,7 +72,7 @@ impl NameServer {
         match Self::start_on(free_address(), zone) {
             Ok(server) => Some(server),
             Err(error) => {
-                eprintln!("SKIPPED: no name server can be played here: {error}");
+                skipped(format_args!("no name server can be played here: {error}"));
                 None
             }
         }

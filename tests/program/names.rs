@@ -18,6 +18,7 @@ use crate::name_files::{Files, NAME};
 use crate::name_server::{Manner, NameServer, Zone, free_address};
 use crate::support::catalogue::filled;
 use crate::support::net::{self, End};
+use crate::support::skip::skipped;
 use crate::support::{Kill, Log, PATIENCE, Relay, eventually, free_port, process, run};
 
 /// A time to live that is longer than any test, in seconds.
@@ -325,7 +326,7 @@ fn a_real_server_resolves_the_target_through_an_alias_in_a_search_domain() {
         .args(["--cname=db.example,real.example", "--local=/example/"]);
     command.args(["--host-record=real.example,127.41.12.1", "--local-ttl=60"]);
     let Ok(dnsmasq) = command.stderr(Stdio::null()).spawn() else {
-        eprintln!("SKIPPED: dnsmasq is not installed");
+        skipped("dnsmasq is not installed");
         return;
     };
     let _dnsmasq = Kill(dnsmasq);

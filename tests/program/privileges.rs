@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::admission::own_network;
 use crate::support::line::on;
+use crate::support::skip::skipped;
 use crate::support::{Folder, PATIENCE, STARTED, Start, eventually, free_port, net, process, run};
 use crate::ways::assert_not_permitted;
 
@@ -21,7 +22,7 @@ const ALL_IDS: &str = "65534 65534 65534 65534";
 
 fn is_root() -> bool {
     if !getuid().is_root() {
-        eprintln!("SKIPPED: this takes root");
+        skipped("this takes root");
     }
     getuid().is_root()
 }

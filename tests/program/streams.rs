@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tcprelay::internal::limits::{LOOK_PAUSE, SHARE};
 
 use crate::support::net::{self, End};
+use crate::support::skip::skipped;
 use crate::support::{self, PATIENCE, Start, eventually, process};
 
 const MIB: usize = 1024 * 1024;
@@ -190,7 +191,7 @@ fn bytes_left_over_from_a_turn_are_served_without_another_event() {
     // More than the relay takes from one stream in a turn.
     const PLENTY: usize = SHARE + SHARE / 2;
     if receive_queue_max() < 4 * PLENTY {
-        return eprintln!("SKIPPED: the kernel's receive queues are too small");
+        return skipped("the kernel's receive queues are too small");
     }
     let listener = net::listen();
     let relay = Start::to(net::address(&listener)).start();

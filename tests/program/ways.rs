@@ -16,6 +16,7 @@ use tcprelay::{Log, Relay as InProcess};
 use crate::admission::own_network;
 use crate::support::line::{on, with};
 use crate::support::net::{self, End};
+use crate::support::skip::skipped;
 use crate::support::{STARTED, Start, free_port, run};
 
 /// Another host: a network namespace of its own.
@@ -36,7 +37,7 @@ impl Neighbour {
         let is_set_up = moved.success()
             && neighbour.run(|| Command::new("sh").args(["-c", &script]).status().unwrap().success());
         if !is_set_up {
-            eprintln!("SKIPPED: the neighbour at {device} cannot be set up");
+            skipped(format_args!("the neighbour at {device} cannot be set up"));
         }
         is_set_up.then_some(neighbour)
     }
@@ -230,7 +231,7 @@ pub fn twins() -> Option<[(Neighbour, TcpListener); 2]> {
 pub fn set_up(script: &str) -> bool {
     let done = Command::new("sh").args(["-ec", script]).status().unwrap().success();
     if !done {
-        eprintln!("SKIPPED: not possible here: {script}");
+        skipped(format_args!("not possible here: {script}"));
     }
     done
 }
@@ -318,7 +319,7 @@ pub fn assert_not_permitted(option: &str, value: &str, needs: &str) {
             assert_eq!(stdout, format!("Error: {option} {text} {needs}\n"));
             assert_eq!(output.status.code(), Some(1));
         }
-        other => eprintln!("SKIPPED: setpriv cannot be run here: {other:?}"),
+        other => skipped(format_args!("setpriv cannot be run here: {other:?}")),
     }
 }
 

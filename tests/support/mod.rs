@@ -5,8 +5,8 @@
 
 // Every test file compiles this module for itself and uses only a part of it.
 #![allow(dead_code, unused_imports, unreachable_pub, missing_docs)]
-// A test that cannot go on panics, and one that is skipped prints the reason.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+// A test that cannot go on panics.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod catalogue;
 pub mod faults;
@@ -18,6 +18,7 @@ pub mod process;
 pub mod random;
 mod relay;
 pub mod siege;
+pub mod skip;
 mod start;
 
 use std::thread;

@@ -96,7 +96,7 @@ pub fn listen_on(address: SocketAddr, backlog: i32) -> TcpListener {
 pub fn has_ipv6() -> bool {
     let bound = TcpListener::bind((Ipv6Addr::LOCALHOST, 0));
     if let Err(error) = &bound {
-        eprintln!("SKIPPED: no IPv6 here: {error}");
+        super::skip::skipped(format_args!("no IPv6 here: {error}"));
     }
     bound.is_ok()
 }

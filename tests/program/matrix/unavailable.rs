@@ -9,6 +9,7 @@ use super::{BUSY, RELAYS};
 use crate::support::Start;
 use crate::support::catalogue::filled;
 use crate::support::net::{self, End, Silent};
+use crate::support::skip::skipped;
 
 /// Asserts that each relay resets the requester in time, and logs message `number`.
 fn resets_within(target: SocketAddr, number: u8, least: Duration) {
@@ -53,7 +54,7 @@ fn the_requester_of_a_target_that_cannot_be_reached_is_reset_at_once() {
         Err(error) if error.kind() == ErrorKind::NetworkUnreachable => {
             resets_within(address, 27, Duration::ZERO);
         }
-        other => eprintln!("SKIPPED: this machine has no unreachable address: {other:?}"),
+        other => skipped(format_args!("this machine has no unreachable address: {other:?}")),
     }
 }
 

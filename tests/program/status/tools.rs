@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use super::{page, served};
+use crate::support::skip::skipped;
 use crate::support::{Start, net};
 
 const DASHBOARD: &str = include_str!("../../../src/dist/grafana/tcprelay.json");
@@ -35,7 +36,7 @@ pub fn assert_accepted(metrics: &str) {
         .spawn();
     let mut promtool = match promtool {
         Ok(promtool) => promtool,
-        Err(error) => return eprintln!("SKIPPED: promtool: {error}"),
+        Err(error) => return skipped(format_args!("promtool: {error}")),
     };
     promtool.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
     let output = promtool.wait_with_output().unwrap();

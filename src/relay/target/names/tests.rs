@@ -3,8 +3,6 @@
 //!
 //! Name servers have port 53. A test that may not bind it reports that it was skipped, and proves nothing.
 
-#![allow(clippy::print_stderr)]
-
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::process;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -115,7 +113,8 @@ fn server() -> Option<(UdpSocket, String)> {
             Some((socket, format!("nameserver {address}\n")))
         }
         Err(error) => {
-            eprintln!("SKIPPED: no name server can be played here: {error}");
+            // The test harness would hide what a passing test prints by `eprintln`.
+            writeln!(io::stderr(), "SKIPPED: no name server can be played here: {error}").unwrap();
             None
         }
     }
