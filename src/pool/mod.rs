@@ -194,6 +194,13 @@ impl<S: Stream> Pool<S> {
         self.wheel.disarm(self.index(timer));
     }
 
+    /// Returns whether no timer is due at `now`, neither of a session nor of the owner. It may return false
+    /// although none is.
+    #[must_use]
+    pub fn is_quiet(&self, now: Instant) -> bool {
+        self.wheel.is_quiet(now)
+    }
+
     /// Disarms a timer of the owner and returns true, if it is due.
     pub fn take_due(&mut self, timer: Timer, now: Instant) -> bool {
         self.wheel.take_due(self.index(timer), now)

@@ -144,7 +144,7 @@ impl Wheel {
 
     /// Disarms `timer` and returns true, if its deadline is `now` or earlier.
     pub fn take_due(&mut self, timer: usize, now: Instant) -> bool {
-        let is_due = now >= self.quiet_until && self.deadline(timer).is_some_and(|deadline| deadline <= now);
+        let is_due = self.deadline(timer).is_some_and(|deadline| deadline <= now);
         if is_due {
             self.disarm(timer);
         }
@@ -157,11 +157,16 @@ impl Wheel {
         self.next
     }
 
+    /// Returns whether no timer is due at `now`. It may return false although none is.
+    #[must_use]
+    pub fn is_quiet(&self, now: Instant) -> bool {
+        now < self.quiet_until
+    }
+
     /// Disarms and returns one timer whose deadline is `now` or earlier. The owner calls it until it returns
     /// `None`.
     pub fn expire(&mut self, now: Instant) -> Option<usize> {
-        // Most turns end here.
-        if now < self.quiet_until {
+        if self.is_quiet(now) {
             return None;
         }
         let until = self.tick(now);

@@ -33,7 +33,14 @@ impl<S: Sink> Relay<S> {
     /// Accepts a turn's share of the waiting connections.
     pub(super) fn accept(&mut self) {
         let Doors::Open(listener) = &mut self.doors else { return };
-        for _ in 0..listener.begin_turn() {
+        let most = listener.begin_turn();
+        if listener.is_ready() {
+            self.accept_up_to(most);
+        }
+    }
+
+    fn accept_up_to(&mut self, most: usize) {
+        for _ in 0..most {
             let Doors::Open(listener) = &mut self.doors else { return };
             if !listener.is_ready() {
                 return;

@@ -334,6 +334,10 @@ impl<S: Sink> Relay<S> {
 
     /// Fires the timers that are due. With `more_events`, the kernel may have reports that were not read yet.
     fn expire(&mut self, more_events: bool) -> Option<Outcome> {
+        // Most turns end here.
+        if self.pool.is_quiet(self.now) {
+            return None;
+        }
         if self.pool.take_due(Timer::Absolute, self.now) {
             match self.ends_at {
                 Some(end) if end > self.now => self.pool.arm(Timer::Absolute, end),
