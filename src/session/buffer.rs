@@ -2,7 +2,7 @@
 
 use std::collections::TryReserveError;
 
-const ZEROS: [u8; 512] = [0; 512];
+const ZEROS: [u8; 1024] = [0; 1024];
 
 /// `<buf>` bytes, of which `start..end` wait to be delivered.
 ///
