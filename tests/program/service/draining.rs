@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::{DRAINED, draining};
+use super::{DRAINED, draining, on};
 use crate::support::catalogue::STOPPED;
 use crate::support::net::{self, End};
 use crate::support::{PATIENCE, STARTED, Start};
@@ -78,6 +78,22 @@ fn a_drain_takes_no_longer_than_the_sessions_own_timeouts() {
     assert!(took >= Duration::from_secs(1) && took < PATIENCE / 4, "{took:?}");
     relay.log.expect_text(DRAINED);
     assert_eq!(relay.wait().code(), Some(0));
+}
+
+#[test]
+fn the_backlog_of_a_socket_passed_in_is_left_for_the_next_process() {
+    let (target, listener) = (net::listen(), net::listen());
+    let mut relay = on(&listener, net::address(&target));
+    relay.freeze();
+    let mut waiting = relay.connect();
+    relay.signal(Signal::QUIT);
+    relay.thaw();
+    assert_eq!(relay.wait().code(), Some(0));
+    // The test has the socket as well, and plays the next process.
+    let mut accepted = net::accept(&listener);
+    net::assert_passes(&mut waiting, &mut accepted, b"not lost");
+    relay.log.expect_text(&draining(0));
+    relay.log.expect_text(DRAINED);
 }
 
 #[test]
