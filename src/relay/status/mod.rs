@@ -147,7 +147,7 @@ impl Service {
             listen: relay.listen,
             pool: &relay.pool,
             targets: relay.choice.targets(),
-            lookups: (!relay.names.is_empty()).then(|| relay.names.lookups()),
+            lookups: (!relay.names.is_empty()).then(|| relay.lookups()),
             now: relay.now,
             lines_dropped: relay.sink.dropped(),
             is_draining: matches!(relay.doors, Doors::Draining),
