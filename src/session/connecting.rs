@@ -97,7 +97,31 @@ impl<S: Stream> Session<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::time::Duration;
+
+    use mio::net::TcpStream;
+
     use super::*;
+    use crate::session::Timeouts;
+    use crate::session::ended::{Identity, Serial};
+
+    #[test]
+    fn a_session_that_waits_for_another_target_has_the_whole_timeout_for_it() {
+        const SECOND: Duration = Duration::from_secs(1);
+        let (one, other) = (Destination::Name("one", 80), Destination::Name("other", 80));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let requester = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(requester).unwrap();
+        let start = Instant::now();
+        let mut session =
+            Session::new(Identity { serial: Serial::MIN, requester, target: one }, stream, None, start);
+        let timeouts = Timeouts { connect: 3 * SECOND, idle: SECOND };
+        session.wait_for(one, Tried::default(), start + SECOND);
+        assert_eq!(session.deadline(timeouts), start + 3 * SECOND);
+        session.wait_for(other, Tried::default(), start + SECOND);
+        assert_eq!((session.identity().target, session.deadline(timeouts)), (other, start + 4 * SECOND));
+    }
 
     #[test]
     fn only_the_places_that_were_added_are_tried() {
