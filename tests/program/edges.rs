@@ -130,6 +130,21 @@ fn where_the_send_queue_is_unknown_the_grace_is_waited_out() {
 }
 
 #[test]
+fn where_the_send_queue_is_unknown_an_idle_session_that_has_delivered_all_ends_cleanly() {
+    let unknown = Faults::new().fail(Call::IoControl, Errno::NOTTY, &[When::Is(1, TIOCOUTQ)]);
+    let listener = net::listen();
+    let mut relay = Start::to(net::address(&listener)).idle_timeout(3).faults(unknown).start();
+    let (mut requester, mut target) = relay.session(&listener);
+    net::assert_passes(&mut requester, &mut target, b"a question");
+    net::assert_passes(&mut target, &mut requester, b"an answer");
+    relay.log.expect_all(&STARTED, 1);
+    relay.log.expect(24, 1);
+    for side in [&mut requester, &mut target] {
+        assert_eq!(net::read_all(side), (Vec::new(), End::Clean));
+    }
+}
+
+#[test]
 fn without_netlink_nothing_is_different() {
     let without = Faults::new().fail(Call::Socket, Errno::AFNOSUPPORT, &[When::Is(0, 16)]);
     let (sent, received, end) = slow_reader_after_a_reset(without, Duration::from_millis(20));
