@@ -176,6 +176,10 @@ mod pool;
 mod relay;
 mod resolve;
 mod session;
+#[cfg(test)]
+#[path = "../tests/support/skip.rs"]
+#[allow(unreachable_pub)] // The integration tests share it.
+mod skip;
 mod sys;
 
 /// The inner parts, for this project's own tests, fuzz targets and benchmarks. Not a stable interface.

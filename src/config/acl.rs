@@ -1,7 +1,7 @@
 //! The access list: the `<ACL>` argument and the entries of `--allow` and `--deny`.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -43,21 +43,22 @@ impl FromStr for Entry {
         }
         let (address, mask) = text.split_once('/').ok_or(InvalidEntry)?;
         let net = match address.parse().map_err(|_| InvalidEntry)? {
-            IpAddr::V4(address) => IpNet::V4(v4_net(address, mask)?),
-            IpAddr::V6(address) => IpNet::V6(
-                Ipv6Net::new(address, decimal(mask).ok_or(InvalidEntry)?).map_err(|_| InvalidEntry)?,
-            ),
+            IpAddr::V4(address) => v4_net(address, mask).map(IpNet::V4),
+            IpAddr::V6(address) => v6_net(address, mask).map(IpNet::V6),
         };
-        Ok(net.into())
+        Ok(net.ok_or(InvalidEntry)?.into())
     }
 }
 
-fn v4_net(address: Ipv4Addr, mask: &str) -> Result<Ipv4Net, InvalidEntry> {
-    let net = match mask.parse() {
-        Ok(mask) => Ipv4Net::with_netmask(address, mask),
-        Err(_) => Ipv4Net::new(address, decimal(mask).ok_or(InvalidEntry)?),
-    };
-    net.map_err(|_| InvalidEntry)
+fn v4_net(address: Ipv4Addr, mask: &str) -> Option<Ipv4Net> {
+    match mask.parse() {
+        Ok(mask) => Ipv4Net::with_netmask(address, mask).ok(),
+        Err(_) => Ipv4Net::new(address, decimal(mask)?).ok(),
+    }
+}
+
+fn v6_net(address: Ipv6Addr, mask: &str) -> Option<Ipv6Net> {
+    Ipv6Net::new(address, decimal(mask)?).ok()
 }
 
 /// Returns the IPv4 network that a network of IPv4-mapped addresses stands for. Others stay as they are.

@@ -41,10 +41,12 @@ pub(crate) enum Text<'a, 'f> {
 impl fmt::Write for Text<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         match self {
-            Self::Line(line) => line.extend_from_slice(text.as_bytes()),
-            Self::Formatter(formatter) => formatter.write_str(text)?,
+            Self::Line(line) => {
+                line.extend_from_slice(text.as_bytes());
+                Ok(())
+            }
+            Self::Formatter(formatter) => formatter.write_str(text),
         }
-        Ok(())
     }
 }
 

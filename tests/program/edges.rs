@@ -121,19 +121,22 @@ fn a_slow_but_live_reader_gets_all_that_was_read_before_an_abort() {
     assert_eq!(end, End::Reset);
 }
 
+/// Keeps the kernel from saying how long the send queues are.
+fn unknown_queues() -> Faults {
+    Faults::new().fail(Call::IoControl, Errno::NOTTY, &[When::Is(1, TIOCOUTQ)])
+}
+
 #[test]
 fn where_the_send_queue_is_unknown_the_grace_is_waited_out() {
-    let unknown = Faults::new().fail(Call::IoControl, Errno::NOTTY, &[When::Is(1, TIOCOUTQ)]);
-    let (sent, received, end) = slow_reader_after_a_reset(unknown, Duration::from_millis(2));
+    let (sent, received, end) = slow_reader_after_a_reset(unknown_queues(), Duration::from_millis(2));
     net::assert_same(&received, &sent);
     assert_eq!(end, End::Reset);
 }
 
 #[test]
 fn where_the_send_queue_is_unknown_an_idle_session_that_has_delivered_all_ends_cleanly() {
-    let unknown = Faults::new().fail(Call::IoControl, Errno::NOTTY, &[When::Is(1, TIOCOUTQ)]);
     let listener = net::listen();
-    let mut relay = Start::to(net::address(&listener)).idle_timeout(3).faults(unknown).start();
+    let mut relay = Start::to(net::address(&listener)).idle_timeout(3).faults(unknown_queues()).start();
     let (mut requester, mut target) = relay.session(&listener);
     net::assert_passes(&mut requester, &mut target, b"a question");
     net::assert_passes(&mut target, &mut requester, b"an answer");

@@ -216,16 +216,24 @@ fn apply_filter(words: &[&str]) {
             SeccompCondition::new(argument.unwrap(), length, operator, value.unwrap()).unwrap()
         })
         .collect();
+    seccompiler::apply_filter(&failing(call, errno, conditions)).unwrap();
+}
+
+/// Makes a filter that lets one system call fail if all conditions hold.
+pub fn failing(call: i64, errno: u32, conditions: Vec<SeccompCondition>) -> BpfProgram {
     // Without any rule, the filter matches every call with this number.
     let rules = if conditions.is_empty() { Vec::new() } else { vec![SeccompRule::new(conditions).unwrap()] };
-    let filter = SeccompFilter::new(
-        BTreeMap::from([(call, rules)]),
-        SeccompAction::Allow,
-        SeccompAction::Errno(errno),
-        TargetArch::try_from(env::consts::ARCH).unwrap(),
-    );
-    let program = BpfProgram::try_from(filter.unwrap()).unwrap();
-    seccompiler::apply_filter(&program).unwrap();
+    filter(BTreeMap::from([(call, rules)]), SeccompAction::Allow, SeccompAction::Errno(errno))
+}
+
+/// Makes a filter with one action for the calls that `rules` match, and one for all others.
+pub fn filter(
+    rules: BTreeMap<i64, Vec<SeccompRule>>,
+    others: SeccompAction,
+    matched: SeccompAction,
+) -> BpfProgram {
+    let architecture = TargetArch::try_from(env::consts::ARCH).unwrap();
+    SeccompFilter::new(rules, others, matched, architecture).unwrap().try_into().unwrap()
 }
 
 #[test]

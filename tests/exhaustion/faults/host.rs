@@ -4,7 +4,6 @@
 //! installs the filters and executes the real program. For the second, it runs a relay as the program does, and
 //! installs filters in all its threads when the test orders it to. An installed filter stays.
 
-use std::collections::BTreeMap;
 use std::env;
 use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -18,13 +17,11 @@ use std::sync::mpsc;
 use std::thread;
 
 use rustix::io::Errno;
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    TargetArch,
-};
+use seccompiler::{BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition};
 use tcprelay::Sink as _;
 use tcprelay::cli::{Request, parse};
 
+use crate::support::faults::{failing, filter};
 use crate::support::{Relay, Start, TCPRELAY, eventually, net, process};
 
 /// The environment variables that carry the rules, the relay's arguments, and the name of the control socket.
@@ -209,30 +206,19 @@ fn program(rule: &str) -> BpfProgram {
     let mut words = rule.split(' ');
     let kind = words.next().unwrap();
     let numbers: Vec<i64> = words.map(|word| word.parse().unwrap()).collect();
-    let (rules, others, listed) = match kind {
+    match kind {
         "fail" => {
-            let errno = SeccompAction::Errno(u32::try_from(numbers[1]).unwrap());
-            let conditions: Vec<_> = numbers[2..]
-                .chunks(2)
-                .map(|pair| {
-                    let (argument, value) = (pair[0].try_into().unwrap(), pair[1].try_into().unwrap());
-                    let length = SeccompCmpArgLen::Dword;
-                    SeccompCondition::new(argument, length, SeccompCmpOp::Eq, value).unwrap()
-                })
-                .collect();
-            // Without a rule, the filter matches every call of this number.
-            let rules = match conditions.len() {
-                0 => Vec::new(),
-                _ => vec![SeccompRule::new(conditions).unwrap()],
-            };
-            (BTreeMap::from([(numbers[0], rules)]), SeccompAction::Allow, errno)
+            let conditions = numbers[2..].chunks(2).map(|pair| {
+                let (argument, value) = (pair[0].try_into().unwrap(), pair[1].try_into().unwrap());
+                let length = SeccompCmpArgLen::Dword;
+                SeccompCondition::new(argument, length, SeccompCmpOp::Eq, value).unwrap()
+            });
+            failing(numbers[0], u32::try_from(numbers[1]).unwrap(), conditions.collect())
         }
         "only" => {
             let rules = numbers.into_iter().map(|number| (number, Vec::new())).collect();
-            (rules, SeccompAction::KillProcess, SeccompAction::Allow)
+            filter(rules, SeccompAction::KillProcess, SeccompAction::Allow)
         }
         other => panic!("no such rule: {other}"),
-    };
-    let architecture = TargetArch::try_from(env::consts::ARCH).unwrap();
-    SeccompFilter::new(rules, others, listed, architecture).unwrap().try_into().unwrap()
+    }
 }

@@ -15,18 +15,15 @@ use super::host::{Rule, start_hosted};
 use super::stage::{Requester, Target, assert_cut, hosted};
 use crate::checks::accept_failed;
 use crate::support::net::{self, End};
-use crate::support::{Relay, Start, eventually, process};
+use crate::support::{Folder, Relay, Start, eventually, process};
 
 /// The length of a PROXY header of version 2 for IPv4.
 const HEADER_BYTES: usize = 28;
 
 /// Takes a relay through everything that can happen to it, and lets it make only the calls of the table.
 fn goes_through_everything(log_to_file: bool, rules: &[Rule]) {
-    let scratch = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!(
-        "calls.{}.{:?}",
-        std::process::id(),
-        thread::current().id()
-    ));
+    let folder = Folder::new();
+    let scratch = folder.join("log");
     let listener = net::listen();
     let address = net::address(&listener);
     let mut start = Start::to(address).connect_timeout(1).idle_timeout(1);
@@ -53,7 +50,6 @@ fn goes_through_everything(log_to_file: bool, rules: &[Rule]) {
                 .unwrap()
                 .ends_with("The last session has ended. This process will now terminate.\n")
         );
-        fs::remove_file(&scratch).unwrap();
     }
 }
 
