@@ -1,15 +1,15 @@
 //! Makes the release program smaller, and an idle relay's memory with it.
 //!
-//! It leaves out the unwind tables, a tenth of the program, and packs the relocations if the loader supports that.
-//! A panic aborts (see the release profile), so only a debugger would read the tables. The standard library brings
-//! its own, which no compiler option removes; the linker can. `TCPRELAY_UNWIND_TABLES=1` keeps all of them, for
-//! backtraces of a core file.
+//! A panic aborts (see the release profile), so nothing unwinds. Still the standard library brings its unwind tables,
+//! and links the library that would read them; no compiler option changes that. The linker can: it leaves out the
+//! tables, a tenth of the program, and binds the library's functions to one that does nothing, so an idle relay does
+//! without 90 KiB. A debugger would read the tables, and a backtrace needs both: `TCPRELAY_UNWIND_TABLES=1` keeps
+//! them.
 //!
-//! It also groups the code that an idle relay has never run, a quarter of the program. Most of it reads debug
-//! information for the backtrace of a panic. On a fault, the kernel maps the surrounding pages as well, so rare code
-//! that lay between other code would be in memory too.
+//! The linker also packs the relocations if the loader supports that, and groups the code by when it runs. On a fault,
+//! the kernel maps the surrounding pages as well, so rare code that lay between other code would be in memory too.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs, io};
 
@@ -21,26 +21,71 @@ const NO_UNWIND_TABLES: &str = "\
     }
 ";
 
+/// The functions of the unwinder, without their prefix. A program that reaches one of them does not unwind; for a
+/// backtrace, that means no frames.
+const UNWINDER: &[&str] = &[
+    "Backtrace",
+    "DeleteException",
+    "FindEnclosingFunction",
+    "GetCFA",
+    "GetDataRelBase",
+    "GetIP",
+    "GetIPInfo",
+    "GetLanguageSpecificData",
+    "GetRegionStart",
+    "GetTextRelBase",
+    "RaiseException",
+    "Resume",
+    "SetGR",
+    "SetIP",
+];
+
 /// Parts of the symbol names of functions that rarely run, the rarest first. A part that no symbol has any more does
 /// no harm.
-const RARE: [&str; 13] = [
+const RARE: &[&str] = &[
     "backtrace_rs",
     "5gimli",
     "9addr2line",
     "11miniz_oxide",
     "14rustc_demangle",
+    "9panicking",
+    "13BacktraceLock",
+    "rust_eh_personality",
+    "5Debug3fmt",
+    "fmt..Debug",
+    "slice_error_fail",
+    "core4bstr",
+    "core7unicode",
+    "str5lossy",
+    "3str7pattern",
+    "3std4path",
+    "11current_exe",
     "clap_builder5error",
     "clap_builder..error",
     "3cli4help",
     "3cli5usage",
+    "anstyle",
+    "builder*5clone17h",
     "8tcprelay7resolve",
     "5relay9resolving",
     "6target5names",
     "8tcprelay5relay6status",
+    "relay..status..view",
+    "config6status",
+    "config..Config$GT$3fmt",
+    "8Listener7inherit",
+    "sys3net",
+    "humantime",
+    "serde_json",
+    "log4json",
 ];
 
+/// Likewise of functions that only traffic needs.
+const TRAFFIC: &[&str] =
+    &["4pool13Pool", "4pool5reach", "8tcprelay7session", "5relay6accept", "5relay4edge", "5relay6target"];
+
 /// Identical functions are merged, so code that all vectors share may bear the name of a rare function.
-const SHARED: [&str; 2] = ["5alloc7raw_vec", "5alloc3vec*7reserve"];
+const SHARED: &[&str] = &["5alloc7raw_vec", "5alloc3vec*7reserve"];
 
 fn main() -> io::Result<()> {
     println!("cargo:rerun-if-changed=src/build.rs");
@@ -49,15 +94,18 @@ fn main() -> io::Result<()> {
     if !is("CARGO_CFG_TARGET_OS", "linux") || !is("PROFILE", "release") {
         return Ok(());
     }
-    let tables = if is("TCPRELAY_UNWIND_TABLES", "1") { "" } else { NO_UNWIND_TABLES };
-    let named =
-        |names: &[&str]| names.iter().map(|name| format!("*(.text.*{name}*)")).collect::<Vec<_>>().join(" ");
-    let (shared, rare) = (named(&SHARED), named(&RARE));
-    let code = format!("    .text.shared : {{ {shared} }}\n    .text.rare : {{ {rare} }}\n");
-    // After all code that runs at the start. On riscv64, the C startup files bring no .fini.
-    let last = if is("CARGO_CFG_TARGET_ARCH", "riscv64") { ".text" } else { ".fini" };
-    let script = Path::new(&env::var("OUT_DIR").unwrap_or_default()).join("layout.ld");
-    fs::write(&script, format!("SECTIONS {{\n{tables}{code}}}\nINSERT AFTER {last};\n"))?;
+    let keeps_tables = is("TCPRELAY_UNWIND_TABLES", "1");
+    // On riscv64, the C startup files bring no .fini.
+    let has_fini = !is("CARGO_CFG_TARGET_ARCH", "riscv64");
+    let folder = PathBuf::from(env::var("OUT_DIR").unwrap_or_default());
+    if !keeps_tables && has_fini {
+        println!("cargo:rustc-link-arg-bins=-L{}", unwinder(&folder)?.display());
+    }
+    let tables = if keeps_tables { "" } else { NO_UNWIND_TABLES };
+    let script = folder.join("layout.ld");
+    // After all code that runs at the start.
+    let last = if has_fini { ".fini" } else { ".text" };
+    fs::write(&script, format!("SECTIONS {{\n{tables}{}}}\nINSERT AFTER {last};\n", code()))?;
     // GNU ld, lld and the compilers that call them all accept this form.
     println!("cargo:rustc-link-arg-bins=-T");
     println!("cargo:rustc-link-arg-bins={}", script.display());
@@ -65,6 +113,27 @@ fn main() -> io::Result<()> {
         println!("cargo:rustc-link-arg-bins=-zpack-relative-relocs");
     }
     Ok(())
+}
+
+/// Writes an unwinder that does nothing, under the names that the standard library links, and returns its folder. As
+/// an option of the linker for programs only, it does not reach those who link the library.
+fn unwinder(folder: &Path) -> io::Result<PathBuf> {
+    let folder = folder.join("unwinder");
+    // The end of the C startup files, which does nothing and returns.
+    let functions: String = UNWINDER.iter().map(|name| format!("_Unwind_{name} = _fini;\n")).collect();
+    fs::create_dir_all(&folder)?;
+    for library in ["libgcc_s.so", "libunwind.a"] {
+        fs::write(folder.join(library), &functions)?;
+    }
+    Ok(folder)
+}
+
+/// Returns the output sections of the code that lies behind all other.
+fn code() -> String {
+    let groups = [("shared", SHARED), ("rare", RARE), ("traffic", TRAFFIC)];
+    let named =
+        |names: &[&str]| names.iter().map(|name| format!("*(.text.*{name}*)")).collect::<Vec<_>>().join(" ");
+    groups.map(|(group, names)| format!("    .text.{group} : {{ {} }}\n", named(names))).concat()
 }
 
 /// Returns whether the loader supports packed relocations, which save 20 KB. glibc does from 2.36 on. The version of
