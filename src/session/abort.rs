@@ -26,6 +26,7 @@ pub(super) struct Abort {
 
 impl<S: Stream> Session<S> {
     /// Begins to abort, because the connection of `dead` has failed, and delivers its last bytes.
+    #[cold]
     pub(super) fn abort(&mut self, dead: Side, cause: Cause, errno: i32, turn: &mut Turn<'_>) -> Verdict {
         self.blame(cause, Some(errno));
         if let Some(Direction { channel, from, .. }) = self.direction(dead) {
@@ -48,6 +49,7 @@ impl<S: Stream> Session<S> {
 
     /// Delivers the bytes that the dead side had sent. The session waits until the living side's kernel
     /// has acknowledged them, because the reset that follows drops the rest.
+    #[cold]
     pub(super) fn deliver_remains(&mut self, turn: &mut Turn<'_>) -> Verdict {
         let Phase::Aborting(Abort { dead, .. }) = self.phase else { return Verdict::End };
         let share = share(turn.beside_interactive);
