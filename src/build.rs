@@ -23,7 +23,7 @@ const NO_UNWIND_TABLES: &str = "\
 
 /// The functions of the unwinder, without their prefix. A program that reaches one of them does not unwind; for a
 /// backtrace, that means no frames.
-const UNWINDER: &[&str] = &[
+const UNWINDER: [&str; 14] = [
     "Backtrace",
     "DeleteException",
     "FindEnclosingFunction",
@@ -120,7 +120,7 @@ fn main() -> io::Result<()> {
 fn unwinder(folder: &Path) -> io::Result<PathBuf> {
     let folder = folder.join("unwinder");
     // The end of the C startup files, which does nothing and returns.
-    let functions: String = UNWINDER.iter().map(|name| format!("_Unwind_{name} = _fini;\n")).collect();
+    let functions = UNWINDER.map(|name| format!("_Unwind_{name} = _fini;\n")).concat();
     fs::create_dir_all(&folder)?;
     for library in ["libgcc_s.so", "libunwind.a"] {
         fs::write(folder.join(library), &functions)?;

@@ -1,10 +1,11 @@
 //! How a message becomes lines: the level that lets it pass, the prefix of a line, and its format.
 
-use std::fmt::{self, Write as _};
+use std::io::{self, Write as _};
 use std::time::SystemTime;
 
 use crate::config::{LogFormat, LogLevel, LogStyle};
-use crate::log::message::{Level, Message, Text};
+use crate::log::message::{Level, Message};
+use crate::log::text::Text;
 use crate::sys::output;
 
 /// Writes messages as lines.
@@ -62,23 +63,23 @@ impl Lines {
         if self.style.format == LogFormat::Text { message.reason() } else { None }
     }
 
-    fn append_line(self, out: &mut Vec<u8>, message: &Message, time: Option<SystemTime>) -> fmt::Result {
-        let mut line = Text::Line(out);
+    fn append_line(self, out: &mut Vec<u8>, message: &Message, time: Option<SystemTime>) -> io::Result<()> {
         if self.priorities {
-            write!(line, "<{}>", priority(message.level()))?;
+            write!(out, "<{}>", priority(message.level()))?;
         }
         let time = time.map(humantime::format_rfc3339_millis);
         match self.style.format {
             #[cfg(feature = "json")]
-            LogFormat::Json => crate::log::json::write(out, message, time).map_err(|_| fmt::Error),
+            LogFormat::Json => crate::log::json::write(out, message, time)?,
             LogFormat::Text => {
                 if let Some(time) = time {
-                    write!(line, "{time} ")?;
+                    write!(out, "{time} ")?;
                 }
-                message.write_text(&mut line)?;
-                line.write_char('\n')
+                message.write_text(&mut Text::Line(out)).map_err(io::Error::other)?;
+                out.push(b'\n');
             }
         }
+        Ok(())
     }
 }
 

@@ -3,15 +3,15 @@
 //! 1 to 39 are the original's, to the letter. From 100 on they are ours. Nothing else is printed, except the help,
 //! the version, and the argument parser's errors.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::config::error::Given;
-use crate::log::digits::Digits;
 use crate::log::fields::{Field as _, Fields, Value};
 use crate::log::reason::{Addresses, Errno, ListenFailure, OptionFailure, StatusFailure, words};
+use crate::log::text::{AsPart, Part, Quoted, Text, places};
 use crate::pool::totals::Totals;
-use crate::session::ended::{Destination, Identity, Live, Serial, Summary, Unreached};
+use crate::session::ended::{Destination, Identity, Live, Summary, Unreached};
 
 /// How much a message matters. It decides which `--log-level` keeps the message, and its priority
 /// in the journal.
@@ -30,33 +30,13 @@ pub enum Level {
     Error,
 }
 
-/// Where the text of a message goes. One type has both places, because the code that writes the texts is large.
-pub(crate) enum Text<'a, 'f> {
-    /// Behind the lines that wait, without a second formatter in between.
-    Line(&'a mut Vec<u8>),
-    /// To the caller of `Display`.
-    Formatter(&'a mut fmt::Formatter<'f>),
-}
-
-impl fmt::Write for Text<'_, '_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        match self {
-            Self::Line(line) => {
-                line.extend_from_slice(text.as_bytes());
-                Ok(())
-            }
-            Self::Formatter(formatter) => formatter.write_str(text),
-        }
-    }
-}
-
 /// Makes the enum and its methods from one table. A row has the number, the event name, the level, the variant
-/// with its fields, and the text with its arguments. The fields are also those of the JSON log.
+/// with its fields, and the text with a value for each `{}`. The fields are also those of the JSON log.
 macro_rules! catalogue {
     ($(
         $(#[$doc:meta])*
         $number:literal $event:literal $level:ident $name:ident { $($field:ident: $type:ty),* }
-            $words:literal $(, $argument:expr)*;
+            $words:literal $(, $value:expr)*;
     )*) => {
         /// A message of the catalogue with its values. `Display` writes its text.
         ///
@@ -105,7 +85,10 @@ macro_rules! catalogue {
         impl Message {
             /// Writes the text of the message.
             pub(crate) fn write_text(&self, text: &mut Text<'_, '_>) -> fmt::Result {
-                match self { $( Self::$name { $($field),* } => write!(text, $words $(, $argument)*), )* }
+                match self { $( Self::$name { $($field),* } => {
+                    let places = const { &places::<{ <[&str]>::len(&[$(stringify!($value)),*]) }>($words) };
+                    text.write($words, places, &[$($value.part()),*])
+                } )* }
             }
         }
 
@@ -162,7 +145,7 @@ catalogue! {
         "Error: Unable to start the maintenance thread.";
     /// The relay is ready.
     15 "active" End Active { port: u16, target: Destination }
-        "The relayer is now active. Data received on TCP port {port} will be forwarded to {} port {}...", host(target), target.port();
+        "The relayer is now active. Data received on TCP port {} will be forwarded to {} port {}...", port, Host(target), target.port();
     /// The kernel accepted a connection.
     16 "attempt" Step Attempt { requester: SocketAddr }
         "Connection attempt made from {}.", bare(requester);
@@ -175,7 +158,7 @@ catalogue! {
         "Connection from {} was accepted. Allocating a session handler.", bare(requester);
     /// `socket` for the target failed.
     19 "target_socket" Problem TargetSocket { requester: SocketAddr, target: Destination, errno: Errno }
-        "Could not allocate a socket to target {}. Request from {} aborted.", host(target), bare(requester);
+        "Could not allocate a socket to target {}. Request from {} aborted.", Host(target), bare(requester);
     /// The target's socket could not be prepared for the connect, or not be registered with the poll instance.
     20 "connect_not_started" Problem ConnectNotStarted { session: Identity, summary: Summary }
         "Connection from {} was dropped because the session handler thread failed to start.", bare(&session.requester);
@@ -184,195 +167,175 @@ catalogue! {
         "Session pool exhausted. Connection from {} was dropped.", bare(requester);
     /// `accept` failed.
     22 "accept_failed" Problem AcceptFailed { errno: Errno }
-        "Error number {errno} was returned during requester connection attempt.";
+        "Error number {} was returned during requester connection attempt.", errno;
     /// The absolute timeout ends the relay.
     23 "absolute_timeout" End AbsoluteTimeout {}
         "Absolute timeout expired. This process will now terminate.";
     /// No byte moved for the idle timeout. Each side sees EOF, or a reset if bytes for it were not delivered.
     24 "idle_timeout" End IdleTimeout { session: Identity, summary: Summary }
-        "Session handler serial number {} connecting {} to {} exceeded the idle timeout and has been terminated.", number(session.serial), bare(&session.requester), host(&session.target);
+        "Session handler serial number {} connecting {} to {} exceeded the idle timeout and has been terminated.", session.serial, bare(&session.requester), Host(&session.target);
     /// The connect was not complete within the connect timeout.
     25 "connect_timeout" Problem ConnectTimeout { session: Identity, summary: Summary }
-        "Session handler serial number {} connecting {} to {} has been terminated due to an expired target connection attempt.", number(session.serial), bare(&session.requester), host(&session.target);
+        "Session handler serial number {} connecting {} to {} has been terminated due to an expired target connection attempt.", session.serial, bare(&session.requester), Host(&session.target);
     /// The session has a slot, and its connect begins.
     26 "allocated" Step Allocated { session: Identity }
-        "Session handler serial number {} was allocated for request from {}. Connecting to target {}.", number(session.serial), bare(&session.requester), host(&session.target);
+        "Session handler serial number {} was allocated for request from {}. Connecting to target {}.", session.serial, bare(&session.requester), Host(&session.target);
     /// The connect failed.
     27 "target_refused" Problem TargetRefused { session: Identity, summary: Summary }
-        "The target refused the connection attempt for session handler serial number {}.", number(session.serial);
+        "The target refused the connection attempt for session handler serial number {}.", session.serial;
     /// The connect succeeded.
     28 "connected" Step Connected { session: Identity }
-        "Session handler serial number {} made a successful connection to the target. Starting the relay threads.", number(session.serial);
+        "Session handler serial number {} made a successful connection to the target. Starting the relay threads.", session.serial;
     /// The requester's socket could not be registered with the poll instance.
     29 "requester_relay_not_started" Problem RequesterRelayNotStarted { session: Identity, summary: Summary }
-        "Session handler serial number {} could not start the requester relay thread.", number(session.serial);
+        "Session handler serial number {} could not start the requester relay thread.", session.serial;
     /// The target's socket could not be registered again for relaying.
     30 "target_relay_not_started" Problem TargetRelayNotStarted { session: Identity, summary: Summary }
-        "Session handler serial number {} could not start the target relay thread.", number(session.serial);
+        "Session handler serial number {} could not start the target relay thread.", session.serial;
     /// Both sockets are ready for relaying.
     31 "relays_started" Step RelaysStarted { session: Identity }
-        "Session handler serial number {} successfully started both relay threads.", number(session.serial);
+        "Session handler serial number {} successfully started both relay threads.", session.serial;
     /// There is no memory for the buffer of the requester-to-target channel.
     32 "requester_buffer" Problem RequesterBuffer { session: Identity, summary: Summary }
-        "Session handler serial number {} failed to allocate a requester transfer buffer.", number(session.serial);
+        "Session handler serial number {} failed to allocate a requester transfer buffer.", session.serial;
     /// The requester-to-target channel relays.
     33 "requester_channel_active" Step RequesterChannelActive { session: Identity }
-        "Session handler serial number {} requester-to-target channel is now active.", number(session.serial);
+        "Session handler serial number {} requester-to-target channel is now active.", session.serial;
     /// The requester closed first, or reading from it failed.
     34 "requester_read_closure" End RequesterReadClosure { session: Identity, summary: Summary }
-        "Session handler serial number {} terminated due to requester read closure.", number(session.serial);
+        "Session handler serial number {} terminated due to requester read closure.", session.serial;
     /// Writing to the target failed.
     35 "target_write_closure" End TargetWriteClosure { session: Identity, summary: Summary }
-        "Session handler serial number {} terminated due to target write closure.", number(session.serial);
+        "Session handler serial number {} terminated due to target write closure.", session.serial;
     /// There is no memory for the buffer of the target-to-requester channel.
     36 "target_buffer" Problem TargetBuffer { session: Identity, summary: Summary }
-        "Session handler serial number {} failed to allocate a target transfer buffer.", number(session.serial);
+        "Session handler serial number {} failed to allocate a target transfer buffer.", session.serial;
     /// The target-to-requester channel relays.
     37 "target_channel_active" Step TargetChannelActive { session: Identity }
-        "Session handler serial number {} target-to-requester channel is now active.", number(session.serial);
+        "Session handler serial number {} target-to-requester channel is now active.", session.serial;
     /// The target closed first, or reading from it failed.
     38 "target_read_closure" End TargetReadClosure { session: Identity, summary: Summary }
-        "Session handler serial number {} terminated due to target read closure.", number(session.serial);
+        "Session handler serial number {} terminated due to target read closure.", session.serial;
     /// Writing to the requester failed.
     39 "requester_write_closure" End RequesterWriteClosure { session: Identity, summary: Summary }
-        "Session handler serial number {} terminated due to requester write closure.", number(session.serial);
+        "Session handler serial number {} terminated due to requester write closure.", session.serial;
     /// The relay was asked to stop, or twice to drain, by a [`Handle`](crate::Handle) or a signal.
     100 "stop_signal" End StopSignal {}
         "Stop signal received. This process will now terminate.";
     /// The relay was asked to drain, by a [`Handle`](crate::Handle) or a signal. `sessions` is how many go on.
     101 "drain_signal" End DrainSignal { sessions: usize }
-        "Drain signal received. No more connections are accepted. Sessions that go on: {sessions}.";
+        "Drain signal received. No more connections are accepted. Sessions that go on: {}.", sessions;
     /// The last session has ended, after 101.
     102 "drained" End Drained {}
         "The last session has ended. This process will now terminate.";
     /// The log's output did not take these lines in time.
     103 "lines_dropped" Problem LinesDropped { lines_dropped: u64 }
-        "{lines_dropped} log lines were dropped because the log output was not read.";
+        "{} log lines were dropped because the log output was not read.", lines_dropped;
     /// The descriptor limit is too low for all sessions of the pool.
     104 "descriptor_limit" Problem DescriptorLimit { limit: u64, enough_for: u64, sessions: usize }
-        "The limit of {limit} descriptors is enough for {enough_for} sessions, not for all {sessions} of the pool.";
+        "The limit of {} descriptors is enough for {} sessions, not for all {} of the pool.", limit, enough_for, sessions;
     /// The needs of the pool, where `--sessions` was given.
     105 "pool_needs" End PoolNeeds { sessions: usize, descriptors: u64, kib: u64 }
-        "A pool of {sessions} sessions needs up to {descriptors} descriptors and {kib} KiB of memory.";
+        "A pool of {} sessions needs up to {} descriptors and {} KiB of memory.", sessions, descriptors, kib;
     /// The requester is one of the relay's own connections to the target.
     106 "own_connection" Problem OwnConnection { requester: SocketAddr, target: SocketAddr }
         "Connection from {} was dropped because it is this relay's own: target {} leads back here.", bare(requester), bare(target);
     /// The requester's source, its IPv4 address or IPv6 /64, has as many sessions as `--max-per-source` allows.
     107 "source_limit" Problem SourceLimit { requester: SocketAddr, limit: usize }
-        "Connection from {} was dropped because it has {limit} sessions in the pool already.", bare(requester);
+        "Connection from {} was dropped because it has {} sessions in the pool already.", bare(requester), limit;
     /// The answer to [`Handle::report`](crate::Handle::report) or SIGUSR1: sessions in the pool, the totals, and the
     /// lines of the log that were dropped.
     108 "status" Answer Status { sessions: usize, totals: Totals, lines_dropped: u64 }
-        "Status: {sessions} sessions, {totals}, {lines_dropped} log lines dropped.";
+        "Status: {} sessions, {}, {} log lines dropped.", sessions, totals, lines_dropped;
     /// A live session, after 108.
     109 "status_session" Answer StatusSession { live: Live }
-        "Status: session handler serial number {} from {} is {}, age {} s, idle {} s, {} bytes to the target, {} bytes to the requester.",
-        number(live.identity.serial), bare(&live.identity.requester), live.phase, live.summary.duration.as_secs(), live.idle.as_secs(), live.summary.to_target, live.summary.to_requester;
+        "Status: session handler serial number {} from {} is {}, age {} s, idle {} s, {} bytes to the target, {} bytes to the requester.", live.identity.serial, bare(&live.identity.requester), live.phase, live.summary.duration.as_secs(), live.idle.as_secs(), live.summary.to_target, live.summary.to_requester;
     /// Waiting for events failed for good.
     110 "wait_failed" Error WaitFailed { errno: Errno }
-        "Error number {errno} was returned while waiting for events. This process will now terminate.";
+        "Error number {} was returned while waiting for events. This process will now terminate.", errno;
     /// `<a t/o>` was refused.
     111 "invalid_absolute_timeout" Error InvalidAbsoluteTimeout { given: Given }
         "Error: <a t/o> must be between 0 and 4294967295 inclusive.";
     /// An option's value was refused. `allowed` has the values that the option takes.
     112 "invalid_option" Error InvalidOption { option: &'static str, given: String, allowed: String }
-        "Error: {option} cannot be {given:?}. It takes {allowed}.";
+        "Error: {} cannot be {}. It takes {}.", option, Quoted(given), allowed;
     /// The target is the relay's own listener.
     113 "own_listener" Error OwnListener { target: SocketAddr }
         "Error: <trg host> {} <trg port> {} is where this relay itself listens.", bare(target), target.port();
     /// The limits of the process cannot give what `--sessions` needs.
     114 "pool_too_large" Error PoolTooLarge { sessions: usize, need: String }
-        "Error: --sessions {sessions} needs {need}.";
+        "Error: --sessions {} needs {}.", sessions, need;
     /// The socket passed in by the service manager cannot be used.
     115 "inherited_socket" Error InheritedSocket {}
         "Error: The socket passed in is not one listening TCP socket.";
     /// The result of `--check`: the address that the relay would listen on, and its command line.
     116 "would_relay" Answer WouldRelay { address: SocketAddr, command_line: String }
-        "Would listen on {address}, as: {command_line}";
+        "Would listen on {}, as: {}", address, command_line;
     /// The refused value, and a valid one. Follows 2 to 8 and 111 in the text log.
     117 "value_given" Error ValueGiven { given: Given }
-        "The value given was {:?}.{} A valid example: {}", given.text, given.cure, given.example;
+        "The value given was {}.{} A valid example: {}", Quoted(&given.text), given.cure, given.example;
     /// The system's reason. Follows 11 to 14 in the text log.
     118 "start_reason" Error StartReason { failure: ListenFailure }
         "Listening on {} failed: {} (error number {}).{}", failure.address, failure.errno.words(), failure.errno, failure.cure();
     /// The system's reason. Follows 19, 20, and a 27 other than ECONNREFUSED, in the text log.
     119 "connection_reason" Problem ConnectionReason { requester: SocketAddr, errno: Errno }
-        "The connection from {} failed: {} (error number {errno}).", bare(requester), errno.words();
+        "The connection from {} failed: {} (error number {}).", bare(requester), errno.words(), errno;
     /// A name has other addresses than before, or has been resolved again after 121. With `--resolve`.
     120 "name_resolved" End NameResolved { name: String, addresses: Addresses }
-        "The target name {name} has the addresses {addresses}.";
+        "The target name {} has the addresses {}.", name, addresses;
     /// A lookup has failed for a new reason. The old addresses stay in use. With `--resolve`.
     121 "name_not_resolved" Problem NameNotResolved { name: String, reason: String, addresses: Addresses }
-        "The target name {name} could not be resolved: {reason}. {}", addresses.kept();
+        "The target name {} could not be resolved: {}. {}", name, reason, addresses.kept();
     /// A session goes on to another target, or to another address of a name.
     122 "next_target" Step NextTarget { session: Identity, unreached: Unreached, next_target: Destination }
-        "Session handler serial number {} could not connect to {} ({}). Connecting to target {next_target}.", number(session.serial), session.target, words(unreached);
+        "Session handler serial number {} could not connect to {} ({}). Connecting to target {}.", session.serial, session.target, words(unreached), next_target;
     /// A target could not be reached, and rests from now on. Only if there are several targets or addresses.
     123 "target_rests" Problem TargetRests { target: Destination, unreached: Unreached }
-        "Target {target} could not be reached ({}). Sessions go to other targets first, until it answers again.", words(unreached);
+        "Target {} could not be reached ({}). Sessions go to other targets first, until it answers again.", target, words(unreached);
     /// A target that rested (123) has answered a session.
     124 "target_back" Problem TargetBack { target: Destination }
-        "Target {target} answers again.";
+        "Target {} answers again.", target;
     /// The privileges that are left after `--user` and `--chroot`.
     126 "privileges_dropped" End PrivilegesDropped { uid: u32, gid: u32, root: String, capabilities: &'static str }
-        "Privileges were given up. User {uid}, group {gid}, root directory {root}, capabilities: {capabilities}.";
+        "Privileges were given up. User {}, group {}, root directory {}, capabilities: {}.", uid, gid, root, capabilities;
     /// An argument contradicts the socket passed in. `given` is the argument, `address` that of the socket.
     130 "inherited_otherwise" Error InheritedOtherwise { given: String, address: SocketAddr }
-        "Error: {given} contradicts the socket passed in, which listens on {address}.";
+        "Error: {} contradicts the socket passed in, which listens on {}.", given, address;
     /// The address that the relay listens on, if it is not 0.0.0.0. Follows 15.
     131 "listening" End Listening { address: SocketAddr }
-        "Listening on {address}.";
+        "Listening on {}.", address;
     /// The system lacks an option, or does not permit it.
     132 "option_unavailable" Error OptionUnavailable { failure: OptionFailure }
         "Error: {} cannot be used: {} (error number {}). {}", failure.option, failure.errno.words(), failure.errno, failure.cure();
     /// A target, with its failed connects by reason. Follows 108 if there are several targets or addresses.
     135 "status_target" Answer StatusTarget { target: Destination, state: &'static str, refused: u64, expired: u64, unreachable: u64, own_failures: u64 }
-        "Status: target {target} is {state}, connects failed: {refused} refused, {expired} expired, {unreachable} unreachable, {own_failures} for reasons of this host.";
+        "Status: target {} is {}, connects failed: {} refused, {} expired, {} unreachable, {} for reasons of this host.", target, state, refused, expired, unreachable, own_failures;
     /// A backup cannot be reached from `--source`, because its address is of the other family.
     136 "backup_of_other_family" Problem BackupOfOtherFamily { target: Destination, source: String }
-        "Target {target} cannot be tried, because --source {source} is of the other address family.";
+        "Target {} cannot be tried, because --source {} is of the other address family.", target, source;
     /// The place where the status is served, with `--status`. Follows 15 and 131.
     125 "status_listening" End StatusListening { status: String }
-        "The status is served on {status}.";
+        "The status is served on {}.", status;
     /// The status cannot be served at the place that `--status` names.
     137 "status_unavailable" Error StatusUnavailable { failure: StatusFailure }
         "Error: The status cannot be served on {}: {} (error number {}).{}", failure.status, failure.errno.words(), failure.errno, failure.cure();
 }
 
-/// Displays the bare address of a target, or its name.
-fn host(target: &Destination) -> Host<'_> {
-    Host(target)
-}
-
+/// A target's bare address, or its name.
 struct Host<'a>(&'a Destination);
 
-impl fmt::Display for Host<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl AsPart for Host<'_> {
+    fn part(&self) -> Part<'_> {
         match self.0 {
-            Destination::Address(address) => bare(address).fmt(f),
-            Destination::Name(name, _) => f.write_str(name),
+            Destination::Address(address) => Part::Address(bare(address)),
+            Destination::Name(name, _) => Part::Other(name),
         }
     }
 }
 
-/// Displays the bare address, an IPv4-mapped one as IPv4.
-fn bare(address: &SocketAddr) -> Bare {
-    Bare(address.ip().to_canonical())
-}
-
-struct Bare(IpAddr);
-
-impl fmt::Display for Bare {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            IpAddr::V4(address) => Digits::from(address).fmt(f),
-            IpAddr::V6(address) => address.fmt(f),
-        }
-    }
-}
-
-fn number(serial: Serial) -> Digits {
-    serial.get().into()
+/// Returns the address without its port, an IPv4-mapped one as IPv4.
+fn bare(address: &SocketAddr) -> IpAddr {
+    address.ip().to_canonical()
 }
 
 #[cfg(test)]

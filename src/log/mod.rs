@@ -17,6 +17,7 @@ mod json;
 mod lines;
 pub(crate) mod message;
 pub(crate) mod reason;
+mod text;
 
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -1,9 +1,11 @@
 //! TCP sockets as a session's streams.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::AsFd as _;
 
 use mio::net::TcpStream;
+use rustix::buffer::spare_capacity;
+use rustix::net::{RecvFlags, recv};
 use socket2::SockRef;
 
 #[cfg(target_os = "linux")]
@@ -13,8 +15,9 @@ use crate::sys::outq;
 use crate::sys::pipe::Pipe;
 
 impl Stream for TcpStream {
-    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        Read::read(self, room)
+    fn read(&mut self, room: &mut Vec<u8>) -> io::Result<usize> {
+        let (count, _) = recv(&*self, spare_capacity(room), RecvFlags::empty())?;
+        Ok(count)
     }
 
     fn write(&mut self, bytes: &[u8], eof_follows: bool) -> io::Result<usize> {

@@ -2,17 +2,14 @@
 
 use std::collections::TryReserveError;
 
-const ZEROS: [u8; 1024] = [0; 1024];
-
-/// `<buf>` bytes, of which `start..end` wait to be delivered.
+/// Room for `<buf>` bytes. Those behind `start` wait to be delivered.
 ///
-/// It is only filled while empty, so the bytes never wrap and never move.
+/// It is only filled while empty, so the bytes never wrap and never move. Its memory is never cleared, because
+/// nothing reads more of it than was filled.
 #[derive(Debug)]
 pub struct Buffer {
-    bytes: Box<[u8]>,
-    // There are two buffers for each of many sessions, so the positions are kept small.
-    start: u32,
-    end: u32,
+    bytes: Vec<u8>,
+    start: usize,
 }
 
 impl Buffer {
@@ -22,63 +19,48 @@ impl Buffer {
     /// # Errors
     /// The allocation failed.
     pub fn new(capacity: usize, preface: &[u8]) -> Result<Self, TryReserveError> {
-        let size = capacity.max(preface.len());
         let mut bytes = Vec::new();
-        bytes.try_reserve_exact(size)?;
+        bytes.try_reserve_exact(capacity.max(preface.len()))?;
         bytes.extend_from_slice(preface);
-        // In blocks, because code built for size would write one byte at a time.
-        while bytes.len() < size {
-            bytes.extend_from_slice(&ZEROS[..ZEROS.len().min(size - bytes.len())]);
-        }
-        Ok(Self { bytes: bytes.into_boxed_slice(), start: 0, end: offset(preface.len()) })
+        Ok(Self { bytes, start: 0 })
     }
 
     /// Returns the bytes that one fill may bring.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.bytes.len()
+        self.bytes.capacity()
     }
 
     /// Returns whether no bytes wait to be delivered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.start == self.end
+        self.start == self.bytes.len()
     }
 
     /// Returns the bytes that wait to be delivered, oldest first.
     #[must_use]
     pub fn waiting(&self) -> &[u8] {
-        &self.bytes[self.start as usize..self.end as usize]
+        &self.bytes[self.start..]
     }
 
     /// Notes that the oldest `count` waiting bytes were delivered.
     pub fn delivered(&mut self, count: usize) {
         debug_assert!(count <= self.waiting().len());
-        self.start += offset(count);
+        self.start += count;
     }
 
-    /// Returns the room of an empty buffer, for one fill.
-    pub fn room(&mut self) -> &mut [u8] {
+    /// Returns the room of an empty buffer, for one fill behind its end and up to its capacity.
+    pub fn room(&mut self) -> &mut Vec<u8> {
         debug_assert!(self.is_empty());
+        self.clear();
         &mut self.bytes
-    }
-
-    /// Notes that the first `count` bytes of [`room`](Self::room) were filled.
-    pub fn filled(&mut self, count: usize) {
-        debug_assert!(self.is_empty() && count <= self.capacity());
-        (self.start, self.end) = (0, offset(count));
     }
 
     /// Drops the waiting bytes.
     pub fn clear(&mut self) {
-        (self.start, self.end) = (0, 0);
+        self.bytes.clear();
+        self.start = 0;
     }
-}
-
-/// Converts a position in a buffer. No buffer is longer than a `u32` can count.
-#[allow(clippy::cast_possible_truncation)]
-fn offset(count: usize) -> u32 {
-    count as u32
 }
 
 #[cfg(test)]
@@ -89,9 +71,8 @@ mod tests {
     fn bytes_come_out_in_order_across_short_deliveries() {
         let mut buffer = Buffer::new(8, b"").unwrap();
         for round in 0..3_u8 {
-            assert_eq!(buffer.room().len(), 8);
-            buffer.room()[..5].copy_from_slice(&[round, 1, 2, 3, 4]);
-            buffer.filled(5);
+            assert_eq!((buffer.room().len(), buffer.capacity()), (0, 8));
+            buffer.room().extend([round, 1, 2, 3, 4]);
             assert_eq!(buffer.waiting(), [round, 1, 2, 3, 4]);
             buffer.delivered(2);
             assert_eq!(buffer.waiting(), [2, 3, 4]);

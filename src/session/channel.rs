@@ -241,7 +241,6 @@ impl Channel {
         let Some((pipe, held)) = self.piped.take() else { return Ok(()) };
         match pipe.read(self.buffer.room()) {
             Ok(count) if count > 0 => {
-                self.buffer.filled(count);
                 match held - pipe_count(count) {
                     0 => pipes.put_back(pipe),
                     left => self.piped = Some((pipe, left)),
@@ -269,7 +268,6 @@ impl Channel {
         }
         match ends.from.read(self.buffer.room()) {
             Transfer::Bytes(count) => {
-                self.buffer.filled(count);
                 self.taken += count as u64;
                 self.set_pace_after_read(count, ends.pipes);
                 if self.state == State::Open && ends.from.eof_is_next() {

@@ -193,19 +193,20 @@ impl<S: Stream> Socket<S> {
         }
     }
 
-    /// Reads into `room`, which must not be empty.
-    pub fn read(&mut self, room: &mut [u8]) -> Transfer {
-        debug_assert!(!room.is_empty());
+    /// Reads into `room`, which must be empty and have some capacity.
+    pub fn read(&mut self, room: &mut Vec<u8>) -> Transfer {
+        debug_assert!(room.is_empty() && room.capacity() > 0);
+        let most = room.capacity();
         if !self.readable {
             return Transfer::Blocked;
         }
         match uninterrupted(|| self.stream.read(room)) {
             Ok(0) => self.interpret_read_of_0(),
             Ok(count) => {
-                if count < room.len() && self.eof == Eof::Reported {
+                if count < most && self.eof == Eof::Reported {
                     self.eof = Eof::Next;
                 }
-                self.readable = count == room.len() || self.marked;
+                self.readable = count == most || self.marked;
                 Transfer::Bytes(count)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -6,11 +6,11 @@ use crate::sys::pipe::Pipe;
 
 /// The calls that a session makes on a socket; none of them blocks.
 pub trait Stream {
-    /// Reads into `room`; 0 is EOF.
+    /// Reads behind the bytes in `room`, up to its capacity; 0 is EOF.
     ///
     /// # Errors
     /// Those of recv(2).
-    fn read(&mut self, room: &mut [u8]) -> io::Result<usize>;
+    fn read(&mut self, room: &mut Vec<u8>) -> io::Result<usize>;
 
     /// Writes some of `bytes`. With `eof_follows`, the kernel may hold the last of them back for the
     /// FIN that the caller sends next.

@@ -7,6 +7,7 @@ mod kernel {
     use std::io;
     use std::os::fd::{AsFd, OwnedFd};
 
+    use rustix::buffer::spare_capacity;
     use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice};
 
     // Never SPLICE_F_MORE: it holds the last bytes of a message back for 200 ms.
@@ -54,12 +55,12 @@ mod kernel {
             Ok(splice(&self.read, None, socket, None, count, FLAGS)?)
         }
 
-        /// Copies bytes out of the pipe.
+        /// Copies bytes out of the pipe, behind those in `room` and up to its capacity.
         ///
         /// # Errors
         /// Those of read(2).
-        pub fn read(&self, room: &mut [u8]) -> io::Result<usize> {
-            Ok(rustix::io::read(&self.read, room)?)
+        pub fn read(&self, room: &mut Vec<u8>) -> io::Result<usize> {
+            Ok(rustix::io::read(&self.read, spare_capacity(room))?)
         }
 
         /// Copies bytes into the pipe, as a test's stand-in for [`fill`](Self::fill).
@@ -100,7 +101,7 @@ mod kernel {
             match *self {}
         }
 
-        pub fn read(&self, _: &mut [u8]) -> io::Result<usize> {
+        pub fn read(&self, _: &mut Vec<u8>) -> io::Result<usize> {
             match *self {}
         }
 

@@ -33,11 +33,12 @@ impl Scripted {
 }
 
 impl Stream for Scripted {
-    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+    fn read(&mut self, room: &mut Vec<u8>) -> io::Result<usize> {
         if self.waiting == 0 {
             return Err(ErrorKind::WouldBlock.into());
         }
-        let count = room.len().min(self.waiting);
+        let count = self.waiting.min(room.capacity() - room.len());
+        room.resize(room.len() + count, 0);
         self.waiting -= count;
         Ok(count)
     }

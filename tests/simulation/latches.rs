@@ -39,9 +39,10 @@ struct Fake {
 }
 
 impl Stream for Fake {
-    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+    fn read(&mut self, room: &mut Vec<u8>) -> io::Result<usize> {
         self.calls += 1;
-        let count = self.left.unwrap_or(0).min(room.len());
+        let count = self.left.unwrap_or(0).min(room.capacity() - room.len());
+        room.resize(room.len() + count, 0);
         self.left = self.left.map(|left| left - count);
         Ok(count)
     }
@@ -179,7 +180,7 @@ fn a_write_that_takes_nothing_waits_for_room() {
 #[test]
 fn no_call_is_made_on_a_socket_that_is_not_ready() {
     let mut socket = Socket::connecting(Fake::default());
-    assert_eq!(socket.read(&mut [0]), Transfer::Blocked);
+    assert_eq!(socket.read(&mut room(1)), Transfer::Blocked);
     assert_eq!(socket.fill(&pipe(), 1), Transfer::Blocked);
     assert_eq!(socket.write(b"bytes", false), Transfer::Blocked);
     assert_eq!(socket.drain(&pipe(), 5), Transfer::Blocked);
@@ -203,18 +204,18 @@ fn a_short_read_after_a_reported_eof_is_the_last_one() {
     let eof = Readiness { eof: true, ..READY };
     let mut socket = Socket::connecting(Fake { left: Some(15), ..Fake::default() });
     socket.note(eof);
-    assert_eq!((socket.read(&mut [0; 10]), socket.eof_is_next()), (Transfer::Bytes(10), false));
-    assert_eq!((socket.read(&mut [0; 10]), socket.eof_is_next()), (Transfer::Bytes(5), true));
+    assert_eq!((socket.read(&mut room(10)), socket.eof_is_next()), (Transfer::Bytes(10), false));
+    assert_eq!((socket.read(&mut room(10)), socket.eof_is_next()), (Transfer::Bytes(5), true));
 
     // Without a reported EOF, more bytes may come.
     let mut socket = ready(Fake { left: Some(5), ..Fake::default() });
-    assert_eq!((socket.read(&mut [0; 10]), socket.eof_is_next()), (Transfer::Bytes(5), false));
+    assert_eq!((socket.read(&mut room(10)), socket.eof_is_next()), (Transfer::Bytes(5), false));
 
     // After an error, a short read proves no EOF.
     let mut socket = ready(Fake { left: Some(5), written: Some(Errno::CONNRESET), ..Fake::default() });
     socket.note(eof);
     assert_eq!(socket.write(b"bytes", false), Transfer::Failed(Errno::CONNRESET.raw_os_error()));
-    assert_eq!((socket.read(&mut [0; 10]), socket.eof_is_next()), (Transfer::Bytes(5), false));
+    assert_eq!((socket.read(&mut room(10)), socket.eof_is_next()), (Transfer::Bytes(5), false));
 }
 
 #[test]
@@ -223,11 +224,16 @@ fn a_read_of_0_is_an_eof_after_a_broken_pipe_but_not_after_a_reset() {
         let mut socket = ready(Fake { written: Some(error), ..Fake::default() });
         let failed = Transfer::Failed(error.raw_os_error());
         assert_eq!(socket.write(b"bytes", false), failed);
-        assert_eq!(socket.read(&mut [0; 10]), if is_eof { Transfer::Eof } else { failed });
+        assert_eq!(socket.read(&mut room(10)), if is_eof { Transfer::Eof } else { failed });
     }
 }
 
 /// Returns a socket with 5 bytes to read. A splice of 10 bytes into it has moved `drained` of them.
+/// Returns room for a read of `bytes` bytes.
+fn room(bytes: usize) -> Vec<u8> {
+    Vec::with_capacity(bytes)
+}
+
 fn spliced_into(drained: usize, has_peer: bool) -> Socket<Fake> {
     let mut socket = Socket::connecting(Fake { left: Some(5), drained, has_peer, ..Fake::default() });
     socket.note(Readiness { eof: true, ..READY });
@@ -237,11 +243,10 @@ fn spliced_into(drained: usize, has_peer: bool) -> Socket<Fake> {
 
 #[test]
 fn after_a_short_splice_a_short_read_does_not_prove_the_eof() {
-    let mut room = [0; 10];
     let mut socket = spliced_into(10, true);
-    assert_eq!((socket.read(&mut room), socket.eof_is_next()), (Transfer::Bytes(5), true));
+    assert_eq!((socket.read(&mut room(10)), socket.eof_is_next()), (Transfer::Bytes(5), true));
     let mut socket = spliced_into(9, true);
-    assert_eq!((socket.read(&mut room), socket.eof_is_next()), (Transfer::Bytes(5), false));
+    assert_eq!((socket.read(&mut room(10)), socket.eof_is_next()), (Transfer::Bytes(5), false));
     // A later write shows that there was no reset.
     assert_eq!(socket.write(b"bytes", false), Transfer::Bytes(5));
     assert!(socket.eof_is_next());
@@ -251,7 +256,7 @@ fn after_a_short_splice_a_short_read_does_not_prove_the_eof() {
 fn after_a_short_splice_a_read_of_0_is_an_eof_only_if_there_is_a_peer() {
     let read_of_0 = |mut socket: Socket<Fake>| {
         socket.stream_mut().left = Some(0);
-        socket.read(&mut [0; 10])
+        socket.read(&mut room(10))
     };
     assert_eq!(read_of_0(spliced_into(9, true)), Transfer::Eof);
     assert_eq!(read_of_0(spliced_into(10, false)), Transfer::Eof);
@@ -267,7 +272,7 @@ fn the_doubt_after_a_short_splice_outlasts_a_check_that_finds_no_pending_error()
     let mut socket = spliced_into(9, false);
     assert_eq!(socket.pending_error(), None);
     socket.stream_mut().left = Some(0);
-    assert_eq!(socket.read(&mut [0; 10]), Transfer::Failed(Errno::CONNRESET.raw_os_error()));
+    assert_eq!(socket.read(&mut room(10)), Transfer::Failed(Errno::CONNRESET.raw_os_error()));
 }
 
 #[test]

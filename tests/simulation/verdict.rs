@@ -238,7 +238,7 @@ pub fn judge_pipes(pipes: &mut Pipes) {
     loop {
         let made = pipes.bytes();
         let Some(pipe) = pipes.take() else { break };
-        assert!(pipe.read(&mut [0]).is_err(), "an idle pipe holds bytes");
+        assert!(pipe.read(&mut Vec::with_capacity(1)).is_err(), "an idle pipe holds bytes");
         if pipes.bytes() > made {
             break;
         }

@@ -9,17 +9,18 @@ use super::pattern::{PREFACE, for_pattern};
 use super::{Closed, Connection, Seen, State};
 
 impl Connection {
-    pub(super) fn read(&mut self, room: &mut [u8], clock: u64) -> io::Result<usize> {
-        assert!(!room.is_empty(), "a read without room");
-        let mut count = room.len().min((self.arrived - self.taken) as usize);
+    pub(super) fn read(&mut self, room: &mut Vec<u8>, clock: u64) -> io::Result<usize> {
+        let most = room.capacity() - room.len();
+        assert!(most > 0, "a read without room");
+        let mut count = most.min((self.arrived - self.taken) as usize);
         if let Some(urgent) = self.urgent.filter(|&urgent| urgent > self.taken) {
             count = count.min((urgent - self.taken) as usize);
         }
         if count == 0 {
             return self.nothing_to_read(true, clock);
         }
-        self.copy_out(&mut room[..count]);
-        if self.end_reported && count < room.len() {
+        self.copy_out(room, count);
+        if self.end_reported && count < most {
             assert_eq!(self.taken, self.arrived, "a short read leaves bytes before a reported EOF");
             self.end_told = Some((self.end_as(Seen::Told), clock));
         }
@@ -27,7 +28,7 @@ impl Connection {
     }
 
     pub(super) fn fill(&mut self, pipe: &Pipe, most: usize, clock: u64) -> io::Result<usize> {
-        let mut probe = [0];
+        let mut probe = Vec::with_capacity(1);
         assert!(pipe.read(&mut probe).is_err(), "the pipe to fill is not empty");
         let stop = self.urgent.unwrap_or(self.arrived);
         let count = (stop - self.taken).min(pipe.capacity().min(most) as u64) as usize;
@@ -35,17 +36,15 @@ impl Connection {
             return self.nothing_to_read(false, clock);
         }
         self.fills += 1;
-        let mut bytes = vec![0; count];
-        self.copy_out(&mut bytes);
+        let mut bytes = Vec::new();
+        self.copy_out(&mut bytes, count);
         assert_eq!(pipe.write(&bytes).ok(), Some(count), "an empty pipe takes its capacity");
         Ok(count)
     }
 
-    fn copy_out(&mut self, room: &mut [u8]) {
-        for_pattern(self.side, self.taken, room.len(), |at, bytes| {
-            room[at..at + bytes.len()].copy_from_slice(bytes);
-        });
-        self.taken += room.len() as u64;
+    fn copy_out(&mut self, room: &mut Vec<u8>, count: usize) {
+        for_pattern(self.side, self.taken, count, |_, bytes| room.extend_from_slice(bytes));
+        self.taken += count as u64;
         self.urgent = self.urgent.filter(|&urgent| urgent >= self.taken);
     }
 
@@ -87,7 +86,7 @@ impl Connection {
             }
             count = count.min(after as usize);
         }
-        let mut bytes = vec![0; count];
+        let mut bytes = Vec::with_capacity(count);
         assert_eq!(pipe.read(&mut bytes).ok(), Some(count), "the splice is offered more than the pipe holds");
         self.accept(&bytes);
         if let Some((_, errno)) = cut.filter(|_| count < offered) {

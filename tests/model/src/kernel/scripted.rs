@@ -65,7 +65,7 @@ impl<W: Sockets> Scripted<W> {
 }
 
 impl<W: Sockets> Stream for Scripted<W> {
-    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+    fn read(&mut self, room: &mut Vec<u8>) -> io::Result<usize> {
         self.call(Call::Read, |connection, clock| connection.read(room, clock))
     }
 
