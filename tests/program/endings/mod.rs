@@ -60,13 +60,16 @@ impl Stage {
     }
 }
 
-/// Runs the case with each side first, through small and large buffers.
-fn for_all(case: impl Fn(Side, usize)) {
-    for side in SIDES {
-        for buf in [100, 4000] {
-            case(side, buf);
+/// Runs the case with each side first, through small and large buffers, all at once.
+fn for_all(case: impl Fn(Side, usize) + Sync) {
+    thread::scope(|scope| {
+        for side in SIDES {
+            for buf in [100, 4000] {
+                let case = &case;
+                scope.spawn(move || case(side, buf));
+            }
         }
-    }
+    });
 }
 
 #[test]
