@@ -32,6 +32,8 @@ musl=$build/musl-$architecture
 [ -d "$musl/usr" ] || timeout 300 src/dist/unpack.sh "$architecture" "$musl" musl-dev \
     || { rm -rf "$musl"; echo "no musl for $architecture" >&2; exit 3; }
 library=$(dirname "$musl"/usr/lib/*/libc.a)
+# The standard library links libunwind. A program that never unwinds uses none of it, so an empty archive will do.
+ar crs "$library/libunwind.a"
 
 flags="--remap-path-prefix=$sources=/rust -Ctarget-feature=$features -Cforce-unwind-tables=no -Crelocation-model=static"
 flags+=" -Clinker-flavor=ld.lld -Clink-self-contained=no -Lnative=$library"
