@@ -131,7 +131,7 @@ pub struct Pool<S> {
 }
 
 impl<S: Stream> Pool<S> {
-    /// Returns an empty pool. Everything but the sessions' buffers is allocated here.
+    /// Returns an empty pool. Everything is allocated here but the sessions' buffers and the table of own ends.
     #[must_use]
     pub fn new(settings: Settings, now: Instant) -> Self {
         let timers = settings.sessions + Timer::ALL.len();
@@ -220,6 +220,7 @@ impl<S: Stream> Pool<S> {
         }
     }
 
+    #[inline]
     fn enqueue(&mut self, key: usize) {
         if let Some(session) = self.slots.get(key) {
             let traffic = if session.is_bulk() { Traffic::Bulk } else { Traffic::Interactive };

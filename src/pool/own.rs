@@ -36,9 +36,14 @@ impl OwnEnds {
         self.ends.as_ref().is_some_and(|ends| ends.contains(&requester))
     }
 
-    /// Adds the end of a session that connects. Returns false if the end is already another session's.
+    /// Adds the end of a session that connects. Returns false if the end is already another session's, or if
+    /// there is no memory for the table. A loop then ends by itself.
     pub(crate) fn add(&mut self, end: SocketAddr) -> bool {
-        self.ends.get_or_insert_with(|| HashSet::with_capacity(2 * self.sessions)).insert(end)
+        if self.ends.is_none() {
+            let mut ends = HashSet::new();
+            self.ends = ends.try_reserve(2 * self.sessions).is_ok().then_some(ends);
+        }
+        self.ends.as_mut().is_some_and(|ends| ends.insert(end))
     }
 
     /// Returns the number of ends.
@@ -73,6 +78,14 @@ mod tests {
         assert!(own.contains(at("192.0.2.1:4000")));
         own.remove(at("192.0.2.1:4000"));
         assert!(!own.contains(at("192.0.2.1:4000")));
+    }
+
+    #[test]
+    fn without_memory_for_the_table_no_end_is_added() {
+        let mut own = OwnEnds::new(usize::MAX / 4);
+        assert!(!own.add(at("192.0.2.1:4000")));
+        assert!(!own.contains(at("192.0.2.1:4000")));
+        assert_eq!(own.len(), 0);
     }
 
     #[test]

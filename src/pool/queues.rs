@@ -86,6 +86,7 @@ impl Queues {
     }
 
     /// Takes the first key out of a list; `None`: the list is empty.
+    #[inline]
     pub fn pop(&mut self, traffic: Traffic) -> Option<usize> {
         let first = self.lists[traffic as usize].first;
         if first == NONE {
@@ -96,6 +97,7 @@ impl Queues {
     }
 
     /// Takes a key out of its list, if it is in one.
+    #[inline]
     pub fn remove(&mut self, key: usize) {
         let Link { queued: Some(traffic), previous, next } = self.links[key] else { return };
         let list = &mut self.lists[traffic as usize];

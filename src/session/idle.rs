@@ -75,6 +75,7 @@ impl IdleClock {
 
     /// Returns when the owner must call [`look`](Self::look), or end the session as idle.
     #[must_use]
+    #[inline]
     pub fn deadline(&self, timeout: Duration) -> Instant {
         let idle = self.last_moved + timeout;
         match self.queues {

@@ -301,6 +301,7 @@ impl<S: Stream> Socket<S> {
         None
     }
 
+    #[inline]
     fn interpret_write(&mut self, result: io::Result<usize>, offered: usize) -> Transfer {
         match result {
             Ok(0) => {
