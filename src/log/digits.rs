@@ -25,18 +25,15 @@ impl Digits {
         self.bytes[self.start] = byte;
     }
 
-    #[allow(clippy::cast_possible_truncation)] // They are digits.
+    #[allow(clippy::cast_possible_truncation)] // It is a digit.
     fn push_number(&mut self, mut number: u64) {
-        while number >= 10 {
-            let pair = (number % 100) as u8;
-            self.push(b'0' + pair % 10);
-            self.push(b'0' + pair / 10);
-            number /= 100;
+        loop {
+            self.push(b'0' + (number % 10) as u8);
+            number /= 10;
             if number == 0 {
-                return;
+                break;
             }
         }
-        self.push(b'0' + number as u8);
     }
 }
 

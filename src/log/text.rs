@@ -69,7 +69,8 @@ impl Text<'_, '_> {
                 }
                 _ => write!(line, "{value}").map_err(|_| fmt::Error)?,
             },
-            Self::Formatter(formatter) => value.fmt(formatter)?,
+            // Not the caller's width and flags, which are for the whole text.
+            Self::Formatter(formatter) => write!(formatter, "{value}")?,
         }
         Ok(())
     }
@@ -189,5 +190,6 @@ mod tests {
         write_all(&mut Text::Line(&mut line)).unwrap();
         assert_eq!(line, b"7 192.0.2.7 2001:db8::1 \"\\t\".");
         assert_eq!(Shown.to_string().into_bytes(), line);
+        assert_eq!(format!("{Shown:10}").into_bytes(), line);
     }
 }

@@ -158,9 +158,16 @@ impl Channel {
                 }),
             };
             if let Err(stop) = step {
+                debug_assert!(self.is_closed() || self.taken - self.delivered == self.counted());
                 return stop;
             }
         }
+    }
+
+    /// Counts the bytes in the buffer and in the pipe, for an assertion.
+    fn counted(&self) -> u64 {
+        let piped = self.piped.as_ref().map_or(0, |(_, count)| *count);
+        self.buffer.waiting().len() as u64 + u64::from(piped)
     }
 
     /// Notes that the connection that feeds the channel is dead. [`pump`](Self::pump) then delivers the
