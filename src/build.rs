@@ -59,6 +59,9 @@ const RARE: &[&str] = &[
     "3str7pattern",
     "3std4path",
     "11current_exe",
+    "14signal_handler",
+    "8Ipv6Addr",
+    "10subcommand",
     "clap_builder5error",
     "clap_builder..error",
     "3cli4help",
@@ -71,6 +74,11 @@ const RARE: &[&str] = &[
     "8tcprelay5relay6status",
     "relay..status..view",
     "config6status",
+    "5relay5error",
+    "StatusAddress",
+    "Failure4cure",
+    "5Errno5words",
+    "log6fields",
     "config..Config$GT$3fmt",
     "8Listener7inherit",
     "sys3net",
@@ -80,8 +88,15 @@ const RARE: &[&str] = &[
 ];
 
 /// Likewise of functions that only traffic needs.
-const TRAFFIC: &[&str] =
-    &["4pool13Pool", "4pool5reach", "8tcprelay7session", "5relay6accept", "5relay4edge", "5relay6target"];
+const TRAFFIC: &[&str] = &[
+    "4pool13Pool",
+    "4pool5reach",
+    "8tcprelay7session",
+    "5relay6accept",
+    "5relay4edge",
+    "6target6choice",
+    "6target13begin_connect",
+];
 
 /// Identical functions are merged, so code that all vectors share may bear the name of a rare function.
 const SHARED: &[&str] = &["5alloc7raw_vec", "5alloc3vec*7reserve"];
@@ -118,7 +133,7 @@ fn unwinder() -> String {
 
 /// Returns the output sections of the code that lies behind all other.
 fn code() -> String {
-    let groups = [("shared", SHARED), ("rare", RARE), ("traffic", TRAFFIC)];
+    let groups = [("shared", SHARED), ("traffic", TRAFFIC), ("rare", RARE)];
     let named =
         |names: &[&str]| names.iter().map(|name| format!("*(.text.*{name}*)")).collect::<Vec<_>>().join(" ");
     groups.map(|(group, names)| format!("    .text.{group} : {{ {} }}\n", named(names))).concat()
