@@ -91,6 +91,9 @@ pub const PIPES_BYTES_MAX: usize = 16 << 20;
 /// Divisor of the machine's memory. The quotient is a second bound for the bytes of all pipes.
 pub const PIPES_MEMORY_SHARE: u64 = 16;
 
+/// Buffers of ended sessions that are kept for the next ones.
+pub const SPARE_BUFFERS_MAX: usize = 16;
+
 /// Pipes that all sessions together may hold.
 pub const PIPES_MAX: usize = 16;
 

@@ -24,6 +24,7 @@ use crate::pool::queues::{Queues, Traffic};
 use crate::pool::slots::Slots;
 use crate::pool::totals::Counts;
 use crate::pool::wheel::Wheel;
+use crate::session::buffer::Buffers;
 use crate::session::connecting::Tried;
 use crate::session::ended::{Cause, Destination, Ended, Identity, Unreached};
 use crate::session::pipes::Pipes;
@@ -121,6 +122,7 @@ pub struct Pool<S> {
     /// A timer for each session, by key, then those of the owner.
     wheel: Wheel,
     pipes: Pipes,
+    buffers: Buffers,
     settings: Settings,
     /// The key of the session that last carried interactive traffic, and the time; `None`: none has yet.
     last_interactive: Option<(usize, Instant)>,
@@ -140,6 +142,7 @@ impl<S: Stream> Pool<S> {
             queues: Queues::new(settings.sessions),
             wheel: Wheel::new(timers, now),
             pipes: Pipes::new(settings.pipe_bytes),
+            buffers: Buffers::new(settings.buf),
             settings,
             last_interactive: None,
             freed: false,
@@ -316,7 +319,7 @@ impl<S: Stream> Pool<S> {
         self.counts.connects.add(session.age(now));
         host.connected(identity);
         let preface = host.preface(identity, session.requester());
-        session.start_relaying(self.settings.buf, &preface, now)?;
+        session.start_relaying(&mut self.buffers, &preface, now)?;
         host.relaying(identity);
         Ok(())
     }
@@ -325,7 +328,7 @@ impl<S: Stream> Pool<S> {
     fn end(&mut self, key: usize, now: Instant, host: &mut impl Host<S>) {
         self.wheel.disarm(key);
         self.queues.remove(key);
-        let ended = self.slots.remove(key).end(&mut self.pipes, now);
+        let ended = self.slots.remove(key).end(&mut self.pipes, &mut self.buffers, now);
         self.counts.add_ended(&ended);
         self.freed = true;
         host.ended(ended);
@@ -357,7 +360,7 @@ impl<S: Stream> Pool<S> {
     /// Ends all sessions, because the relay stops.
     pub fn stop(&mut self) {
         for session in self.slots.drain() {
-            session.stop(&mut self.pipes);
+            session.stop(&mut self.pipes, &mut self.buffers);
         }
     }
 

@@ -178,6 +178,12 @@ impl Channel {
         }
     }
 
+    /// Returns the buffer of a channel that is not needed any more.
+    #[must_use]
+    pub fn into_buffer(self) -> Buffer {
+        self.buffer
+    }
+
     /// Drops the bytes that the channel holds and closes it, because no socket will take them.
     pub fn discard(&mut self, pipes: &mut Pipes) {
         self.buffer.clear();

@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::session::abort::Abort;
-use crate::session::buffer::Buffer;
+use crate::session::buffer::Buffers;
 use crate::session::channel::{Channel, Ends, Step};
 use crate::session::connecting::Connecting;
 use crate::session::ended::{Cause, Ended, Identity, Live, Progress, Summary, Unreached};
@@ -154,10 +154,15 @@ impl<S: Stream> Session<S> {
     /// Starts relaying. The target gets `preface` first.
     ///
     /// # Errors
-    /// The cause, if there is no memory for a buffer of `buf` bytes.
-    pub fn start_relaying(&mut self, buf: usize, preface: &[u8], now: Instant) -> Result<(), Cause> {
+    /// The cause, if there is no memory for a buffer.
+    pub fn start_relaying(
+        &mut self,
+        buffers: &mut Buffers,
+        preface: &[u8],
+        now: Instant,
+    ) -> Result<(), Cause> {
         debug_assert!(matches!(self.phase, Phase::Connecting(_)) && self.target.is_some());
-        let buffer = |side, preface| Buffer::new(buf, preface).map_err(|_| Cause::NoBuffer(side));
+        let mut buffer = |side, preface| buffers.take(preface).map_err(|_| Cause::NoBuffer(side));
         let to_target = Channel::new(buffer(Side::Requester, preface)?);
         let to_requester = Channel::new(buffer(Side::Target, &[])?);
         self.phase = Phase::Relaying(Channels { to_target, to_requester });
@@ -228,23 +233,23 @@ impl<S: Stream> Session<S> {
 
     /// Closes both connections and returns the facts. Every session that ends by itself ends here.
     #[must_use]
-    pub fn end(self, pipes: &mut Pipes, now: Instant) -> Ended {
+    pub fn end(self, pipes: &mut Pipes, buffers: &mut Buffers, now: Instant) -> Ended {
         debug_assert!(self.cause.is_some());
         let summary = self.summary(now);
         let idle = self.cause == Some(Cause::IdleTimeout);
         let cause = self.cause.unwrap_or(Cause::IdleTimeout);
         let identity = self.identity;
-        self.close(idle, pipes);
+        self.close(idle, pipes, buffers);
         Ended { identity, cause, summary }
     }
 
     /// Closes both connections, because the relay stops. This cuts each stream whose EOF was not passed on.
-    pub fn stop(self, pipes: &mut Pipes) {
-        self.close(false, pipes);
+    pub fn stop(self, pipes: &mut Pipes, buffers: &mut Buffers) {
+        self.close(false, pipes, buffers);
     }
 
     /// Closes both connections, and resets each side whose stream was cut.
-    fn close(mut self, idle: bool, pipes: &mut Pipes) {
+    fn close(mut self, idle: bool, pipes: &mut Pipes, buffers: &mut Buffers) {
         for side in Side::BOTH {
             if self.was_cut(side, idle)
                 && let Some(socket) = self.socket(side)
@@ -256,6 +261,10 @@ impl<S: Stream> Session<S> {
             if let Some(Direction { channel, .. }) = self.direction(side) {
                 channel.discard(pipes);
             }
+        }
+        if let Phase::Relaying(channels) | Phase::Aborting(Abort { channels, .. }) = self.phase {
+            buffers.put_back(channels.to_target.into_buffer());
+            buffers.put_back(channels.to_requester.into_buffer());
         }
     }
 

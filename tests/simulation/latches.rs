@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use socket2::SockRef;
+use tcprelay::internal::buffer::Buffers;
 use tcprelay::internal::limits::{PIPES_BYTES_MAX, UNSENT_BESIDE_INTERACTIVE};
 use tcprelay::internal::message::{Identity, Serial};
 use tcprelay::internal::session::{Session, Side, Timeouts, Turn, Verdict};
@@ -115,7 +116,7 @@ fn relaying(requester: Fake, target: Fake, now: Instant) -> Session<Fake> {
         Some(target),
         now,
     );
-    session.start_relaying(100, &[], now).unwrap();
+    session.start_relaying(&mut Buffers::new(100), &[], now).unwrap();
     session
 }
 

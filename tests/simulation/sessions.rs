@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
+use tcprelay::internal::buffer::Buffers;
 use tcprelay::internal::limits::{ABORT_GRACE, ABORT_LOOK, FULL_READS_BEFORE_SPLICING, PIPE_BYTES_MIN};
 use tcprelay::internal::message::{Cause, Identity, Serial};
 use tcprelay::internal::session::{Session, Side, Timeouts, Turn, Verdict};
@@ -38,6 +39,7 @@ struct Run {
     pair: Rc<RefCell<Pair>>,
     session: Option<Session<Scripted<Pair>>>,
     pipes: Pipes,
+    buffers: Buffers,
     origin: Instant,
     now: Duration,
     timeouts: Timeouts,
@@ -48,7 +50,7 @@ impl Run {
     fn new(idle: Duration, room: u64) -> Self {
         let mut run = Self::connecting(idle, room);
         let now = run.origin;
-        run.session().start_relaying(BUF, &[], now).unwrap();
+        run.session.as_mut().unwrap().start_relaying(&mut run.buffers, &[], now).unwrap();
         run
     }
 
@@ -61,7 +63,15 @@ impl Run {
         let origin = Instant::now();
         let session = Session::new(identity, requester, Some(target), origin);
         let timeouts = Timeouts { connect: SECOND, idle };
-        Self { pair, session: Some(session), pipes: Pipes::new(0), origin, now: Duration::ZERO, timeouts }
+        Self {
+            pair,
+            session: Some(session),
+            pipes: Pipes::new(0),
+            buffers: Buffers::new(BUF),
+            origin,
+            now: Duration::ZERO,
+            timeouts,
+        }
     }
 
     fn session(&mut self) -> &mut Session<Scripted<Pair>> {
@@ -88,7 +98,7 @@ impl Run {
         if verdict == Verdict::End
             && let Some(session) = self.session.take()
         {
-            let _ = session.end(&mut self.pipes, self.origin + self.now);
+            let _ = session.end(&mut self.pipes, &mut self.buffers, self.origin + self.now);
         }
         verdict
     }
@@ -248,7 +258,7 @@ fn a_stop_resets_each_side_without_its_eof_and_closes_a_complete_side_cleanly() 
     });
     run.connection(Side::Target, |target| target.arrive(1_000, false));
     assert_eq!(run.work(), Verdict::Wait);
-    run.session.take().unwrap().stop(&mut run.pipes);
+    run.session.take().unwrap().stop(&mut run.pipes, &mut run.buffers);
     assert_eq!(run.closed(Side::Target), Some(Closed::Orderly));
     assert_eq!(run.closed(Side::Requester), Some(Closed::Reset));
 }
@@ -262,7 +272,7 @@ fn a_stop_resets_both_sides_of_a_session_that_connects_or_relays() {
         } else {
             assert_eq!(run.work(), Verdict::Wait);
         }
-        run.session.take().unwrap().stop(&mut run.pipes);
+        run.session.take().unwrap().stop(&mut run.pipes, &mut run.buffers);
         assert_eq!(Side::BOTH.map(|side| run.closed(side)), [Some(Closed::Reset); 2]);
     }
 }
@@ -384,6 +394,6 @@ fn a_session_found_idle_names_the_idle_timeout_even_after_an_eof() {
     run.now = 2 * SECOND;
     let mut turn = Turn::new(run.origin + run.now, run.timeouts, &mut run.pipes, false);
     assert_eq!(run.session.as_mut().unwrap().expire(&mut turn), Verdict::End);
-    let ended = run.session.take().unwrap().end(&mut run.pipes, run.origin + run.now);
+    let ended = run.session.take().unwrap().end(&mut run.pipes, &mut run.buffers, run.origin + run.now);
     assert_eq!(ended.cause, Cause::IdleTimeout);
 }
