@@ -183,11 +183,12 @@ impl Contestant {
 
 impl Program {
     fn path(self) -> Option<PathBuf> {
-        let named = |variable| env::var_os(variable).map(PathBuf::from).filter(|path| path.is_file());
         match self {
             Self::Installed(name, _) => find_program(name),
-            Self::NamedOrInstalled(variable, name) => named(variable).or_else(|| find_program(name)),
-            Self::Named(variable) => named(variable),
+            Self::NamedOrInstalled(variable, name) if named(variable).is_none() => find_program(name),
+            Self::NamedOrInstalled(variable, _) | Self::Named(variable) => {
+                named(variable).filter(|path| path.is_file())
+            }
             Self::Itself => env::current_exe().ok(),
         }
     }
@@ -195,12 +196,18 @@ impl Program {
     fn cure(self) -> String {
         match self {
             Self::Installed(_, packages) => format!("not installed (Debian: {packages})"),
-            Self::NamedOrInstalled(variable, _) | Self::Named(variable) => {
-                format!("{variable}=PATH in the environment says where it is")
-            }
+            Self::NamedOrInstalled(variable, _) | Self::Named(variable) => match named(variable) {
+                Some(path) => format!("{variable}={} is no file", path.display()),
+                None => format!("{variable}=PATH in the environment says where it is"),
+            },
             Self::Itself => "this program has no path".to_owned(),
         }
     }
+}
+
+/// Returns the path in an environment variable.
+fn named(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable).map(PathBuf::from)
 }
 
 /// Parses a contestant from `NAME=COMMAND`.
