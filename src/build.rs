@@ -39,8 +39,8 @@ const UNWINDER: [&str; 14] = [
     "SetIP",
 ];
 
-/// Parts of the symbol names of functions that rarely run, the rarest first. A part that no symbol has any more does
-/// no harm.
+/// Parts of the symbol names of functions that rarely run: the standard library's, the parser's, ours and those of
+/// other crates. A part that no symbol has any more does no harm.
 const RARE: &[&str] = &[
     "backtrace_rs",
     "5gimli",

@@ -148,10 +148,10 @@
 //! byte moved, and a timer that fires too early is armed again. If a session is due and its events may be
 //! unread, the pool tries its sockets directly. So no load delays a timer, and no timer ends a live session.
 //!
-//! **Memory** is fixed at the start, except for the buffers of relaying sessions, and a table that comes once
-//! half of the pool is taken. A session that gets no buffer ends. Without the table, a loop is not recognised.
-//! Nothing grows with traffic: no table does, nor the log, whose lines are dropped and counted while its
-//! reader is stalled.
+//! **Memory** is fixed at the start, except for the buffers of relaying sessions, of which a few are kept for
+//! the next ones, and a table that comes once half of the pool is taken. A session that gets no buffer ends.
+//! Without the table, a loop is not recognised. Nothing grows with traffic: no table does, nor the log, whose
+//! lines are dropped and counted while its reader is stalled.
 //!
 //! **The status** (`--status`) is served in the same loop, after the sessions, to at most four connections
 //! at a time, which take no slot of the pool. Each has a small buffer, a short time and one answer, so it

@@ -34,6 +34,8 @@ pub const DSCP_MAX: u8 = 63;
 pub const BUF_MAX: usize = 4000;
 /// The accepted range of `<buf>`, in bytes.
 pub const BUF: RangeInclusive<u64> = 100..=BUF_MAX as u64;
+/// Buffers of ended sessions that are kept for the next ones.
+pub const SPARE_BUFFERS_MAX: usize = 16;
 
 /// Sessions in the pool unless `--sessions` says otherwise (the original's 500).
 pub const SESSIONS: usize = 500;
@@ -90,9 +92,6 @@ pub const PIPES_BYTES_MAX: usize = 16 << 20;
 
 /// Divisor of the machine's memory. The quotient is a second bound for the bytes of all pipes.
 pub const PIPES_MEMORY_SHARE: u64 = 16;
-
-/// Buffers of ended sessions that are kept for the next ones.
-pub const SPARE_BUFFERS_MAX: usize = 16;
 
 /// Pipes that all sessions together may hold.
 pub const PIPES_MAX: usize = 16;

@@ -249,7 +249,8 @@ catalogue! {
         "Status: {} sessions, {}, {} log lines dropped.", sessions, totals, lines_dropped;
     /// A live session, after 108.
     109 "status_session" Answer StatusSession { live: Live }
-        "Status: session handler serial number {} from {} is {}, age {} s, idle {} s, {} bytes to the target, {} bytes to the requester.", live.identity.serial, bare(&live.identity.requester), live.phase, live.summary.duration.as_secs(), live.idle.as_secs(), live.summary.to_target, live.summary.to_requester;
+        "Status: session handler serial number {} from {} is {}, age {} s, idle {} s, {} bytes to the target, {} bytes to the requester.",
+        live.identity.serial, bare(&live.identity.requester), live.phase, live.summary.duration.as_secs(), live.idle.as_secs(), live.summary.to_target, live.summary.to_requester;
     /// Waiting for events failed for good.
     110 "wait_failed" Error WaitFailed { errno: Errno }
         "Error number {} was returned while waiting for events. This process will now terminate.", errno;

@@ -1,8 +1,7 @@
 //! The text of a message: fixed words with values between them.
 //!
-//! Every connection has eight lines in the log. `core::fmt` writes a line in many small steps, each through a
-//! formatter, and a number must be checked for UTF-8 on its way there. Here numbers and addresses are written straight
-//! behind the words, in two thirds of the instructions.
+//! Every connection has eight lines in the log. Its words, numbers and addresses go straight behind the lines that
+//! wait, which takes two thirds of the instructions that `core::fmt` takes.
 
 use std::fmt::{self, Display};
 use std::io::Write as _;

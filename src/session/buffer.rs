@@ -87,7 +87,8 @@ impl Buffers {
     pub fn take(&mut self, preface: &[u8]) -> Result<Buffer, TryReserveError> {
         match self.spare.pop_if(|_| preface.len() <= self.capacity) {
             Some(mut buffer) => {
-                buffer.room().extend_from_slice(preface);
+                buffer.clear();
+                buffer.bytes.extend_from_slice(preface);
                 Ok(buffer)
             }
             None => Buffer::new(self.capacity, preface),
@@ -95,9 +96,8 @@ impl Buffers {
     }
 
     /// Takes back the buffer of a session that has ended.
-    pub fn put_back(&mut self, mut buffer: Buffer) {
+    pub fn put_back(&mut self, buffer: Buffer) {
         if buffer.capacity() == self.capacity && self.spare.len() < SPARE_BUFFERS_MAX {
-            buffer.clear();
             self.spare.push(buffer);
         }
     }

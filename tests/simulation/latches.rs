@@ -229,12 +229,12 @@ fn a_read_of_0_is_an_eof_after_a_broken_pipe_but_not_after_a_reset() {
     }
 }
 
-/// Returns a socket with 5 bytes to read. A splice of 10 bytes into it has moved `drained` of them.
 /// Returns room for a read of `bytes` bytes.
 fn room(bytes: usize) -> Vec<u8> {
     Vec::with_capacity(bytes)
 }
 
+/// Returns a socket with 5 bytes to read. A splice of 10 bytes into it has moved `drained` of them.
 fn spliced_into(drained: usize, has_peer: bool) -> Socket<Fake> {
     let mut socket = Socket::connecting(Fake { left: Some(5), drained, has_peer, ..Fake::default() });
     socket.note(Readiness { eof: true, ..READY });
